@@ -1,0 +1,149 @@
+"""Workers' life: started when first wanted, kept between runs, restarted after an end, let go when idle."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import wait as wait_for
+
+import torch
+
+from .devices import Place
+from .exchange import Exchange, WorkerLost
+from .launch_local import WorkerProcess
+from .wire import Kinds
+
+log = logging.getLogger("hybridiff")
+
+IDLE_S = 600.0
+
+
+class Lease:
+    """A worker on its way to a run: being started, or given its model, in the background."""
+
+    def __init__(self, place: Place, own: torch.device):
+        self.place, self.own = place, own
+        self.exchange: Exchange | None = None
+        self.busy = False
+        self._prepared: Future | None = None
+        self._idle_timer: threading.Timer | None = None
+
+    def ready(self, check: Callable[[], None]) -> Exchange:
+        """Wait for the worker; `check` is called meanwhile and may raise.
+
+        Raises what kept it from getting ready: WorkerLost, CannotCross.
+        """
+        while True:
+            try:
+                return self._prepared.result(0.02)
+            except NotYet:
+                if self._prepared.done():
+                    raise
+            check()
+
+
+class Pool:
+    """The workers of this process, one for each place.
+
+    `script` names the program (launch_local.SCRIPTS), `start` makes its first frame, `kinds` says
+    how host objects cross. A worker idle for `idle_s` seconds is ended.
+    """
+
+    def __init__(self, script: str, start: Callable[[Place], dict], kinds: Kinds | None = None, idle_s: float = IDLE_S):
+        self.script, self.start, self.kinds, self.idle_s = script, start, kinds, idle_s
+        self._leases: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def prepare(self, place: Place, own: torch.device, recipe: object) -> Lease | None:
+        """Get the worker at `place` ready for a run with the model of `recipe`, in the background.
+
+        Returns at once: a lease to give back with `release`, or None while another run has it.
+        """
+        with self._lock:
+            lease = self._leases.get(place.key)
+            if lease and lease.busy:
+                return None
+            if lease is None or lease.place != place or lease.own != own:
+                if lease and lease.exchange:
+                    lease.exchange.close()
+                lease = self._leases[place.key] = Lease(place, own)
+            lease.busy = True
+            before, lease._prepared = lease._prepared, Future()
+            if lease._idle_timer:
+                lease._idle_timer.cancel()
+        threading.Thread(
+            target=self._prepare, args=(lease, recipe, before), name=f"hybridiff-prepare-{place.key}", daemon=True
+        ).start()
+        return lease
+
+    def _prepare(self, lease: Lease, recipe: object, before: Future | None) -> None:
+        prepared = lease._prepared
+        try:
+            if before:
+                wait_for([before])  # an interrupted run may have left its preparation under way
+            if lease.exchange and lease.exchange.alive():
+                self._settle(lease)
+            if not (lease.exchange and lease.exchange.alive()):
+                self._launch(lease)
+            lease.exchange.loading = lease.exchange.load(recipe)
+            prepared.set_result(lease.exchange)
+        except Exception as error:  # noqa: BLE001 - handed to the run that waits for it
+            prepared.set_exception(error)
+
+    def _settle(self, lease: Lease) -> None:
+        """Finish what an interrupted run left in the worker, or give the worker up."""
+        try:
+            lease.exchange.drain()
+        except WorkerLost as error:
+            log.info("%s", error)
+
+    def _launch(self, lease: Lease) -> None:
+        if lease.exchange:
+            lease.exchange.close()
+        process = WorkerProcess(self.script, lease.place)
+        lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
+        lease.exchange.open(self.start(lease.place))
+        log.info("started a worker on %s (process %d)", lease.place.label, process.pid)
+
+    def release(self, lease: Lease) -> None:
+        """A run is over; its worker stays for the next one, or is ended where it broke."""
+        with self._lock:
+            lease.busy = False
+            exchange = lease.exchange
+            if exchange and lease._prepared.done() and not exchange.alive():
+                # in the background: a worker that is stopped takes a moment to kill
+                threading.Thread(target=exchange.close, daemon=True).start()
+            lease._idle_timer = threading.Timer(self.idle_s, self._end_idle, (lease,))
+            lease._idle_timer.daemon = True
+            lease._idle_timer.start()
+
+    def _end_idle(self, lease: Lease) -> None:
+        with self._lock:
+            if not lease.busy and lease.exchange and lease.exchange.alive():
+                log.info("ended the worker on %s after %.0f idle seconds", lease.place.label, self.idle_s)
+                lease.exchange.close()
+
+    def unload(self) -> None:
+        """Have every worker that no run holds give its device memory back. Does not wait."""
+        with self._lock:
+            for lease in self._leases.values():
+                if not lease.busy and lease.exchange and lease.exchange.alive():
+                    try:
+                        lease.exchange.unload()
+                    except WorkerLost as error:
+                        log.info("%s", error)
+
+    def close(self) -> None:
+        """End every worker."""
+        with self._lock:
+            leases, self._leases = list(self._leases.values()), {}
+        for lease in leases:
+            if lease._idle_timer:
+                lease._idle_timer.cancel()
+            if lease.exchange:
+                lease.exchange.close()

@@ -1,0 +1,80 @@
+"""What happened in a run: for the log, the report and the tests."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from .share import Unit
+
+
+@dataclass
+class StepRecord:
+    """One denoiser call. Seconds; bytes; `conds` is how many conds each device computed."""
+
+    sigma: float
+    conds: list[int]
+    compute_s: list[float] = field(default_factory=list)
+    wait_s: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+@dataclass
+class RunReport:
+    """A run's record.
+
+    `devices[0]` is this process's; `lines` are the plain sentences for the user; `loadings` says per
+    worker what giving it the model took; `first_step_s` is counted from the node's call.
+    """
+
+    mode: str
+    devices: list[str]
+    lines: list[str] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    called_at: float = field(default_factory=time.perf_counter)
+    first_step_s: float | None = None
+    loadings: list[dict] = field(default_factory=list)
+
+    def note(self, line: str) -> None:
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def open_step(self, sigma: float, shares: list[list[Unit]]) -> StepRecord:
+        if self.first_step_s is None:
+            self.first_step_s = time.perf_counter() - self.called_at
+        self.steps.append(StepRecord(sigma, [len(mine) for mine in shares]))
+        return self.steps[-1]
+
+    @property
+    def shared_steps(self) -> int:
+        """Denoiser calls in which another device than this process's computed something."""
+        return sum(any(step.conds[1:]) for step in self.steps)
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON."""
+        return {
+            "mode": self.mode,
+            "devices": self.devices,
+            "lines": self.lines,
+            "calls": len(self.steps),
+            "shared_calls": self.shared_steps,
+            "first_step_s": self.first_step_s,
+            "loadings": self.loadings,
+            "bytes": sum(step.bytes_sent + step.bytes_received for step in self.steps),
+            "steps": [vars(step) for step in self.steps],
+        }
+
+    def summary(self) -> str:
+        """One line for the log."""
+        if not self.shared_steps:
+            return f"one device, {len(self.steps)} model calls"
+        shared = [step for step in self.steps if any(step.conds[1:])]
+        own = statistics.median(step.compute_s[0] for step in shared)
+        wait = statistics.median(step.wait_s for step in shared)
+        kilobytes = statistics.median(step.bytes_sent + step.bytes_received for step in shared) / 1024
+        return (
+            f"{len(shared)} of {len(self.steps)} model calls shared by {', '.join(self.devices)}: "
+            f"{own * 1e3:.0f} ms computing here, {wait * 1e3:.1f} ms waiting, {kilobytes:.0f} KiB a call"
+        )

@@ -1,0 +1,53 @@
+"""Who computes what in an exact step: conds are dealt to devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One cond of one branch: the smallest piece of work that a device can take.
+
+    `branch` is the cond list's place among the lists the guider passed, `index` the cond's place
+    in it, `cost` its size in whole-latent forwards (an area of a quarter costs 0.25), `local`
+    whether it must stay on the first device.
+    """
+
+    branch: int
+    index: int
+    cost: float = 1.0
+    local: bool = False
+
+
+def share(units: Sequence[Unit], devices: int) -> list[list[Unit]]:
+    """Deal `units` to `devices` so that the busiest has as little as possible.
+
+    Longest first onto the least loaded device (Graham's LPT rule); device 0 is this process.
+    Whole branches are kept together unless taking them apart shortens the busiest device's work
+    by more than a hundredth: a branch computed in one place needs no merging.
+    """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; at least one is needed")
+    branches: dict[tuple[int, bool], list[Unit]] = {}
+    for unit in units:
+        branches.setdefault((unit.branch, unit.local), []).append(unit)
+    whole = _deal(list(branches.values()), devices)
+    apart = _deal([[unit] for unit in units], devices)
+    dealt = apart if _busiest(apart) < 0.99 * _busiest(whole) else whole
+    return [sorted(part, key=lambda unit: (unit.branch, unit.index)) for part in dealt]
+
+
+def _deal(parcels: list[list[Unit]], devices: int) -> list[list[Unit]]:
+    dealt: list[list[Unit]] = [[] for _ in range(devices)]
+    load = [0.0] * devices
+    for parcel in sorted(parcels, key=lambda parcel: (not parcel[0].local, -sum(unit.cost for unit in parcel))):
+        device = 0 if parcel[0].local else min(range(devices), key=load.__getitem__)
+        dealt[device] += parcel
+        load[device] += sum(unit.cost for unit in parcel)
+    return dealt
+
+
+def _busiest(dealt: list[list[Unit]]) -> float:
+    return max(sum(unit.cost for unit in part) for part in dealt)

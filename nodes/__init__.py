@@ -1,0 +1,14 @@
+"""The pack's nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .devices import HybridiffDevices
+from .plan import HybridiffPlan
+from .sampler import HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel
+
+
+class HybridiffExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel, HybridiffPlan, HybridiffDevices]

@@ -1,0 +1,57 @@
+"""The devices node: which devices help."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..hybridiff_core.devices import choices
+from .plan import CATEGORY
+
+DEVICES = io.Custom("HYBRIDIFF_DEVICES")
+AUTO = ("auto",)
+
+
+class HybridiffDevices(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HybridiffDevices",
+            display_name="Hybridiff Devices",
+            category=CATEGORY,
+            description="Adds one device that helps ComfyUI's own. Chain several of these nodes for several devices.",
+            search_aliases=["multigpu", "gpu", "parallel"],
+            inputs=[
+                io.Combo.Input(
+                    "device",
+                    options=choices(),
+                    default="auto",
+                    tooltip="auto: all other GPUs of this machine. same: a second process on ComfyUI's own device "
+                    "(for tests; no faster on a GPU). cpu: a process on the processor, far slower than a GPU. "
+                    "cuda:0, cuda:1, ...: that GPU. The picture stays the same with any of them, up to "
+                    "the rounding in which different devices differ.",
+                ),
+                DEVICES.Input(
+                    "devices",
+                    optional=True,
+                    tooltip="Devices that other Hybridiff Devices nodes chose; this node adds one more. "
+                    "Each helps to make the picture faster and leaves it the same.",
+                ),
+            ],
+            outputs=[DEVICES.Output(display_name="devices")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, device: str) -> bool | str:
+        # a workflow from another machine may name a GPU that is not here: the run then says so and does without
+        return isinstance(device, str) or f"device is {device!r}; use one of {', '.join(choices())}"
+
+    @classmethod
+    def execute(cls, device: str, devices: list[str] | None = None) -> io.NodeOutput:
+        return io.NodeOutput([*checked(devices or []), device])
+
+
+def checked(devices: object) -> tuple[str, ...]:
+    """The devices that came by a link. Raises ValueError where it is something else."""
+    if not isinstance(devices, (list, tuple)) or not all(isinstance(device, str) for device in devices):
+        raise ValueError(f"expected devices, got {devices!r}; connect the output of a Hybridiff Devices node")
+    return tuple(devices)

@@ -1,0 +1,125 @@
+"""ComfyUI's model inside a worker process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+# flags of the host's command line that change numbers, memory or speed of a forward pass
+CROSSING_FLAGS = (
+    "cpu",
+    "force_fp32",
+    "force_fp16",
+    "fp32_unet",
+    "fp64_unet",
+    "bf16_unet",
+    "fp16_unet",
+    "fp8_e4m3fn_unet",
+    "fp8_e5m2_unet",
+    "fp8_e8m0fnu_unet",
+    "supports_fp8_compute",
+    "use_split_cross_attention",
+    "use_quad_cross_attention",
+    "use_pytorch_cross_attention",
+    "use_sage_attention",
+    "use_flash_attention",
+    "disable_xformers",
+    "force_upcast_attention",
+    "dont_upcast_attention",
+    "force_channels_last",
+    "enable_triton_backend",
+    "disable_triton_backend",
+    "deterministic",
+    "fast",
+    "gpu_only",
+    "highvram",
+    "lowvram",
+    "novram",
+    "reserve_vram",
+    "async_offload",
+    "disable_async_offload",
+    "disable_pinned_memory",
+    "disable_mmap",
+    "mmap_torch_files",
+    "force_non_blocking",
+)
+
+
+def flags_to_plain(args: object) -> dict:
+    """The host's flags as JSON; enum sets (--fast) by their values."""
+    plain = {name: getattr(args, name) for name in CROSSING_FLAGS if hasattr(args, name)}
+    plain["fast"] = sorted(feature.value for feature in args.fast)
+    return plain
+
+
+def enter_host(start: dict) -> None:
+    """Make ComfyUI importable and give it the parent's flags, before anything of it is imported.
+
+    A process that imports comfy without main.py reads no command line, so the flags are set here.
+    """
+    sys.path.insert(0, start["root"])
+    import comfy.cli_args
+
+    args = comfy.cli_args.args
+    for name in CROSSING_FLAGS:
+        if name in start["flags"]:
+            setattr(args, name, start["flags"][name])
+    args.fast = {comfy.cli_args.PerformanceFeature(value) for value in start["flags"]["fast"]}
+    args.cpu = start["device"] == "cpu"
+
+
+class ComfyBackend:
+    """A Backend (hybridiff_core.worker) that answers as the host's calc_cond_batch would.
+
+    run: {"conds": cond lists, None for a cond that stays in the parent; "options": plain
+    transformer_options; "shape": the latent's}.
+    """
+
+    def __init__(self) -> None:
+        # only now: the flags must be set before
+        import comfy.model_management
+        import comfy.sampler_helpers
+        import comfy.samplers
+        import torch
+
+        from .conditioning import KINDS
+        from .recipe import ADAPTER_KINDS, Kitchen
+
+        self._comfy = comfy
+        self.device: torch.device = comfy.model_management.get_torch_device()
+        self.kinds = KINDS | ADAPTER_KINDS
+        self._kitchen = Kitchen()
+        self._patcher = self._model = self._loaded = None
+        self._conds: list[list[dict | None]] = []
+
+    def load(self, recipe: dict) -> dict:
+        self._patcher, anew = self._kitchen.make(recipe)
+        dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
+        return {"read_anew": anew, "dtype": str(dtype).removeprefix("torch.")}
+
+    def begin(self, run: dict, fresh: bool) -> None:
+        self._conds = run["conds"]
+        self._patcher.model_options = {"transformer_options": run["options"]}
+        if fresh:
+            crossed = {str(branch): [c for c in conds if c] for branch, conds in enumerate(self._conds)}
+            self._model, _, self._loaded = self._comfy.sampler_helpers.prepare_sampling(
+                self._patcher, run["shape"], crossed, self._patcher.model_options
+            )
+            self._patcher.pre_run()
+
+    def predict(self, x, sigma, units: Sequence[tuple[int, int]]) -> list:
+        lists: list[list[dict] | None] = [None] * len(self._conds)
+        for branch, index in units:
+            lists[branch] = (lists[branch] or []) + [self._conds[branch][index]]
+        out = self._comfy.samplers.calc_cond_batch(self._model, lists, x, sigma, self._patcher.model_options)
+        return [out[branch] for branch in sorted({branch for branch, _ in units})]
+
+    def end(self) -> None:
+        if self._loaded is not None:
+            self._patcher.cleanup()
+        self._loaded = None
+        self._conds = []
+
+    def unload(self) -> None:
+        self._comfy.model_management.unload_all_models()
+        self._comfy.model_management.soft_empty_cache()

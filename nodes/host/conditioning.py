@@ -1,0 +1,125 @@
+"""The host's conds: which are due at a sigma, which can cross to a worker, and how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import comfy.conds
+import comfy.samplers
+import torch
+
+from ...hybridiff_core.share import Unit
+from ...hybridiff_core.wire import Kind
+
+Cond = dict
+Conds = Sequence[list[Cond] | None]
+
+# what the host's get_area_and_mult reads of a cond; texts, images and the like stay here
+CROSSING_KEYS = (
+    "area",
+    "strength",
+    "mask",
+    "mask_strength",
+    "timestep_start",
+    "timestep_end",
+    "model_conds",
+    "uuid",
+)
+# objects with code and models of their own: such a cond is computed in this process
+STAYING_KEYS = {"control": "a ControlNet", "gligen": "GLIGEN boxes", "hooks": "hooks (a LoRA or other change)"}
+
+KINDS = {
+    cls: Kind(cls.__name__, lambda cond: cond.cond, cls)
+    for cls in (
+        comfy.conds.CONDRegular,
+        comfy.conds.CONDNoiseShape,
+        comfy.conds.CONDCrossAttn,
+        comfy.conds.CONDConstant,
+        comfy.conds.CONDList,
+    )
+}
+
+
+def staying_reason(cond: Cond) -> str | None:
+    """Why `cond` has to be computed in this process, in words for users; None where it need not."""
+    return next((words for key, words in STAYING_KEYS.items() if cond.get(key) is not None), None)
+
+
+def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor) -> list[Unit]:
+    """The conds due at `timestep` as units of work; a branch with a default cond stays here whole.
+
+    x [batch, channels, ...]; timestep [batch], in sigma.
+    """
+    units = []
+    for branch, conds_of_branch in enumerate(conds):
+        whole = any("default" in cond for cond in conds_of_branch or ())
+        for index, cond in enumerate(conds_of_branch or ()):
+            if _due(cond, timestep):
+                local = whole or staying_reason(cond) is not None
+                units.append(Unit(branch, index, _area_share(cond, x), local))
+    return units
+
+
+def _due(cond: Cond, timestep: torch.Tensor) -> bool:
+    # as the host's get_area_and_mult decides it (comfy/samplers.py)
+    if "timestep_start" in cond and timestep[0] > cond["timestep_start"]:
+        return False
+    return not ("timestep_end" in cond and timestep[0] < cond["timestep_end"])
+
+
+def _area_share(cond: Cond, x: torch.Tensor) -> float:
+    area = cond.get("area")
+    if area is None:
+        return 1.0
+    sizes = area[: len(area) // 2]
+    whole = x.shape[-len(sizes) :]
+    return math.prod(min(size, full) / full for size, full in zip(sizes, whole))
+
+
+def select(conds: Conds, units: Sequence[Unit]) -> list[list[Cond] | None]:
+    """The cond lists with only `units` in them; each branch keeps its place, an empty one is None.
+
+    Places matter: attention patches and ControlNets are told a branch by its place.
+    """
+    chosen: list[list[Cond] | None] = [None] * len(conds)
+    for unit in units:
+        if chosen[unit.branch] is None:
+            chosen[unit.branch] = []
+        chosen[unit.branch].append(conds[unit.branch][unit.index])
+    return chosen
+
+
+def weight_of(conds: Conds, units: Sequence[Unit], x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """The sum of the units' masks, of x's shape: by what the host divides the sum of their outputs."""
+    total = torch.full_like(x, 1e-37)
+    for unit in units:
+        cond = comfy.samplers.get_area_and_mult(conds[unit.branch][unit.index], x, timestep)
+        part = total
+        dims = len(cond.area) // 2 if cond.area is not None else 0
+        for i in range(dims):
+            part = part.narrow(i + 2, cond.area[i + dims], cond.area[i])
+        part += cond.mult
+    return total
+
+
+def crossing(conds: Conds) -> list[list[Cond | None]]:
+    """What a worker needs of the conds; None in the place of one that stays here."""
+    return [
+        [
+            {key: cond[key] for key in CROSSING_KEYS if key in cond} if staying_reason(cond) is None else None
+            for cond in conds_of_branch or ()
+        ]
+        for conds_of_branch in conds
+    ]
+
+
+def unchanged(before: object, now: object) -> bool:
+    """Whether plain data is the same: objects and tensors by identity, numbers and text by value."""
+    if type(before) is not type(now):
+        return False
+    if isinstance(now, dict):
+        return before.keys() == now.keys() and all(unchanged(before[key], now[key]) for key in now)
+    if isinstance(now, (list, tuple)):
+        return len(before) == len(now) and all(map(unchanged, before, now))
+    return before is now or (isinstance(now, (int, float, str)) and before == now)

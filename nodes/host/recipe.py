@@ -1,0 +1,146 @@
+"""A model as a recipe: plain data from which another process makes the same one.
+
+The recipe names the loader that the host recorded (`cached_patcher_init`), and carries what was
+laid over the weights since: LoRA patches, a changed model_sampling, a changed compute dtype. What
+has code in it cannot cross; `CannotCross` then says what it is in words for users.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import comfy.model_sampling
+import comfy.sd
+import comfy.weight_adapter
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...hybridiff_core.wire import CannotCross, Kind
+
+CHECKPOINT, DIFFUSION_MODEL = "checkpoint", "diffusion_model"
+PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
+# modules whose classes a model_sampling may be composed of; the second is imported on demand
+SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
+MODULE_INTERNALS = frozenset(vars(torch.nn.Module()))
+
+ADAPTER_KINDS = {
+    # loaded_keys is only what the LoRA file was read by; the weights are all that is computed with
+    cls: Kind(cls.__name__, lambda adapter: adapter.weights, lambda weights, cls=cls: cls(set(), weights))
+    for cls in comfy.weight_adapter.adapters
+}
+
+
+def recipe_of(patcher: ModelPatcher) -> dict:
+    """The recipe for `patcher`'s model. Raises CannotCross."""
+    if patcher.injections:
+        raise CannotCross(f"{_names(patcher.injections)} changes the model while it runs")
+    if patcher.weight_wrapper_patches:
+        raise CannotCross("a node wraps the model's weights in code of its own")
+    patches = {}
+    for key, of_key in patcher.patches.items():
+        for _, value, _, _, function in of_key:
+            if function is not None or isinstance(value, list):
+                raise CannotCross(f"the weight change on {key} has code in it (a model merge, for example)")
+        patches[key] = list(of_key)
+    return {
+        **_loader(patcher),
+        "objects": _objects(patcher),
+        "force_cast_weights": bool(patcher.force_cast_weights),
+        "patches": patches,
+    }
+
+
+def _loader(patcher: ModelPatcher) -> dict:
+    made_by = patcher.cached_patcher_init
+    if made_by is None:
+        raise CannotCross("the node that loaded the model does not say how (ComfyUI's own loaders do)")
+    function, arguments = made_by[0], made_by[1]
+    if function is comfy.sd.load_checkpoint_guess_config:
+        return {"loader": CHECKPOINT, "path": os.path.abspath(arguments[0]), "options": arguments[6]}
+    if function is comfy.sd.load_diffusion_model:
+        return {"loader": DIFFUSION_MODEL, "path": os.path.abspath(arguments[0]), "options": arguments[1]}
+    raise CannotCross(f"the model comes from a loader that is not known here ({function.__qualname__})")
+
+
+def _objects(patcher: ModelPatcher) -> dict:
+    objects = {}
+    for name, value in patcher.object_patches.items():
+        if name == "model_sampling":
+            objects[name] = _sampling_to_plain(value)
+        elif name in PLAIN_OBJECT_PATCHES:
+            objects[name] = value
+        else:
+            raise CannotCross(f"a node replaced the model's {name}")
+    return objects
+
+
+def _sampling_to_plain(sampling: torch.nn.Module) -> dict:
+    cls = type(sampling)
+    bases = [cls] if _known(cls) else list(cls.__bases__)
+    own = {name for name in vars(cls) if not (name.startswith("__") and name.endswith("__"))}
+    if not _known(cls) and (own or not all(map(_known, bases))):
+        raise CannotCross(f"the model's sampling is of a class that is not known here ({cls.__qualname__})")
+    attributes = {name: value for name, value in vars(sampling).items() if name not in MODULE_INTERNALS}
+    buffers = dict(sampling.named_buffers(recurse=False))
+    return {"bases": [[b.__module__, b.__name__] for b in bases], "attributes": attributes, "buffers": buffers}
+
+
+def _known(cls: type) -> bool:
+    return cls.__module__ in SAMPLING_MODULES and "." not in cls.__qualname__
+
+
+def _sampling_from_plain(plain: dict) -> torch.nn.Module:
+    import comfy_extras.nodes_model_advanced as advanced
+
+    modules = dict(zip(SAMPLING_MODULES, (comfy.model_sampling, advanced)))
+    bases = tuple(vars(modules[module])[name] for module, name in plain["bases"])
+    if not all(map(_known, bases)):
+        raise ValueError(f"not a model_sampling: {plain['bases']}")
+    sampling = torch.nn.Module.__new__(type("ModelSampling", bases, {}))
+    torch.nn.Module.__init__(sampling)
+    for name, value in plain["buffers"].items():
+        sampling.register_buffer(name, value)
+    for name, value in plain["attributes"].items():
+        setattr(sampling, name, value)
+    return sampling
+
+
+class Kitchen:
+    """Makes models from recipes, and keeps the last one: what changed is laid on anew, not read again."""
+
+    def __init__(self) -> None:
+        self._base: ModelPatcher | None = None
+        self._base_recipe: object = None
+
+    def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
+        """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError."""
+        base_recipe = (recipe["loader"], recipe["path"], recipe["options"])
+        anew = self._base_recipe != base_recipe
+        if anew:
+            self._base = self._base_recipe = None
+            self._base = _read(*base_recipe)
+            self._base_recipe = base_recipe
+        patcher = self._base.clone()
+        patcher.patches = {key: list(patches) for key, patches in recipe["patches"].items()}
+        patcher.force_cast_weights = recipe["force_cast_weights"]
+        for name, value in recipe["objects"].items():
+            patcher.add_object_patch(name, _sampling_from_plain(value) if name == "model_sampling" else value)
+        patcher.patches_uuid = uuid.uuid4()  # a changed strength is another model to the host's loading
+        return patcher, anew
+
+
+def _read(loader: str, path: str, options: dict) -> ModelPatcher:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"the model file {path} is not there for the worker")
+    if loader == CHECKPOINT:
+        return comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=False, output_clip=False, output_clipvision=False, model_options=options
+        )[0]
+    if loader == DIFFUSION_MODEL:
+        return comfy.sd.load_diffusion_model(path, model_options=options)
+    raise ValueError(f"unknown loader {loader}")
+
+
+def _names(injections: dict) -> str:
+    return "an extension" if None in injections else ", ".join(map(str, injections))

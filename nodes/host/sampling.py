@@ -1,0 +1,267 @@
+"""The bridge from ComfyUI's sampling to the engine, by the host's own wrappers.
+
+OUTER_SAMPLE holds a run's lifetime, CALC_COND_BATCH hands each denoiser call to the engine. The
+run travels in the guider's own transformer_options, so nested and alternating samplings on one
+model do not meet.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+
+import comfy
+import comfy.cli_args
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP, WrappersMP
+
+from ...hybridiff_core.devices import Place, places
+from ...hybridiff_core.engine import Engine
+from ...hybridiff_core.exchange import Exchange, WorkerLost
+from ...hybridiff_core.plan import HybridPlan
+from ...hybridiff_core.pool import Lease, Pool
+from ...hybridiff_core.report import RunReport
+from ...hybridiff_core.share import Unit
+from ...hybridiff_core.wire import CannotCross
+from . import conditioning
+from .backend import flags_to_plain
+from .recipe import ADAPTER_KINDS, recipe_of
+
+log = logging.getLogger("hybridiff")
+
+KEY = "hybridiff"
+ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
+# what the host, or this pack, puts into transformer_options for this process alone
+OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", KEY}
+# patches and wrappers that run inside the network, where a worker would need their code
+INNER_WRAPPERS = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
+INNER_CALLBACKS = (CallbacksMP.ON_PREPARE_STATE, CallbacksMP.ON_APPLY_HOOKS, CallbacksMP.ON_INJECT_MODEL)
+
+
+@functools.cache
+def pool() -> Pool:
+    """The workers of this ComfyUI process."""
+    return Pool("comfy", _start_frame, conditioning.KINDS | ADAPTER_KINDS)
+
+
+def _start_frame(place: Place) -> dict:
+    return {
+        "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
+        "flags": flags_to_plain(comfy.cli_args.args),
+        "threads": torch.get_num_threads(),
+    }
+
+
+class Acceleration:
+    """Hybridiff on a model: what the nodes put there. `report` is the last run's."""
+
+    def __init__(self, plan: HybridPlan, devices: tuple[str, ...]):
+        self.plan, self.devices = plan, devices
+        self.report: RunReport | None = None
+        self.called_at: float | None = None
+
+    def apply(self, model: ModelPatcher) -> ModelPatcher:
+        """A clone of `model` that samples with this; replaces an acceleration that is on it already."""
+        self.called_at = time.perf_counter()
+        clone = model.clone()
+        for kind, wrapper in (
+            (WrappersMP.OUTER_SAMPLE, self._outer_sample),
+            (WrappersMP.CALC_COND_BATCH, calc_cond_batch),
+        ):
+            clone.remove_wrappers_with_key(kind, KEY)
+            clone.add_wrapper_with_key(kind, KEY, wrapper)
+        clone.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
+        clone.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, _on_detach)
+        return clone
+
+    def _outer_sample(self, executor: Callable, *args, **kwargs):
+        guider = executor.class_obj
+        options = guider.model_options["transformer_options"]
+        run = Run(self, guider)
+        self.report, self.called_at = run.report, None
+        options[KEY] = run
+        # last in the chain, so that other packs' wrappers see every branch
+        of_kind = options["wrappers"][WrappersMP.CALC_COND_BATCH]
+        of_kind[KEY] = of_kind.pop(KEY)
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            del options[KEY]
+            run.close()
+
+
+def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
+    """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
+    run = model_options["transformer_options"].get(KEY)
+    if run is None:
+        return executor(model, conds, x, timestep, model_options)
+    return run.predict(executor, model, conds, x, timestep, model_options)
+
+
+def _on_detach(patcher: ModelPatcher, unpatch_all: bool) -> None:
+    # the host detaches without unpatching when it only swaps one clone for another
+    if unpatch_all:
+        pool().unload()
+
+
+class Run:
+    """One sampling: its workers, its engine, its report."""
+
+    def __init__(self, acceleration: Acceleration, guider):
+        self.guider = guider
+        self.patcher: ModelPatcher = guider.model_patcher
+        own = self.patcher.load_device
+        self.report = RunReport(acceleration.plan.mode, [str(own)])
+        if acceleration.called_at is not None:
+            self.report.called_at = acceleration.called_at
+        self.leases: list[Lease] = []
+        self.engine: Engine | None = None
+        self._sent: object = None
+        self._alone = self._obstacle()
+        self._places: list[Place] = []
+        if self._alone is None:
+            self._places, lines = places(acceleration.devices, own)
+            if not self._places:
+                self._alone = "; ".join(lines)
+            for line in lines if self._places else ():
+                self.report.note(line)
+        if self._alone is None and self._expected_conds() > 1:
+            self._start_workers()
+
+    # -- whether there is anything to share
+
+    def _obstacle(self) -> str | None:
+        """Why this model cannot be shared, in words for users; None where it can."""
+        if self.patcher.get_additional_models_with_key("multigpu"):
+            return "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"
+        options = self.guider.model_options
+        inner = options["transformer_options"]
+        if "model_function_wrapper" in options:
+            return "a node wraps the whole network in code of its own, which a second process does not have"
+        for name in ("patches", "patches_replace"):
+            if any(inner.get(name, {}).values()):
+                return f"a node patches the network from inside ({', '.join(sorted(inner[name]))})"
+        for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
+            for of_kind in chosen:
+                packs = [str(key) for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
+                if packs:
+                    return f"a node runs code of its own inside the network ({of_kind}: {', '.join(packs)})"
+        try:
+            self._recipe = recipe_of(self.patcher)
+        except CannotCross as error:
+            return str(error)
+        return None
+
+    def _expected_conds(self) -> int:
+        """How many conds a call will have, told before the first: a worker for nothing costs memory."""
+        conds = getattr(self.guider, "conds", {})
+        one = math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
+        if one and not self.guider.model_options.get("disable_cfg1_optimization", False):
+            return len(conds.get("positive", ()))
+        return sum(map(len, conds.values()))
+
+    def _start_workers(self) -> None:
+        for place in self._places:
+            lease = pool().prepare(place, self.patcher.load_device, self._recipe)
+            if lease is None:
+                self.report.note(f"the worker on {place.label} is busy with another sampling")
+            else:
+                self.leases.append(lease)
+        self._places = []
+
+    # -- a call
+
+    def predict(self, executor: Callable, model, conds, x, timestep, model_options) -> list[torch.Tensor]:
+        """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
+        units = conditioning.units_of(conds, x, timestep)
+        if self._alone is None and self.engine is None:
+            self._come_together(conds, units)
+        if self.engine is None:
+            self.report.open_step(float(timestep[0]), [units])
+            return executor(model, conds, x, timestep, model_options)
+
+        if self.engine.exchanges:
+            self._describe(conds, x, model_options)
+
+        def here(mine: list[Unit]) -> dict[int, torch.Tensor]:
+            chosen = conds if mine == units else conditioning.select(conds, mine)
+            out = executor(model, chosen, x, timestep, model_options)
+            return {branch: out[branch] for branch in {unit.branch for unit in mine}}
+
+        def weight(mine: list[Unit]) -> torch.Tensor:
+            return conditioning.weight_of(conds, mine, x, timestep)
+
+        predictions = self.engine.step(x, timestep, units, here, weight)
+        return [predictions.get(branch, torch.zeros_like(x)) for branch in range(len(conds))]
+
+    def _come_together(self, conds: conditioning.Conds, units: list[Unit]) -> None:
+        """Meet the workers, once there is something for them to do."""
+        if len(units) < 2:
+            return
+        if all(unit.local for unit in units):
+            reasons = {conditioning.staying_reason(cond) for of_branch in conds for cond in of_branch or ()} - {None}
+            self.report.note(
+                f"every branch has {' and '.join(sorted(reasons)) or 'a default cond'}, which cannot cross"
+            )
+            return
+        if self._places:
+            self._start_workers()
+        exchanges = [exchange for lease in self.leases if (exchange := self._met(lease))]
+        self.engine = Engine(exchanges, self.report, comfy.model_management.throw_exception_if_processing_interrupted)
+        self.report.devices += [exchange.place.label for exchange in exchanges]
+
+    def _met(self, lease: Lease) -> Exchange | None:
+        try:
+            exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
+        except (WorkerLost, CannotCross, OSError) as error:
+            self.report.note(f"{error}; this process does its part")
+            return None
+        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        own = str(self.patcher.model.get_dtype_inference()).removeprefix("torch.")
+        if exchange.info.get("dtype") != own:
+            self.report.note(
+                f"{lease.place.label} computes in {exchange.info.get('dtype')}, this process in {own}: "
+                "the picture can differ slightly from one device's"
+            )
+        return exchange
+
+    def _describe(self, conds: conditioning.Conds, x: torch.Tensor, model_options: dict) -> None:
+        """Give the workers the conds and options where they are not what they were in the last call."""
+        inner = model_options["transformer_options"]
+        run = {
+            "conds": conditioning.crossing(conds),
+            "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
+            "shape": tuple(x.shape),
+        }
+        if conditioning.unchanged(self._sent, run):
+            return
+        for exchange in list(self.engine.exchanges):
+            try:
+                (exchange.begin if self._sent is None else exchange.renew)(run)
+            except (CannotCross, WorkerLost) as error:
+                self.report.note(f"{error}; this process did its part")
+                self.engine.exchanges.remove(exchange)
+        self._sent = run
+
+    # -- the end
+
+    def close(self) -> None:
+        """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
+        for lease in self.leases:
+            if lease.exchange and self.engine and lease.exchange.alive():
+                try:
+                    lease.exchange.end()
+                except WorkerLost as error:
+                    log.info("%s", error)
+            pool().release(lease)
+        if self._alone or not (self.report.lines or self.report.shared_steps):
+            self.report.note(f"ran on one device: {self._alone or ONE_BRANCH}")
+        log.info("Hybridiff: %s", self.report.summary())
+        for line in self.report.lines:
+            log.info("Hybridiff: %s", line)

@@ -1,0 +1,209 @@
+"""The sampler nodes, and the node that accelerates a model for any other sampler."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import nodes
+from comfy_api.latest import io
+
+from ..hybridiff_core.plan import HybridPlan
+from .devices import AUTO, DEVICES, checked
+from .host.sampling import Acceleration
+from .plan import CATEGORY, PLAN
+
+ALIASES = ["ksampler", "multigpu", "parallel", "cfg", "sampler", "hybridiff"]
+SPEED_OF_STEPS = "Time grows with it in proportion, on one device as on several."
+
+
+def _hybrid_inputs() -> list[io.Input]:
+    return [
+        PLAN.Input(
+            "plan",
+            optional=True,
+            tooltip="From a Hybridiff Plan node: how far to go for speed. Without it: auto.",
+        ),
+        DEVICES.Input(
+            "devices",
+            optional=True,
+            tooltip="From Hybridiff Devices nodes: which devices help; more of them, more speed, the same picture. "
+            "Without it: all other GPUs of this machine.",
+        ),
+    ]
+
+
+def _model() -> io.Input:
+    return io.Model.Input(
+        "model",
+        tooltip="The model that denoises. It is loaded a second time on each device that helps.",
+    )
+
+
+def _seed(name: str) -> io.Input:
+    return io.Int.Input(
+        name,
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip="The noise to start from. The same seed gives the same picture, on one device or several.",
+    )
+
+
+def _common_sampling() -> list[io.Input]:
+    return [
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip=f"How many denoising steps. {SPEED_OF_STEPS}"),
+        io.Float.Input(
+            "cfg",
+            default=8.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="How strongly the prompt guides the picture. Above 1 the network runs with and without the "
+            "prompt, and two devices share that; at 1 it runs once, and there is nothing to share.",
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            tooltip="The sampling algorithm. Every one of them works on several devices, with its usual picture.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            tooltip="How noise falls from step to step. It changes the picture as usual, and not the speed.",
+        ),
+        io.Conditioning.Input("positive", tooltip="What the picture should show. Computed on ComfyUI's own device."),
+        io.Conditioning.Input(
+            "negative", tooltip="What the picture should not show. Computed on the device that helps."
+        ),
+        io.Latent.Input("latent_image", tooltip="The latent image to denoise; its size sets the time of a step."),
+    ]
+
+
+def _plan(plan: object) -> HybridPlan:
+    return HybridPlan() if plan is None else HybridPlan.from_dict(plan)
+
+
+def _sample(model, plan: object, devices: object, *arguments, **options) -> io.NodeOutput:
+    acceleration = Acceleration(_plan(plan), AUTO if devices is None else checked(devices))
+    (latent,) = nodes.common_ksampler(acceleration.apply(model), *arguments, **options)
+    report = acceleration.report.to_dict() if acceleration.report else {}
+    return io.NodeOutput(latent, ui={"hybridiff": [report]})
+
+
+class HybridiffKSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HybridiffKSampler",
+            display_name="Hybridiff KSampler",
+            category=CATEGORY,
+            description="KSampler on two or more devices: the same picture, sooner. With one device it is KSampler.",
+            search_aliases=ALIASES,
+            inputs=[
+                _model(),
+                _seed("seed"),
+                *_common_sampling(),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much of the latent image is made new; lower keeps its structure. "
+                    "The number of steps, and so the time, stays the same.",
+                ),
+                *_hybrid_inputs(),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The denoised latent.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=1.0,
+        plan=None, devices=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        return _sample(
+            model, plan, devices, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
+            denoise=denoise,
+        )  # fmt: skip
+
+
+class HybridiffKSamplerAdvanced(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HybridiffKSamplerAdvanced",
+            display_name="Hybridiff KSampler (Advanced)",
+            category=CATEGORY,
+            description="KSampler (Advanced) on two or more devices: the same picture, sooner.",
+            search_aliases=ALIASES,
+            inputs=[
+                _model(),
+                io.Combo.Input(
+                    "add_noise",
+                    options=["enable", "disable"],
+                    advanced=True,
+                    tooltip="Whether to add noise before the first step, or to go on from a latent that has some. "
+                    "No change in speed.",
+                ),
+                _seed("noise_seed"),
+                *_common_sampling(),
+                io.Int.Input(
+                    "start_at_step",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    advanced=True,
+                    tooltip="The step to begin with; steps before it are left out and cost nothing.",
+                ),
+                io.Int.Input(
+                    "end_at_step",
+                    default=10000,
+                    min=0,
+                    max=10000,
+                    advanced=True,
+                    tooltip="The step to end before; steps after it are left out and cost nothing.",
+                ),
+                io.Combo.Input(
+                    "return_with_leftover_noise",
+                    options=["disable", "enable"],
+                    advanced=True,
+                    tooltip="Whether to leave the remaining noise in the latent for another sampler to go on with. "
+                    "No change in speed.",
+                ),
+                *_hybrid_inputs(),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The denoised latent.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, add_noise, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
+        start_at_step, end_at_step, return_with_leftover_noise, plan=None, devices=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        return _sample(
+            model, plan, devices, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
+            disable_noise=add_noise == "disable", start_step=start_at_step, last_step=end_at_step,
+            force_full_denoise=return_with_leftover_noise == "disable",
+        )  # fmt: skip
+
+
+class HybridiffModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HybridiffModel",
+            display_name="Hybridiff Model",
+            category=CATEGORY,
+            description="Makes any sampler use two or more devices with this model: SamplerCustom, "
+            "SamplerCustomAdvanced with any guider, samplers of other packs. Put it last before the sampler.",
+            search_aliases=ALIASES,
+            inputs=[_model(), *_hybrid_inputs()],
+            outputs=[io.Model.Output(display_name="MODEL", tooltip="The model, to be sampled on several devices.")],
+        )
+
+    @classmethod
+    def execute(cls, model, plan=None, devices=None) -> io.NodeOutput:
+        acceleration = Acceleration(_plan(plan), AUTO if devices is None else checked(devices))
+        return io.NodeOutput(acceleration.apply(model))

@@ -1,0 +1,71 @@
+"""Places for workers. GPUs are made up here: this is about names and visibility, not about hardware."""
+
+import pytest
+import torch
+
+from hybridiff_core import devices
+from hybridiff_core.channel import choose_backend
+from hybridiff_core.devices import Gpu, places
+
+CPU = torch.device("cpu")
+TWO = tuple(Gpu(f"cuda:{i}", f"Card {i}", "CUDA_VISIBLE_DEVICES", f"GPU-{i}") for i in range(2))
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(devices, "gpus", lambda: TWO)
+
+
+@pytest.fixture
+def no_gpus(monkeypatch):
+    monkeypatch.setattr(devices, "gpus", lambda: ())
+
+
+def test_auto_is_every_gpu_but_ones_own(two_gpus, monkeypatch):
+    monkeypatch.setattr(devices, "gpu_of", lambda device: TWO[0])
+    (place,), lines = places(["auto"], torch.device("cuda", 0))
+    assert (place.key, place.label, place.device, place.same_device) == ("cuda:1#0", "cuda:1 (Card 1)", "cuda:0", False)
+    assert place.visibility == {"CUDA_VISIBLE_DEVICES": "GPU-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert lines == []
+    assert devices.choices() == ["auto", "same", "cpu", "cuda:0", "cuda:1"]
+
+
+def test_same_is_ones_own_gpu(two_gpus, monkeypatch):
+    monkeypatch.setattr(devices, "gpu_of", lambda device: TWO[1])
+    (place,), _ = places(["same"], torch.device("cuda", 0))
+    assert (place.key, place.device, place.visibility["CUDA_VISIBLE_DEVICES"]) == ("cuda:1#0", "cuda:0", "GPU-1")
+    assert place.same_device
+
+
+def test_auto_without_a_second_gpu_says_so(no_gpus):
+    found, lines = places(["auto"], CPU)
+    assert found == []
+    assert lines == ["no second GPU was found on this machine; a Hybridiff Devices node can choose one"]
+
+
+def test_a_device_that_is_gone_is_named(two_gpus):
+    found, lines = places(["cuda:7", "cuda:1"], CPU)
+    assert [place.key for place in found] == ["cuda:1#0"]
+    assert lines == ["the device cuda:7 is not on this machine (here are: same, cpu, cuda:0, cuda:1)"]
+
+
+def test_a_device_named_twice_gets_two_processes(no_gpus):
+    found, _ = places(["same", "same", "cpu"], CPU)
+    assert [place.key for place in found] == ["cpu#0", "cpu#1", "cpu#2"]
+    assert [place.label for place in found] == ["cpu, process 2", "cpu, process 3", "cpu, process 4"]
+    assert all(place.device == "cpu" and place.visibility == {"CUDA_VISIBLE_DEVICES": ""} for place in found)
+
+
+@pytest.mark.parametrize(
+    "here, there, same, platform, expected",
+    [
+        ("cpu", "cpu", True, "linux", "gloo"),
+        ("cuda", "cpu", False, "linux", "gloo"),
+        ("cuda", "cuda", True, "linux", "gloo"),
+        ("cuda", "cuda", False, "win32", "gloo"),
+        ("cuda", "cuda", False, "linux", "nccl"),
+    ],
+)
+def test_backends(here, there, same, platform, expected, monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    assert choose_backend(here, there, same, platform) == expected

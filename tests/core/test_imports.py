@@ -1,0 +1,61 @@
+"""Imports point one way, and only one file starts a process (DESIGN: layout)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+CORE = sorted((PACK / "hybridiff_core").rglob("*.py"))
+SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
+HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
+# a module may import those of earlier lines and its own
+LAYERS = [
+    {"plan", "share", "devices", "wire"},
+    {"channel", "report", "launch_local"},
+    {"exchange", "worker"},
+    {"engine"},
+    {"pool"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def imported(path):
+    """(dots, dotted name) of every import statement in a file, those within functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_the_core_knows_nothing_of_the_host(path):
+    assert not {name.partition(".")[0] for dots, name in imported(path) if dots == 0} & HOST_MODULES
+
+
+@pytest.mark.parametrize("path", [p for p in CORE if p.parent.name == "hybridiff_core"], ids=lambda path: path.stem)
+def test_imports_within_the_core_point_down(path):
+    if path.stem == "__init__":
+        assert not [name for dots, name in imported(path) if dots]
+        return
+    level = next(i for i, names in enumerate(LAYERS) if path.stem in names)
+    allowed = set().union(*LAYERS[: level + 1])
+    assert {name.partition(".")[0] for dots, name in imported(path) if dots} <= allowed
+
+
+def test_only_the_host_folder_knows_the_hosts_internals():
+    for path in (PACK / "nodes").glob("*.py"):
+        inner = {name for dots, name in imported(path) if not dots and name.partition(".")[0] in HOST_MODULES}
+        assert inner <= {"comfy_api.latest", "comfy.samplers", "nodes"}, path.name
+
+
+def test_one_file_starts_processes_and_none_unpickles():
+    starters = {p.name for p in SOURCES if {"subprocess", "multiprocessing"} & {name for _, name in imported(p)}}
+    assert starters == {"launch_local.py"}
+    for path in SOURCES:
+        assert not {"pickle", "marshal", "shelve", "dill", "cloudpickle"} & {name for _, name in imported(path)}
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not {"eval", "exec", "__import__"} & names, path.name

@@ -1,0 +1,267 @@
+"""The engine over real worker processes, with the demo's model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+
+from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.model import ModelConfig, words_to_context
+from hybridiff_core.demo.run import run_demo
+from hybridiff_core.devices import Place
+from hybridiff_core.engine import Engine
+from hybridiff_core.exchange import WorkerLost
+from hybridiff_core.pool import Pool
+from hybridiff_core.report import RunReport
+from hybridiff_core.share import Unit
+
+CPU = torch.device("cpu")
+SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
+PLACES = [Place(f"cpu#{i}", f"cpu, process {i + 2}", "cpu", same_device=True) for i in range(2)]
+CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "", "a dog")]
+X = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+SIGMA = torch.tensor([0.7, 0.7])
+UNITS = [Unit(0, 0), Unit(1, 0)]
+
+
+def nothing() -> None:
+    """A check that never interrupts."""
+
+
+@pytest.fixture
+def pool():
+    pool = Pool("demo", lambda place: {"threads": 1})
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def local():
+    backend = DemoBackend({"device": "cpu"})
+    backend.load({"config": SMALL})
+    backend.begin({"conds": CONDS}, fresh=True)
+    return backend
+
+
+def exchange_of(pool, place=PLACES[0], config=SMALL):
+    lease = pool.prepare(place, CPU, {"config": config})
+    exchange = lease.ready(nothing)
+    exchange.begin({"conds": CONDS})
+    return lease, exchange
+
+
+def here_with(backend, computed=None):
+    def here(units):
+        if computed is not None:
+            computed.extend(units)
+        predictions = backend.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units])
+        return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
+
+    return here
+
+
+def no_weight(units):
+    raise AssertionError("no branch is taken apart here")
+
+
+def step(engine, backend, units=UNITS, computed=None):
+    with torch.inference_mode():
+        return engine.step(X, SIGMA, units, here_with(backend, computed), no_weight)
+
+
+def test_two_processes_give_what_one_gives(pool, local):
+    _, exchange = exchange_of(pool)
+    report, computed = RunReport("exact", []), []
+    done = step(Engine([exchange], report), local, computed=computed)
+    alone = here_with(local)(UNITS)
+    assert computed == [UNITS[0]]
+    assert done.keys() == alone.keys() == {0, 1}
+    for branch in done:
+        assert (done[branch] - alone[branch]).abs().max() < 1e-5
+    (record,) = report.steps
+    # out: x, and two sigmas rounded up to 16 bytes; back: three numbers of 8 bytes rounded up to 32, a prediction
+    assert (record.bytes_sent, record.bytes_received) == (X.nbytes + 16, 32 + X.nbytes)
+    assert len(record.compute_s) == 2
+
+
+def test_three_processes_share_three_branches(pool, local):
+    exchanges = [exchange_of(pool, place)[1] for place in PLACES]
+    report, computed = RunReport("exact", []), []
+    units = [*UNITS, Unit(2, 0)]
+    done = step(Engine(exchanges, report), local, units, computed)
+    assert computed == [units[0]]
+    for branch, prediction in here_with(local)(units).items():
+        assert (done[branch] - prediction).abs().max() < 1e-5
+
+
+def test_a_worker_is_kept_and_its_model_not_sent_twice(pool):
+    lease, exchange = exchange_of(pool)
+    assert exchange.loading.read_anew
+    pid = exchange.process.pid
+    pool.release(lease)
+    lease, exchange = exchange_of(pool)
+    assert exchange.process.pid == pid and not exchange.loading.read_anew
+    pool.release(lease)
+    _, exchange = exchange_of(pool, config={**SMALL, "seed": 1})
+    assert exchange.process.pid == pid and exchange.loading.read_anew
+
+
+def test_a_worker_in_use_is_not_given_twice(pool):
+    lease, _ = exchange_of(pool)
+    assert pool.prepare(PLACES[0], CPU, {"config": SMALL}) is None
+    pool.release(lease)
+    again = pool.prepare(PLACES[0], CPU, {"config": SMALL})
+    again.ready(nothing)
+
+
+@pytest.mark.parametrize("fault, words", [(signal.SIGKILL, "killed by signal 9"), (signal.SIGTERM, "killed by signal")])
+def test_a_killed_worker_is_noticed_and_the_step_finished_here(pool, local, fault, words):
+    lease, exchange = exchange_of(pool)
+    report, computed = RunReport("exact", []), []
+    engine = Engine([exchange], report)
+    step(engine, local)
+    os.kill(exchange.process.pid, fault)
+    started = time.perf_counter()
+    done = step(engine, local, computed=computed)
+    assert time.perf_counter() - started < 2.0
+    for branch, prediction in here_with(local)(UNITS).items():
+        assert (done[branch] - prediction).abs().max() < 1e-5
+    assert sorted(computed, key=lambda unit: unit.branch) == UNITS
+    assert engine.exchanges == []
+    (line,) = report.lines
+    assert words in line and "took over" in line
+    pool.release(lease)
+    _, fresh = exchange_of(pool)
+    assert fresh.process.pid != exchange.process.pid
+    assert not RunReport("exact", []).lines and step(Engine([fresh], report), local)
+
+
+def test_a_failing_forward_is_told_in_words(pool, local):
+    _, exchange = exchange_of(pool)
+    report = RunReport("exact", [])
+    done = step(Engine([exchange], report), local, [Unit(0, 0), Unit(1, 0)])
+    exchange.renew({"conds": CONDS[:1]})  # the worker no longer has a cond for branch 1
+    done = step(Engine([exchange], report), local)
+    assert done.keys() == {0, 1}
+    (line,) = report.lines
+    assert "IndexError: list index out of range" in line
+
+
+def test_a_model_that_cannot_be_made_is_told_in_words(pool):
+    lease = pool.prepare(PLACES[0], CPU, {"config": {"width": -1}})
+    with pytest.raises(WorkerLost, match="cpu, process 2 is out: RuntimeError"):
+        lease.ready(nothing)
+    pool.release(lease)
+    exchange_of(pool)  # the worker itself lives and takes a right one
+
+
+class Stop(BaseException):
+    pass
+
+
+def test_an_interrupted_step_leaves_the_worker_usable(pool, local):
+    lease, exchange = exchange_of(pool)
+    engine = Engine([exchange], RunReport("exact", []))
+
+    def stop(units):
+        raise Stop
+
+    with pytest.raises(Stop), torch.inference_mode():
+        engine.step(X, SIGMA, UNITS, stop, no_weight)
+    exchange.end()
+    pool.release(lease)
+    _, again = exchange_of(pool)
+    assert again is exchange
+    other = 0.5 * X
+    with torch.inference_mode():
+        again.submit(other, SIGMA, UNITS[1:])
+        prediction = again.collect().predictions[1]
+        (expected,) = local.predict(other, SIGMA, [(1, 0)])
+    assert (prediction - expected).abs().max() < 1e-5
+
+
+def test_an_interrupt_is_heard_while_waiting(pool, local):
+    _, exchange = exchange_of(pool)
+    step(Engine([exchange], RunReport("exact", [])), local)
+    os.kill(exchange.process.pid, signal.SIGSTOP)
+    try:
+        exchange.submit(X, SIGMA, UNITS[1:])
+
+        def interrupt():
+            raise Stop
+
+        started = time.perf_counter()
+        with pytest.raises(Stop):
+            exchange.collect(interrupt)
+        assert time.perf_counter() - started < 1.0
+    finally:
+        os.kill(exchange.process.pid, signal.SIGCONT)
+
+
+def test_an_idle_worker_is_ended():
+    pool = Pool("demo", lambda place: {"threads": 1}, idle_s=0.2)
+    try:
+        lease, exchange = exchange_of(pool)
+        pool.release(lease)
+        psutil.Process(exchange.process.pid).wait(10)
+        assert not exchange.alive()
+    finally:
+        pool.close()
+
+
+def test_unloading_reaches_idle_workers(pool, local):
+    lease, exchange = exchange_of(pool)
+    pool.release(lease)
+    pool.unload()
+    exchange.submit(X, SIGMA, UNITS[1:])
+    with pytest.raises(WorkerLost, match="NoneType"):  # the demo's worker has dropped its model
+        exchange.collect()
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """A parent that is killed leaves no worker behind."""
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, time, torch\n"
+        "from hybridiff_core.pool import Pool\n"
+        "from hybridiff_core.devices import Place\n"
+        "pool = Pool('demo', lambda place: {'threads': 1})\n"
+        "lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu', same_device=True), torch.device('cpu'), "
+        f"{{'config': {SMALL!r}}})\n"
+        "print(lease.ready(lambda: None).process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    worker.wait(5)
+
+
+def test_no_thread_or_process_outlives_the_pool(local):
+    before = {thread.name for thread in threading.enumerate()}
+    children = set(psutil.Process().children())
+    pool = Pool("demo", lambda place: {"threads": 1})
+    lease, _ = exchange_of(pool)
+    pool.release(lease)
+    pool.close()
+    deadline = time.monotonic() + 5
+    while {thread.name for thread in threading.enumerate()} - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert {thread.name for thread in threading.enumerate()} <= before
+    assert set(psutil.Process().children()) == children
+
+
+def test_the_demo_gives_one_picture():
+    result = run_demo("a red heart", steps=3, repeats=1, config=ModelConfig(**SMALL))
+    assert result.max_difference < 1e-5
+    assert result.report.shared_steps == 3
+    assert result.bytes_per_step == 2 * 4 * 16 * 16 * 4 + 16 + 32

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import pytest
+from safetensors.torch import load_file
+
+from .comfy_server import Comfy, Graph, find_comfyui, make_models
+
+MISSING = "NO COMFYUI HERE: the host tests are skipped, so the nodes are untested (set COMFYUI_PATH)"
+
+
+@pytest.fixture(scope="session")
+def comfyui_root():
+    root = find_comfyui()
+    if root is None:
+        warnings.warn(MISSING, stacklevel=1)
+        pytest.skip(MISSING)
+    return root
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui_root, tmp_path_factory):
+    make_models(comfyui_root)
+    server = Comfy(comfyui_root, tmp_path_factory.mktemp("comfy") / "base")
+    yield server
+    server.stop()
+
+
+class Bench:
+    """Graphs with a stock sampler and ours side by side, on one of the test models."""
+
+    FAMILIES = {
+        "sd3": {"channels": 16, "text": {"tokens": 16, "width": 4096, "pooled": 2048}},
+        "sd15": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+    }
+    _runs = itertools.count(1)
+
+    def __init__(self, comfy: Comfy, family: str, size: int = 16, batch: int = 1):
+        self.comfy, self.graph, self.family = comfy, Graph(), self.FAMILIES[family]
+        add = self.graph.add
+        if family == "sd3":
+            self.model = add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
+        else:
+            self.model = add("TestCheckpoint", ckpt_name="sd15_random.safetensors")
+        self.positive, self.negative = self.text(1), self.text(2)
+        self.latent = add("TestLatent", seed=3, channels=self.family["channels"], size=size, batch=batch)
+        self.settings = {
+            "seed": 7, "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+        }  # fmt: skip
+        self.devices: tuple[str, ...] = ("same",)
+
+    def text(self, seed: int) -> list:
+        return self.graph.add("TestConditioning", seed=seed, **self.family["text"])
+
+    def device_chain(self) -> dict:
+        chain = None
+        for device in self.devices:
+            chain = self.graph.add("HybridiffDevices", device=device, **({"devices": chain} if chain else {}))
+        return {"devices": chain} if chain else {}
+
+    def sampler(self, kind: str, **more) -> list:
+        return self.graph.add(
+            kind, model=self.model, positive=self.positive, negative=self.negative, latent_image=self.latent,
+            **self.settings, **more,
+        )  # fmt: skip
+
+    def save(self, latent: list) -> str:
+        return self.graph.add("SaveLatent", samples=latent, filename_prefix=f"run{next(self._runs)}")[0]
+
+    def latent_of(self, outputs: dict, node: str):
+        (file,) = outputs[node]["latents"]
+        return load_file(self.comfy.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"]
+
+    def compare(self) -> tuple[float, dict]:
+        """Run KSampler and ours; gives the latents' largest difference, at unit scale, and our report."""
+        stock = self.save(self.sampler("KSampler"))
+        ours = self.sampler("HybridiffKSampler", **self.device_chain())
+        saved = self.save(ours)
+        outputs = self.comfy.run(self.graph.nodes)
+        (report,) = outputs[ours[0]]["hybridiff"]
+        expected = self.latent_of(outputs, stock)
+        assert expected.isfinite().all() and expected.std() > 0.1
+        # a random network leaves the noise in, at a scale of up to 100: the difference is taken at unit scale
+        scale = max(1.0, expected.std().item())
+        return (expected - self.latent_of(outputs, saved)).abs().max().item() / scale, report
+
+
+@pytest.fixture
+def bench(comfy):
+    """Makes a Bench: bench("sd3") or bench("sd15", size=8, batch=3)."""
+    return lambda family, **options: Bench(comfy, family, **options)

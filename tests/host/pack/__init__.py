@@ -1,0 +1,167 @@
+"""Nodes that only the host tests use: conditioning without a text encoder, checkpoints without a VAE."""
+
+import comfy.sd
+import folder_paths
+import torch
+
+
+class TestConditioning:
+    """Seeded random conditioning: [1, tokens, width] and a pooled vector."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "seed": ("INT", {"default": 0}),
+                "tokens": ("INT", {"default": 16}),
+                "width": ("INT", {"default": 4096}),
+                "pooled": ("INT", {"default": 2048}),
+            }
+        }
+
+    def make(self, seed, tokens, width, pooled):
+        generator = torch.Generator().manual_seed(seed)
+        text = torch.randn(1, tokens, width, generator=generator)
+        return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator)}]],)
+
+
+class TestLatent:
+    """A seeded random latent image."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        names = {"seed": 0, "channels": 16, "size": 16, "batch": 1}
+        return {"required": {name: ("INT", {"default": default}) for name, default in names.items()}}
+
+    def make(self, seed, channels, size, batch):
+        generator = torch.Generator().manual_seed(seed)
+        return ({"samples": torch.randn(batch, channels, size, size, generator=generator)},)
+
+
+class TestMask:
+    """A mask [1, size, size] with its left half set."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("MASK",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"size": ("INT", {"default": 128})}}
+
+    def make(self, size):
+        mask = torch.zeros(1, size, size)
+        mask[:, :, : size // 2] = 1.0
+        return (mask,)
+
+
+class TestCheckpoint:
+    """CheckpointLoaderSimple's model, for a file that has neither a text encoder nor a VAE."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "load", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"ckpt_name": (folder_paths.get_filename_list("checkpoints"),)}}
+
+    def load(self, ckpt_name):
+        path = folder_paths.get_full_path_or_raise("checkpoints", ckpt_name)
+        return (comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0],)
+
+
+class TestForgetLoader:
+    """The model as a loader would give it that does not record how it was loaded."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "forget", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def forget(self, model):
+        model = model.clone()
+        model.cached_patcher_init = None
+        return (model,)
+
+
+class TestMissingFile:
+    """The model as if its file had been deleted after ComfyUI read it."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "lose", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def lose(self, model):
+        model = model.clone()
+        function, arguments = model.cached_patcher_init[:2]
+        model.cached_patcher_init = (function, (arguments[0] + ".gone", *arguments[1:]))
+        return (model,)
+
+
+class TestHooks:
+    """Pre-CFG, CFG and post-CFG hooks that change the prediction by what they are shown."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "hook", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def hook(self, model):
+        model = model.clone()
+        model.set_model_sampler_pre_cfg_function(lambda args: [out * 1.01 for out in args["conds_out"]])
+        model.set_model_sampler_cfg_function(
+            lambda args: args["uncond"] + (args["cond"] - args["uncond"]) * (args["cond_scale"] - 0.5)
+        )
+        model.set_model_sampler_post_cfg_function(
+            lambda args: 0.9 * args["denoised"] + 0.1 * args["cond_denoised"] - 0.01 * args["uncond_denoised"]
+        )
+        return (model,)
+
+
+class TestAttentionPatch:
+    """A patch with code in it inside the network."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        model = model.clone()
+        model.set_model_attn1_patch(lambda q, k, v, options: (q, k, v))
+        return (model,)
+
+
+class TestPlan:
+    """A plan as another release might have made it."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("HYBRIDIFF_PLAN",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"version": ("INT", {"default": 99})}}
+
+    def make(self, version):
+        return ({"version": version, "mode": "auto"},)
+
+
+NODE_CLASS_MAPPINGS = {
+    cls.__name__: cls
+    for cls in (
+        TestConditioning,
+        TestLatent,
+        TestMask,
+        TestCheckpoint,
+        TestForgetLoader,
+        TestMissingFile,
+        TestHooks,
+        TestAttentionPatch,
+        TestPlan,
+    )
+}

@@ -1,0 +1,37 @@
+"""Exact stages equal stock KSampler, through the HTTP API of a real ComfyUI."""
+
+from __future__ import annotations
+
+import pytest
+
+SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "heun", "uni_pc", "lcm", "ddim"]
+SCHEDULERS = ["karras", "normal", "sgm_uniform"]
+LIMIT = 1e-5
+
+
+def assert_shared(report: dict, calls: int | None = None) -> None:
+    """Every denoiser call of the run was computed by two devices."""
+    assert report["lines"] == []
+    assert report["shared_calls"] == report["calls"] > 0
+    if calls is not None:
+        assert report["calls"] == calls
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sd3_equals_stock(bench, sampler, scheduler):
+    side_by_side = bench("sd3")
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler}
+    difference, report = side_by_side.compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sd15_unet_equals_stock(bench, sampler, scheduler):
+    side_by_side = bench("sd15", size=8)
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 2}
+    difference, report = side_by_side.compare()
+    assert difference <= LIMIT
+    assert_shared(report)

@@ -135,6 +135,7 @@ class Pool:
                 if not lease.busy and lease.exchange and lease.exchange.alive():
                     try:
                         lease.exchange.unload()
+                        log.info("the device memory of the worker on %s is given back", lease.place.label)
                     except WorkerLost as error:
                         log.info("%s", error)
 

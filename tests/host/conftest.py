@@ -46,8 +46,9 @@ class Bench:
             self.model = add("TestCheckpoint", ckpt_name="sd15_random.safetensors")
         self.positive, self.negative = self.text(1), self.text(2)
         self.latent = add("TestLatent", seed=3, channels=self.family["channels"], size=size, batch=batch)
+        # a seed of its own: the server would not run the same graph twice
         self.settings = {
-            "seed": 7, "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+            "seed": next(self._runs), "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
         }  # fmt: skip
         self.devices: tuple[str, ...] = ("same",)
 

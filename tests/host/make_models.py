@@ -32,14 +32,14 @@ def sd3_config(depth: int) -> dict:
 def fill(module: torch.nn.Module, seed: int, last: tuple[str, ...]) -> None:
     """Random weights that keep activations near 1: matrices by fan-in, norms at 1, biases small.
 
-    The output layer, named in `last`, is ten times weaker: a trained network takes noise away, and x
+    The output layer, named in `last`, is twenty times weaker: a trained network takes noise away, and x
     stays near 1; a random one would blow x up step by step, and every rounding with it.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(module.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim > 1:
-            parameter.data = noise / math.sqrt(parameter[0].numel()) * (0.1 if name in last else 1.0)
+            parameter.data = noise / math.sqrt(parameter[0].numel()) * (0.05 if name in last else 1.0)
         else:
             parameter.data = 0.02 * noise + (1.0 if name.endswith("weight") else 0.0)
 

@@ -1,0 +1,193 @@
+"""Where nothing can be shared: the right picture, and one plain line that says why."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+
+from .comfy_server import Refused
+from .test_exact import LIMIT, assert_shared
+
+
+def assert_alone(report: dict, words: str) -> None:
+    assert report["shared_calls"] == 0 and report["calls"] > 0
+    (line,) = report["lines"]
+    assert words in line
+
+
+def test_cfg_1_has_one_branch(bench):
+    side = bench("sd3")
+    side.settings["cfg"] = 1.0
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert_alone(report, "ran on one device: CFG 1 has one branch, so there is nothing to share")
+
+
+def test_no_second_device(bench):
+    side = bench("sd3")
+    side.devices = ()
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert_alone(report, "no second GPU was found on this machine")
+
+
+def test_a_device_that_no_longer_exists(bench):
+    side = bench("sd3")
+    side.devices = ("cuda:7",)
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert_alone(report, "the device cuda:7 is not on this machine (here are: same, cpu")
+
+
+def test_a_missing_device_beside_one_that_is_there(bench):
+    side = bench("sd3")
+    side.devices = ("cuda:7", "same")
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert report["shared_calls"] == report["calls"]
+    assert report["lines"] == ["the device cuda:7 is not on this machine (here are: same, cpu)"]
+
+
+@pytest.mark.parametrize(
+    "node, words",
+    [
+        ("TestForgetLoader", "the node that loaded the model does not say how"),
+        ("TestAttentionPatch", "a node patches the network from inside (attn1_patch)"),
+    ],
+)
+def test_a_model_that_cannot_cross(bench, node, words):
+    side = bench("sd3")
+    side.model = side.graph.add(node, model=side.model)
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert_alone(report, words)
+
+
+def test_easycache_runs_inside_the_network(bench):
+    side = bench("sd3")
+    side.model = side.graph.add(
+        "EasyCache", model=side.model, reuse_threshold=0.2, start_percent=0.15, end_percent=0.95, verbose=False
+    )
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert_alone(report, "a node runs code of its own inside the network")
+
+
+def test_the_hosts_own_split_goes_first(bench):
+    # with one device the host's node adds no clones, so ours has the model to itself
+    side = bench("sd3")
+    side.model = side.graph.add("MultiGPU_WorkUnits", model=side.model, max_gpus=2)
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+
+
+def test_a_model_file_that_is_gone_for_the_worker(bench):
+    side = bench("sd3")
+    side.model = side.graph.add("TestMissingFile", model=side.model)
+    difference, report = side.compare()
+    assert difference == 0.0
+    assert report["shared_calls"] == 0
+    (line,) = report["lines"]
+    assert "sd3_depth4.safetensors.gone is not there for the worker" in line
+    difference, report = bench("sd3").compare()  # and the worker lives on
+    assert difference <= LIMIT
+    assert_shared(report)
+
+
+def test_a_plan_of_another_version_is_refused_in_words(bench):
+    side = bench("sd3")
+    side.save(side.sampler("HybridiffKSampler", plan=side.graph.add("TestPlan", version=99)))
+    with pytest.raises(Refused, match="the plan has version 99, this Hybridiff reads version 1"):
+        side.comfy.run(side.graph.nodes)
+
+
+@pytest.mark.parametrize("device", [3, [1]])
+def test_a_device_of_the_wrong_type_is_refused(bench, device):
+    side = bench("sd3")
+    side.devices = (device,)
+    side.save(side.sampler("HybridiffKSampler", **side.device_chain()))
+    with pytest.raises(Refused):
+        side.comfy.run(side.graph.nodes)
+
+
+def test_a_mode_that_is_not_there_is_refused(bench):
+    side = bench("sd3")
+    side.save(side.sampler("HybridiffKSampler", plan=side.graph.add("HybridiffPlan", mode="warp")))
+    with pytest.raises(Refused, match="mode"):
+        side.comfy.run(side.graph.nodes)
+
+
+def workers(comfy) -> list[psutil.Process]:
+    def is_worker(process):
+        try:
+            return process.cmdline()[-1:] and process.cmdline()[-1].endswith("worker.py")
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.Process(comfy.process.pid).children() if is_worker(process)]
+
+
+def test_a_worker_killed_in_the_run(bench):
+    bench("sd3").compare()
+    side = bench("sd3", size=48)
+    side.settings["steps"] = 12
+    stock = side.save(side.sampler("KSampler"))
+    ours = side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    prompt = side.comfy.queue(side.graph.nodes)
+    worker = workers(side.comfy)[0]
+    deadline = time.monotonic() + 60
+    before = worker.cpu_times().user
+    while worker.cpu_times().user < before + 0.3 and time.monotonic() < deadline:
+        time.sleep(0.01)  # until it works on this prompt
+    worker.kill()
+    outputs = side.comfy.wait(prompt)["outputs"]
+    (report,) = outputs[ours[0]]["hybridiff"]
+    assert 0 < report["shared_calls"] < report["calls"] == 12
+    (line,) = report["lines"]
+    assert "killed by signal 9" in line and "finished the picture" in line
+    assert (side.latent_of(outputs, stock) - side.latent_of(outputs, saved)).abs().max() <= LIMIT
+    difference, report = bench("sd3").compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+
+
+def test_an_interrupt_leaves_the_worker_usable(bench):
+    bench("sd3").compare()
+    side = bench("sd3", size=48)
+    side.settings["steps"] = 200
+    side.save(side.sampler("HybridiffKSampler", **side.device_chain()))
+    worker = workers(side.comfy)[0]
+    prompt = side.comfy.queue(side.graph.nodes)
+    before = worker.cpu_times().user
+    while worker.cpu_times().user < before + 0.3:
+        time.sleep(0.01)
+    side.comfy.post("/interrupt", {})
+    with pytest.raises(Refused, match="execution_interrupted"):
+        side.comfy.wait(prompt, limit_s=10)
+    difference, report = bench("sd3").compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+    assert worker.is_running()
+
+
+def test_unloading_gives_the_workers_memory_back(bench):
+    side = bench("sd15", size=8)
+    side.settings["steps"] = 1
+    side.save(side.sampler("HybridiffKSampler", **side.device_chain()))
+    side.comfy.run(side.graph.nodes)
+    pids = {worker.pid for worker in workers(side.comfy)}
+    side.comfy.post("/free", {"unload_models": True})
+    deadline = time.monotonic() + 20
+    while "process 2 is given back" not in side.comfy.tail() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "process 2 is given back" in side.comfy.tail()
+    again = bench("sd15", size=8)
+    again.settings["steps"] = 1
+    difference, report = again.compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+    assert {worker.pid for worker in workers(side.comfy)} == pids

@@ -1,0 +1,30 @@
+"""A worker's life beside a real ComfyUI of its own."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+import pytest
+
+from .comfy_server import Comfy, make_models
+from .conftest import Bench
+from .test_fallbacks import workers
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_comfyui(comfyui_root, tmp_path, end):
+    make_models(comfyui_root)
+    comfy = Comfy(comfyui_root, tmp_path / "base")
+    try:
+        side = Bench(comfy, "sd3")
+        side.devices = ("same", "cpu")
+        side.compare()
+        found = workers(comfy)
+        assert len(found) == 2
+        comfy.process.send_signal(end)
+        comfy.process.wait(20)
+        gone, alive = psutil.wait_procs(found, timeout=5)
+        assert not alive and len(gone) == 2
+    finally:
+        comfy.stop()

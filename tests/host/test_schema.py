@@ -1,0 +1,100 @@
+"""Golden schemas. Widgets are stored by position in workflow files: inputs are only ever appended."""
+
+from __future__ import annotations
+
+import pytest
+
+GOLDEN = {
+    "HybridiffKSampler": [
+        ("model", "MODEL", None),
+        ("seed", "INT", 0),
+        ("steps", "INT", 20),
+        ("cfg", "FLOAT", 8.0),
+        ("sampler_name", "COMBO", None),
+        ("scheduler", "COMBO", None),
+        ("positive", "CONDITIONING", None),
+        ("negative", "CONDITIONING", None),
+        ("latent_image", "LATENT", None),
+        ("denoise", "FLOAT", 1.0),
+        ("plan", "HYBRIDIFF_PLAN", None),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+    ],
+    "HybridiffKSamplerAdvanced": [
+        ("model", "MODEL", None),
+        ("add_noise", "COMBO", None),
+        ("noise_seed", "INT", 0),
+        ("steps", "INT", 20),
+        ("cfg", "FLOAT", 8.0),
+        ("sampler_name", "COMBO", None),
+        ("scheduler", "COMBO", None),
+        ("positive", "CONDITIONING", None),
+        ("negative", "CONDITIONING", None),
+        ("latent_image", "LATENT", None),
+        ("start_at_step", "INT", 0),
+        ("end_at_step", "INT", 10000),
+        ("return_with_leftover_noise", "COMBO", None),
+        ("plan", "HYBRIDIFF_PLAN", None),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+    ],
+    "HybridiffModel": [
+        ("model", "MODEL", None),
+        ("plan", "HYBRIDIFF_PLAN", None),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+    ],
+    "HybridiffPlan": [("mode", "COMBO", "auto")],
+    "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
+}
+OUTPUTS = {
+    "HybridiffKSampler": ["LATENT"],
+    "HybridiffKSamplerAdvanced": ["LATENT"],
+    "HybridiffModel": ["MODEL"],
+    "HybridiffPlan": ["HYBRIDIFF_PLAN"],
+    "HybridiffDevices": ["HYBRIDIFF_DEVICES"],
+}
+
+
+@pytest.fixture(scope="module")
+def infos(comfy):
+    return comfy.get("/object_info")
+
+
+def inputs_of(info: dict) -> list[tuple]:
+    found = []
+    for group in ("required", "optional"):
+        for name in info["input_order"].get(group, []):
+            kind, *options = info["input"][group][name]
+            options = options[0] if options else {}
+            found.append((name, "COMBO" if isinstance(kind, list) else kind, options.get("default")))
+    return found
+
+
+def test_the_pack_has_these_nodes_and_no_others(infos):
+    assert {name for name in infos if name.startswith("Hybridiff")} == set(GOLDEN)
+
+
+@pytest.mark.parametrize("node", GOLDEN)
+def test_inputs_and_outputs(infos, node):
+    assert inputs_of(infos[node]) == GOLDEN[node]
+    assert infos[node]["output"] == OUTPUTS[node]
+
+
+@pytest.mark.parametrize("node", GOLDEN)
+def test_every_input_has_a_tooltip(infos, node):
+    for group in infos[node]["input"].values():
+        for name, (_, options) in group.items():
+            assert len(options["tooltip"]) > 20, name
+
+
+@pytest.mark.parametrize("stock", ["KSampler", "KSamplerAdvanced"])
+def test_the_samplers_begin_with_the_stock_ones_inputs(infos, stock):
+    expected, ours = inputs_of(infos[stock]), inputs_of(infos[f"Hybridiff{stock}"])
+    assert ours[: len(expected)] == expected
+    for name, kind, _ in expected:
+        theirs, mine = (infos[node]["input"]["required"][name] for node in (stock, f"Hybridiff{stock}"))
+        if kind == "COMBO":
+            choices = [spec[0] if isinstance(spec[0], list) else spec[1]["options"] for spec in (theirs, mine)]
+            assert choices[0] == choices[1]
+        else:
+            keys = ("min", "max", "step", "round", "control_after_generate")
+            there, here = (spec[1] if len(spec) > 1 else {} for spec in (theirs, mine))
+            assert {key: there.get(key) for key in keys} == {key: here.get(key) for key in keys}

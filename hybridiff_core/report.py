@@ -11,7 +11,10 @@ from .share import Unit
 
 @dataclass
 class StepRecord:
-    """One denoiser call. Seconds; bytes; `conds` is how many conds each device computed."""
+    """One denoiser call. Seconds; bytes; `conds` is how many conds each device was given.
+
+    `compute_s` has this process's time and that of each device that answered.
+    """
 
     sigma: float
     conds: list[int]
@@ -49,8 +52,8 @@ class RunReport:
 
     @property
     def shared_steps(self) -> int:
-        """Denoiser calls in which another device than this process's computed something."""
-        return sum(any(step.conds[1:]) for step in self.steps)
+        """Denoiser calls in which another device than this process's answered."""
+        return sum(len(step.compute_s) > 1 for step in self.steps)
 
     def to_dict(self) -> dict:
         """Plain data for JSON."""
@@ -70,7 +73,7 @@ class RunReport:
         """One line for the log."""
         if not self.shared_steps:
             return f"one device, {len(self.steps)} model calls"
-        shared = [step for step in self.steps if any(step.conds[1:])]
+        shared = [step for step in self.steps if len(step.compute_s) > 1]
         own = statistics.median(step.compute_s[0] for step in shared)
         wait = statistics.median(step.wait_s for step in shared)
         kilobytes = statistics.median(step.bytes_sent + step.bytes_received for step in shared) / 1024

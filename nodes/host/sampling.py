@@ -76,8 +76,7 @@ class Acceleration:
         ):
             clone.remove_wrappers_with_key(kind, KEY)
             clone.add_wrapper_with_key(kind, KEY, wrapper)
-        clone.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
-        clone.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, _on_detach)
+        _listen_for_unload(clone)
         return clone
 
     def _outer_sample(self, executor: Callable, *args, **kwargs):
@@ -102,6 +101,17 @@ def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options
     if run is None:
         return executor(model, conds, x, timestep, model_options)
     return run.predict(executor, model, conds, x, timestep, model_options)
+
+
+def _listen_for_unload(patcher: ModelPatcher | None) -> None:
+    """Hear of it when the host unloads the model, by whichever of its patchers it then holds.
+
+    The sampling's own clone is gone after the node's call; the host goes on with the one before it.
+    """
+    while patcher is not None:
+        patcher.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
+        patcher.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, _on_detach)
+        patcher = patcher.parent
 
 
 def _on_detach(patcher: ModelPatcher, unpatch_all: bool) -> None:

@@ -119,6 +119,7 @@ class Comfy:
         return self.wait(self.queue(graph), limit_s)["outputs"]
 
     def stop(self) -> None:
+        """End the server, and wait for it."""
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(20)

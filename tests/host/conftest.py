@@ -48,7 +48,8 @@ class Bench:
         self.latent = add("TestLatent", seed=3, channels=self.family["channels"], size=size, batch=batch)
         # a seed of its own: the server would not run the same graph twice
         self.settings = {
-            "seed": next(self._runs), "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+            "seed": next(self._runs), "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal",
+            "denoise": 1.0,
         }  # fmt: skip
         self.devices: tuple[str, ...] = ("same",)
 

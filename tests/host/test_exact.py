@@ -21,7 +21,7 @@ def assert_shared(report: dict, calls: int | None = None) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sd3_equals_stock(bench, sampler, scheduler):
     side_by_side = bench("sd3")
-    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler}
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 12}
     difference, report = side_by_side.compare()
     assert difference <= LIMIT
     assert_shared(report)
@@ -31,7 +31,7 @@ def test_sd3_equals_stock(bench, sampler, scheduler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sd15_unet_equals_stock(bench, sampler, scheduler):
     side_by_side = bench("sd15", size=8)
-    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 2}
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 5}
     difference, report = side_by_side.compare()
     assert difference <= LIMIT
     assert_shared(report)

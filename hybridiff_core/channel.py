@@ -93,8 +93,12 @@ def connect(store: dist.Store, rank: int, backend: str, device: torch.device, to
             options._timeout = limit
             group = dist.ProcessGroupGloo(store, rank, 2, options)
         channel = Channel(group, rank, backend, device)
-        channel.send([_proof(token, rank)])
+        # one after the other: nccl runs a group's transfers in order, and two sends would wait for each other
+        if rank == 0:
+            channel.send([_proof(token, rank)])
         answer = channel.expect([((32,), torch.uint8)]).wait(CONNECT_LIMIT_S)[0]
+        if rank == 1:
+            channel.send([_proof(token, rank)])
     except RuntimeError as error:
         raise ChannelBroken(f"no {backend} connection: {error}") from error
     if not hmac.compare_digest(bytes(answer.cpu().tolist()), bytes(_proof(token, 1 - rank).tolist())):

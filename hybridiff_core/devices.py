@@ -128,7 +128,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
         visibility = {gpu.variable: gpu.visible_as, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpu else {}
         if device == "cpu":
             visibility = dict.fromkeys(VISIBILITY_VARIABLES[:1], "")
-        label = f"{title}, process {ordinal + 2}" if same or ordinal else title
+        label = f"{title} (process {ordinal + 2})" if same or ordinal else title
         found.append(Place(f"{name}#{ordinal}", label, device, visibility, same))
 
     for name in wanted:

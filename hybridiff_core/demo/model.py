@@ -86,7 +86,7 @@ class SmallModel(nn.Module):
 
 
 def _waves(sigma: Tensor) -> Tensor:
-    frequencies = torch.exp(-math.log(1e4) * torch.arange(32) / 32)
+    frequencies = torch.exp(-math.log(1e4) * torch.arange(32, device=sigma.device) / 32)
     angles = 1000 * sigma[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

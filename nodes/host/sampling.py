@@ -173,8 +173,9 @@ class Run:
         conds = getattr(self.guider, "conds", {})
         one = math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
         if one and not self.guider.model_options.get("disable_cfg1_optimization", False):
-            return len(conds.get("positive", ()))
-        return sum(map(len, conds.values()))
+            conds = {"positive": conds.get("positive", ())}
+        all_conds = [cond for of_branch in conds.values() for cond in of_branch]
+        return len(all_conds) if any(conditioning.staying_reason(cond) is None for cond in all_conds) else 0
 
     def _start_workers(self) -> None:
         for place in self._places:
@@ -229,7 +230,8 @@ class Run:
     def _met(self, lease: Lease) -> Exchange | None:
         try:
             exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
-        except (WorkerLost, CannotCross, OSError) as error:
+        except Exception as error:
+            log.debug("no worker on %s", lease.place.label, exc_info=True)
             self.report.note(f"{error}; this process does its part")
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})

@@ -52,7 +52,7 @@ def test_a_device_that_is_gone_is_named(two_gpus):
 def test_a_device_named_twice_gets_two_processes(no_gpus):
     found, _ = places(["same", "same", "cpu"], CPU)
     assert [place.key for place in found] == ["cpu#0", "cpu#1", "cpu#2"]
-    assert [place.label for place in found] == ["cpu, process 2", "cpu, process 3", "cpu, process 4"]
+    assert [place.label for place in found] == ["cpu (process 2)", "cpu (process 3)", "cpu (process 4)"]
     assert all(place.device == "cpu" and place.visibility == {"CUDA_VISIBLE_DEVICES": ""} for place in found)
 
 

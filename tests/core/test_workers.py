@@ -23,7 +23,7 @@ from hybridiff_core.share import Unit
 
 CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
-PLACES = [Place(f"cpu#{i}", f"cpu, process {i + 2}", "cpu", same_device=True) for i in range(2)]
+PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu", same_device=True) for i in range(2)]
 CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "", "a dog")]
 X = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.7, 0.7])
@@ -155,7 +155,7 @@ def test_a_failing_forward_is_told_in_words(pool, local):
 
 def test_a_model_that_cannot_be_made_is_told_in_words(pool):
     lease = pool.prepare(PLACES[0], CPU, {"config": {"width": -1}})
-    with pytest.raises(WorkerLost, match="cpu, process 2 is out: RuntimeError"):
+    with pytest.raises(WorkerLost, match=r"cpu \(process 2\) is out: RuntimeError"):
         lease.ready(nothing)
     pool.release(lease)
     exchange_of(pool)  # the worker itself lives and takes a right one

@@ -31,7 +31,9 @@ def test_sd3_equals_stock(bench, sampler, scheduler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sd15_unet_equals_stock(bench, sampler, scheduler):
     side_by_side = bench("sd15", size=8)
-    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 5}
+    # heun's last step divides the host's rounding of x - denoised by its smallest sigma: finer steps, less of it
+    steps = 8 if sampler == "heun" else 5
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": steps}
     difference, report = side_by_side.compare()
     assert difference <= LIMIT
     assert_shared(report)

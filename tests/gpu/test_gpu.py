@@ -1,0 +1,59 @@
+"""The engine with workers on real GPUs; skipped where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.model import ModelConfig, words_to_context
+from hybridiff_core.devices import gpu_of, gpus, places
+from hybridiff_core.engine import Engine
+from hybridiff_core.pool import Pool
+from hybridiff_core.report import RunReport
+from hybridiff_core.share import Unit
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+CONFIG = {"size": 32, "width": 128, "depth": 2}
+
+
+@pytest.mark.parametrize("device", ["same", "cpu", "auto"])
+def test_a_worker_beside_a_gpu(device):
+    own = torch.device("cuda", torch.cuda.current_device())
+    found, lines = places([device], own)
+    if not found:
+        pytest.skip(lines[0])
+    pool = Pool("demo", lambda place: {"threads": 2})
+    try:
+        exchange = pool.prepare(found[0], own, {"config": CONFIG}).ready(lambda: None)
+        expected_backend = "nccl" if device == "auto" else "gloo"
+        assert exchange.channel.backend == expected_backend
+        here = DemoBackend({"device": str(own)})
+        here.load({"config": CONFIG})
+        conds = [words_to_context(text, ModelConfig(**CONFIG)).to(own) for text in ("a cat", "")]
+        here.begin({"conds": conds}, fresh=True)
+        exchange.begin({"conds": conds})
+        x, sigma = torch.randn(2, 4, 32, 32, device=own), torch.tensor([0.7, 0.7], device=own)
+
+        def alone(units):
+            found = here.predict(x, sigma, [(unit.branch, unit.index) for unit in units])
+            return {unit.branch: prediction for unit, prediction in zip(units, found)}
+
+        units, report = [Unit(0, 0), Unit(1, 0)], RunReport("exact", [])
+        with torch.inference_mode():
+            engine = Engine([exchange], report)
+            for _ in range(3):
+                done = engine.step(x, sigma, units, alone, lambda mine: torch.ones_like(x))
+            expected = alone(units)
+        assert report.lines == [] and report.shared_steps == 3
+        for branch, prediction in expected.items():
+            assert done[branch].device == own
+            assert (done[branch] - prediction).abs().max() < 1e-3
+    finally:
+        pool.close()
+
+
+def test_our_own_gpu_is_known_by_its_identity():
+    gpu = gpu_of(torch.device("cuda", 0))
+    assert gpu in gpus()
+    assert gpu.title == torch.cuda.get_device_name(0)

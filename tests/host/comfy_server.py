@@ -44,7 +44,7 @@ class Refused(Exception):
 class Comfy:
     """A running server. `base` is its folder of models, nodes and output."""
 
-    def __init__(self, root: Path, base: Path, threads: int = 1):
+    def __init__(self, root: Path, base: Path, threads: int = 1, flags: tuple[str, ...] = ()):
         self.base = base
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / "hybridiff").symlink_to(PACK, target_is_directory=True)
@@ -59,6 +59,7 @@ class Comfy:
                 [
                     python_of(root), str(root / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(self.port),
                     "--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
+                    *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
                 env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},

@@ -54,6 +54,7 @@ def test_a_missing_device_beside_one_that_is_there(bench):
     "node, words",
     [
         ("TestForgetLoader", "the node that loaded the model does not say how"),
+        ("TestSplitOfTheHost", "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"),
         ("TestAttentionPatch", "a node patches the network from inside (attn1_patch)"),
     ],
 )
@@ -75,8 +76,8 @@ def test_easycache_runs_inside_the_network(bench):
     assert_alone(report, "a node runs code of its own inside the network")
 
 
-def test_the_hosts_own_split_goes_first(bench):
-    # with one device the host's node adds no clones, so ours has the model to itself
+def test_the_hosts_own_split_without_a_second_gpu(bench):
+    # it then does nothing, and leaves the model to us
     side = bench("sd3")
     side.model = side.graph.add("MultiGPU_WorkUnits", model=side.model, max_gpus=2)
     difference, report = side.compare()

@@ -138,6 +138,21 @@ class TestAttentionPatch:
         return (model,)
 
 
+class TestSplitOfTheHost:
+    """The mark that the host's MultiGPU CFG Split leaves where it finds a second GPU: a model of the key "multigpu"."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "split", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def split(self, model):
+        model = model.clone()
+        model.set_additional_models("multigpu", [model.clone()])
+        return (model,)
+
+
 class TestPlan:
     """A plan as another release might have made it."""
 
@@ -162,6 +177,7 @@ NODE_CLASS_MAPPINGS = {
         TestMissingFile,
         TestHooks,
         TestAttentionPatch,
+        TestSplitOfTheHost,
         TestPlan,
     )
 }

@@ -120,6 +120,22 @@ def _on_detach(patcher: ModelPatcher, unpatch_all: bool) -> None:
         pool().unload()
 
 
+def _code_inside(model_options: dict) -> str | None:
+    """Which code of other nodes runs inside the network, in words for users: a worker does not have it."""
+    inner = model_options["transformer_options"]
+    if "model_function_wrapper" in model_options:
+        return "a node wraps the whole network in code of its own, which a second process does not have"
+    for name in ("patches", "patches_replace"):
+        if any(inner.get(name, {}).values()):
+            return f"a node patches the network from inside ({', '.join(sorted(inner[name]))})"
+    for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
+        for of_kind in chosen:
+            packs = [str(key) for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
+            if packs:
+                return f"a node runs code of its own inside the network ({of_kind}: {', '.join(packs)})"
+    return None
+
+
 class Run:
     """One sampling: its workers, its engine, its report."""
 
@@ -150,18 +166,9 @@ class Run:
         """Why this model cannot be shared, in words for users; None where it can."""
         if self.patcher.get_additional_models_with_key("multigpu"):
             return "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"
-        options = self.guider.model_options
-        inner = options["transformer_options"]
-        if "model_function_wrapper" in options:
-            return "a node wraps the whole network in code of its own, which a second process does not have"
-        for name in ("patches", "patches_replace"):
-            if any(inner.get(name, {}).values()):
-                return f"a node patches the network from inside ({', '.join(sorted(inner[name]))})"
-        for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
-            for of_kind in chosen:
-                packs = [str(key) for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
-                if packs:
-                    return f"a node runs code of its own inside the network ({of_kind}: {', '.join(packs)})"
+        code = _code_inside(self.guider.model_options)
+        if code:
+            return code
         try:
             self._recipe = recipe_of(self.patcher)
         except CannotCross as error:
@@ -193,7 +200,8 @@ class Run:
         units = conditioning.units_of(conds, x, timestep)
         if self._alone is None and self.engine is None:
             self._come_together(conds, units)
-        if self.engine is None:
+        # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
+        if self.engine is None or len(units) < 2 or _code_inside(model_options):
             self.report.open_step(float(timestep[0]), [units])
             return executor(model, conds, x, timestep, model_options)
 

@@ -116,6 +116,24 @@ def test_cfg_hooks_of_other_nodes(bench):
     assert_shared(report)
 
 
+def test_a_guidance_node_with_a_patched_call_of_its_own(bench):
+    side = bench("sd3")
+    mask = side.graph.add("TestMask", size=128)
+    masked = side.graph.add(
+        "ConditioningSetMask", conditioning=side.text(5), mask=mask, strength=0.8, set_cond_area="default"
+    )
+    # two conds, so that the extra call too has something that could be shared, wrongly
+    side.positive = side.graph.add("ConditioningCombine", conditioning_1=side.positive, conditioning_2=masked)
+    side.model = side.graph.add(
+        "SkipLayerGuidanceSD3", model=side.model, layers="1, 2", scale=3.0, start_percent=0.0, end_percent=1.0
+    )
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert report["lines"] == []
+    # every step: the two branches, shared; then the positive one without its layers, here
+    assert (report["shared_calls"], report["calls"]) == (4, 8)
+
+
 def test_two_chained_advanced_samplers(bench):
     side = bench("sd3")
     del side.settings["denoise"]

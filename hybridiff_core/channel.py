@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -68,11 +69,14 @@ class PipeStore(dist.Store):
 
 
 def choose_backend(here: str, there: str, same_device: bool, platform: str = sys.platform) -> str:
-    """ "nccl" between two different CUDA devices on Linux where torch has it, else "gloo".
+    """ "gloo", or "nccl" between two different CUDA devices on Linux where HYBRIDIFF_NCCL=1 asks for it.
 
-    `here` and `there` are torch device types; HIP builds call theirs "cuda" and bring RCCL.
+    `here` and `there` are torch device types; HIP builds call theirs "cuda" and bring RCCL. nccl is
+    not the default: a peer that dies leaves its kernel waiting, and torch's watchdog then ends the
+    whole process; a latent is too small for the difference in speed to be seen.
     """
-    if here == there == "cuda" and not same_device and platform == "linux" and dist.is_nccl_available():
+    asked = os.environ.get("HYBRIDIFF_NCCL") == "1"
+    if asked and here == there == "cuda" and not same_device and platform == "linux" and dist.is_nccl_available():
         return "nccl"
     return "gloo"
 

@@ -54,7 +54,7 @@ class Engine:
         started = time.perf_counter()
         parts = [(shares[0], here(shares[0]))]
         if x.device.type != "cpu":  # kernels run on after their launch; what follows needs their results anyway
-            torch.get_device_module(x.device).synchronize(x.device)
+            torch.get_device_module(x.device).current_stream(x.device).synchronize()
         record.compute_s.append(time.perf_counter() - started)
 
         for exchange, mine in given:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 
 import torch
@@ -87,10 +88,12 @@ class Exchange:
         self._ready: Future = Future()
         self._failures: dict[int, str] = {}
         self._pending: _Pending | None = None
+        self._last_reply: Future | None = None
         self._recipe = Ledger(by_content=False)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
         self._step_times: deque[float] = deque(maxlen=50)
+        self._step_shape: torch.Size | None = None
         self._incoming: queue.SimpleQueue = queue.SimpleQueue()
         for work, name in ((self._read_frames, "frames"), (self._receive_messages, "messages")):
             threading.Thread(target=work, name=f"hybridiff-{name}-{place.key}", daemon=True).start()
@@ -146,6 +149,7 @@ class Exchange:
 
     def begin(self, run: object) -> None:
         """Give the worker a run's conditioning and options. Does not wait. Raises WorkerLost, CannotCross."""
+        self._step_times.clear()  # another model or latent has other step times, and the first step may load
         self._request("begin", self._conds.pack(run, self.kinds, "the conditioning"))
 
     def renew(self, run: object) -> None:
@@ -172,6 +176,9 @@ class Exchange:
 
         x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch.
         """
+        if self._step_shape != x.shape:
+            self._step_shape = x.shape
+            self._step_times.clear()
         number = next(self._numbers)
         branches = sorted({unit.branch for unit in units})
         self._send_frame({
@@ -269,6 +276,9 @@ class Exchange:
     def _request(self, op: str, parcel: Parcel | None = None, **fields: object) -> Future:
         number = next(self._numbers)
         reply = self._replies[number] = Future()
+        if parcel and parcel.tensors:
+            self._let_finish()
+        self._last_reply = reply
         frame = {"op": op, "id": number, **fields}
         if parcel:
             frame |= {"value": parcel.value, "tensors": parcel.describe(self.own), "forget": parcel.forget}
@@ -279,6 +289,14 @@ class Exchange:
         except ChannelBroken as error:
             raise self._lost(f"its connection broke ({error})") from error
         return reply
+
+    def _let_finish(self) -> None:
+        """Wait for the last request that nobody waited for: while it runs, the worker takes no tensors."""
+        deadline = time.perf_counter() + LOAD_LIMIT_S
+        while not (self._last_reply is None or self._last_reply.done()):
+            if self.broken or time.perf_counter() > deadline:
+                raise self._lost("it did not finish what it was asked before")
+            wait_for([self._last_reply], POLL_S)
 
     def _send_frame(self, frame: dict) -> None:
         if self.broken:
@@ -299,6 +317,8 @@ class Exchange:
             except ChannelBroken as error:
                 raise self._lost(f"it {failed}: its connection broke ({error})") from error
             check()
+            if self.broken and not waiting.done():
+                raise self._lost(self.broken)
             if time.perf_counter() > deadline:
                 raise self._lost(f"it {failed} within {limit_s:.0f} s")
 

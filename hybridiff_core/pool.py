@@ -77,12 +77,14 @@ class Pool:
             if lease._idle_timer:
                 lease._idle_timer.cancel()
         threading.Thread(
-            target=self._prepare, args=(lease, recipe, before), name=f"hybridiff-prepare-{place.key}", daemon=True
+            target=self._prepare,
+            args=(lease, recipe, lease._prepared, before),
+            name=f"hybridiff-prepare-{place.key}",
+            daemon=True,
         ).start()
         return lease
 
-    def _prepare(self, lease: Lease, recipe: object, before: Future | None) -> None:
-        prepared = lease._prepared
+    def _prepare(self, lease: Lease, recipe: object, prepared: Future, before: Future | None) -> None:
         try:
             if before:
                 wait_for([before])  # an interrupted run may have left its preparation under way
@@ -132,7 +134,8 @@ class Pool:
         """Have every worker that no run holds give its device memory back. Does not wait."""
         with self._lock:
             for lease in self._leases.values():
-                if not lease.busy and lease.exchange and lease.exchange.alive():
+                settled = not lease.busy and lease._prepared.done()
+                if settled and lease.exchange and lease.exchange.alive():
                     try:
                         lease.exchange.unload()
                         log.info("the device memory of the worker on %s is given back", lease.place.label)

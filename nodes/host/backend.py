@@ -93,6 +93,7 @@ class ComfyBackend:
         self._conds: list[list[dict | None]] = []
 
     def load(self, recipe: dict) -> dict:
+        self._patcher = self._model = self._loaded = None  # let go of the old model before reading another
         self._patcher, anew = self._kitchen.make(recipe)
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
         return {"read_anew": anew, "dtype": str(dtype).removeprefix("torch.")}

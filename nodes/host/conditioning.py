@@ -114,8 +114,24 @@ def crossing(conds: Conds) -> list[list[Cond | None]]:
     ]
 
 
+def snapshot(value: object) -> object:
+    """What `unchanged` compares later: containers copied, for others may change them in place.
+
+    A tensor is remembered with its version; one made in inference mode has none.
+    """
+    if isinstance(value, dict):
+        return {key: snapshot(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [snapshot(item) for item in value]
+    if type(value) in KINDS:
+        return [type(value).__name__, snapshot(value.cond)]
+    if isinstance(value, torch.Tensor):
+        return [value, 0 if value.is_inference() else value._version]
+    return value
+
+
 def unchanged(before: object, now: object) -> bool:
-    """Whether plain data is the same: objects and tensors by identity, numbers and text by value."""
+    """Whether two snapshots are the same: objects and tensors by identity, numbers and text by value."""
     if type(before) is not type(now):
         return False
     if isinstance(now, dict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import weakref
 
 import comfy.model_sampling
 import comfy.sd
@@ -23,6 +24,9 @@ PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
 # modules whose classes a model_sampling may be composed of; the second is imported on demand
 SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
 MODULE_INTERNALS = frozenset(vars(torch.nn.Module()))
+
+# what a model's file was like when its model was first sampled here
+_first_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 ADAPTER_KINDS = {
     # loaded_keys is only what the LoRA file was read by; the weights are all that is computed with
@@ -57,10 +61,23 @@ def _loader(patcher: ModelPatcher) -> dict:
         raise CannotCross("the node that loaded the model does not say how (ComfyUI's own loaders do)")
     function, arguments = made_by[0], made_by[1]
     if function is comfy.sd.load_checkpoint_guess_config:
-        return {"loader": CHECKPOINT, "path": os.path.abspath(arguments[0]), "options": arguments[6]}
+        return {"loader": CHECKPOINT, **_file(patcher, arguments[0]), "options": arguments[6]}
     if function is comfy.sd.load_diffusion_model:
-        return {"loader": DIFFUSION_MODEL, "path": os.path.abspath(arguments[0]), "options": arguments[1]}
+        return {"loader": DIFFUSION_MODEL, **_file(patcher, arguments[0]), "options": arguments[1]}
     raise CannotCross(f"the model comes from a loader that is not known here ({function.__qualname__})")
+
+
+def _file(patcher: ModelPatcher, path: str) -> dict:
+    """The model's file, known by its size and time too: it may be written anew under the same name."""
+    path = os.path.abspath(path)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return {"path": path, "stamp": None}  # the worker will say that it is gone
+    stamp = (status.st_size, status.st_mtime_ns)
+    if _first_seen.setdefault(patcher.model, stamp) != stamp:
+        raise CannotCross(f"the model's file {os.path.basename(path)} was changed after it was loaded; load it again")
+    return {"path": path, "stamp": stamp}
 
 
 def _objects(patcher: ModelPatcher) -> dict:
@@ -115,11 +132,11 @@ class Kitchen:
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
         """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError."""
-        base_recipe = (recipe["loader"], recipe["path"], recipe["options"])
+        base_recipe = (recipe["loader"], recipe["path"], recipe["stamp"], recipe["options"])
         anew = self._base_recipe != base_recipe
         if anew:
             self._base = self._base_recipe = None
-            self._base = _read(*base_recipe)
+            self._base = _read(recipe["loader"], recipe["path"], recipe["options"])
             self._base_recipe = base_recipe
         patcher = self._base.clone()
         patcher.patches = {key: list(patches) for key, patches in recipe["patches"].items()}

@@ -41,7 +41,15 @@ ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
 OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", KEY}
 # patches and wrappers that run inside the network, where a worker would need their code
 INNER_WRAPPERS = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
-INNER_CALLBACKS = (CallbacksMP.ON_PREPARE_STATE, CallbacksMP.ON_APPLY_HOOKS, CallbacksMP.ON_INJECT_MODEL)
+INNER_CALLBACKS = (
+    CallbacksMP.ON_LOAD,
+    CallbacksMP.ON_PRE_RUN,
+    CallbacksMP.ON_PREPARE_STATE,
+    CallbacksMP.ON_APPLY_HOOKS,
+    CallbacksMP.ON_INJECT_MODEL,
+)
+# options in which the network itself keeps state from call to call; a worker would keep its own
+STATE_OPTIONS = ("ar_state",)
 
 
 @functools.cache
@@ -98,7 +106,7 @@ class Acceleration:
 def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
     """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
     run = model_options["transformer_options"].get(KEY)
-    if run is None:
+    if run is None or model is not run.patcher.model:  # a guider of two models calls for the other one too
         return executor(model, conds, x, timestep, model_options)
     return run.predict(executor, model, conds, x, timestep, model_options)
 
@@ -128,6 +136,9 @@ def _code_inside(model_options: dict) -> str | None:
     for name in ("patches", "patches_replace"):
         if any(inner.get(name, {}).values()):
             return f"a node patches the network from inside ({', '.join(sorted(inner[name]))})"
+    for name in STATE_OPTIONS:
+        if name in inner:
+            return f"a sampler keeps state inside the network ({name})"
     for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
         for of_kind in chosen:
             packs = [str(key) for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
@@ -259,7 +270,8 @@ class Run:
             "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
             "shape": tuple(x.shape),
         }
-        if conditioning.unchanged(self._sent, run):
+        taken = conditioning.snapshot(run)
+        if conditioning.unchanged(self._sent, taken):
             return
         for exchange in list(self.engine.exchanges):
             try:
@@ -267,7 +279,7 @@ class Run:
             except (CannotCross, WorkerLost) as error:
                 self.report.note(f"{error}; this process did its part")
                 self.engine.exchanges.remove(exchange)
-        self._sent = run
+        self._sent = taken
 
     # -- the end
 

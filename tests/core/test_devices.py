@@ -57,15 +57,17 @@ def test_a_device_named_twice_gets_two_processes(no_gpus):
 
 
 @pytest.mark.parametrize(
-    "here, there, same, platform, expected",
+    "here, there, same, platform, asked, expected",
     [
-        ("cpu", "cpu", True, "linux", "gloo"),
-        ("cuda", "cpu", False, "linux", "gloo"),
-        ("cuda", "cuda", True, "linux", "gloo"),
-        ("cuda", "cuda", False, "win32", "gloo"),
-        ("cuda", "cuda", False, "linux", "nccl"),
+        ("cpu", "cpu", True, "linux", "1", "gloo"),
+        ("cuda", "cpu", False, "linux", "1", "gloo"),
+        ("cuda", "cuda", True, "linux", "1", "gloo"),
+        ("cuda", "cuda", False, "win32", "1", "gloo"),
+        ("cuda", "cuda", False, "linux", "", "gloo"),
+        ("cuda", "cuda", False, "linux", "1", "nccl"),
     ],
 )
-def test_backends(here, there, same, platform, expected, monkeypatch):
+def test_backends(here, there, same, platform, asked, expected, monkeypatch):
+    monkeypatch.setenv("HYBRIDIFF_NCCL", asked)
     monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
     assert choose_backend(here, there, same, platform) == expected

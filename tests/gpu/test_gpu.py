@@ -17,8 +17,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA G
 CONFIG = {"size": 32, "width": 128, "depth": 2}
 
 
-@pytest.mark.parametrize("device", ["same", "cpu", "auto"])
-def test_a_worker_beside_a_gpu(device):
+@pytest.mark.parametrize(
+    "device, expected_backend", [("same", "gloo"), ("cpu", "gloo"), ("auto", "gloo"), ("auto", "nccl")]
+)
+def test_a_worker_beside_a_gpu(device, expected_backend, monkeypatch):
+    monkeypatch.setenv("HYBRIDIFF_NCCL", "1" if expected_backend == "nccl" else "")
     own = torch.device("cuda", torch.cuda.current_device())
     found, lines = places([device], own)
     if not found:
@@ -26,7 +29,6 @@ def test_a_worker_beside_a_gpu(device):
     pool = Pool("demo", lambda place: {"threads": 2})
     try:
         exchange = pool.prepare(found[0], own, {"config": CONFIG}).ready(lambda: None)
-        expected_backend = "nccl" if device == "auto" else "gloo"
         assert exchange.channel.backend == expected_backend
         here = DemoBackend({"device": str(own)})
         here.load({"config": CONFIG})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 
 import psutil
@@ -96,6 +98,25 @@ def test_a_model_file_that_is_gone_for_the_worker(bench):
     difference, report = bench("sd3").compare()  # and the worker lives on
     assert difference <= LIMIT
     assert_shared(report)
+
+
+def test_a_model_file_that_was_written_anew(bench, comfy):
+    folder = comfy.base / "models" / "diffusion_models"
+    changing = folder / "changing.safetensors"
+    shutil.copy(folder / "sd3_depth4.safetensors", changing)
+    try:
+        for changed in (False, True):
+            side = bench("sd3")
+            side.model = side.graph.add("UNETLoader", unet_name=changing.name, weight_dtype="default")
+            difference, report = side.compare()
+            assert difference <= LIMIT
+            if changed:
+                assert_alone(report, "changing.safetensors was changed after it was loaded; load it again")
+            else:
+                assert_shared(report)
+            os.utime(changing, (1, 1))
+    finally:
+        changing.unlink()
 
 
 def test_a_plan_of_another_version_is_refused_in_words(bench):

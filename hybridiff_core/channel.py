@@ -118,8 +118,9 @@ class Channel:
     """One message at a time in each direction; a message is a list of tensors of agreed shapes.
 
     A message is one buffer and one transfer. Buffers are made once and grow when a larger message
-    comes; for gloo with a GPU they lie in pinned host memory. Not for concurrent senders, nor for
-    concurrent receivers; one thread may send while another receives.
+    comes; for gloo with a GPU they lie in pinned host memory. Several messages may be expected at
+    once; they come in the order of `expect`. Not for concurrent senders, nor for concurrent callers
+    of `expect`; one thread may send while another receives.
     """
 
     def __init__(self, group: object, rank: int, backend: str, device: torch.device):
@@ -129,8 +130,9 @@ class Channel:
         on_gpu = backend == "nccl"
         self._buffer_device = device if on_gpu else torch.device("cpu")
         self._pinned = device.type == "cuda" and not on_gpu
-        self._outgoing = self._incoming = self._buffer(0)
+        self._outgoing = self._buffer(0)
         self._sending: object | None = None
+        self._unused: list[torch.Tensor] = []  # buffers for messages to come
 
     def send(self, tensors: Sequence[torch.Tensor], limit_s: float = SEND_LIMIT_S) -> int:
         """Copy `tensors` into the buffer and start its transfer; returns the message's bytes.
@@ -160,17 +162,16 @@ class Channel:
     def expect(self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> Expected:
         """Get ready for a message of tensors of these shapes and dtypes.
 
-        Raises ChannelBroken. The tensors that `Expected.wait` gives are views of the buffer:
-        they are valid until the next `expect`.
+        Raises ChannelBroken. The tensors that `Expected.wait` gives are views of a buffer: they are
+        valid until `Expected.release`.
         """
         offsets, total = _layout(parts)
-        self._incoming = self._grown(self._incoming, total)
-        buffer = self._incoming[:total]
+        buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), total)
         try:
-            work = self._group.recv([buffer], self._peer, 0)
+            work = self._group.recv([buffer[:total]], self._peer, 0)
         except RuntimeError as error:
             raise ChannelBroken(str(error)) from error
-        return Expected(self, work, buffer, list(zip(offsets, parts)))
+        return Expected(self, work, buffer, total, list(zip(offsets, parts)))
 
     def send_whole(self, tensor: torch.Tensor) -> None:
         """Send a tensor of any size, in pieces, so that the buffers stay small. Raises ChannelBroken."""
@@ -181,7 +182,9 @@ class Channel:
         """Receive what `send_whole` sends, into host memory of its own. Raises ChannelBroken."""
         whole = torch.empty(tuple(shape), dtype=dtype)
         for piece in as_bytes(whole).split(PIECE_BYTES):
-            piece.copy_(self.expect([(tuple(piece.shape), torch.uint8)]).wait(CONNECT_LIMIT_S)[0])
+            expected = self.expect([(tuple(piece.shape), torch.uint8)])
+            piece.copy_(expected.wait(CONNECT_LIMIT_S)[0])
+            expected.release()
         return whole
 
     def close(self) -> None:
@@ -208,9 +211,9 @@ class Channel:
 class Expected:
     """A message on its way here."""
 
-    def __init__(self, channel: Channel, work: object, buffer: torch.Tensor, parts: list):
+    def __init__(self, channel: Channel, work: object, buffer: torch.Tensor, size: int, parts: list):
         self._channel, self._work, self._buffer, self._parts = channel, work, buffer, parts
-        self.size = buffer.numel()
+        self.size = size
 
     def wait(self, limit_s: float) -> list[torch.Tensor]:
         """The tensors, on the buffer's device (host memory for gloo). Raises ChannelBroken after `limit_s`."""
@@ -221,6 +224,10 @@ class Expected:
             count = torch.Size(shape).numel() * dtype.itemsize
             tensors.append(self._buffer[offset : offset + count].view(dtype).reshape(shape))
         return tensors
+
+    def release(self) -> None:
+        """The tensors are no longer wanted: their memory may hold a later message."""
+        self._channel._unused.append(self._buffer)
 
 
 def _wait(work: object, limit_s: float) -> None:

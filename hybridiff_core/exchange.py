@@ -6,6 +6,7 @@ times are counted where they arise.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import secrets
@@ -21,33 +22,43 @@ from dataclasses import dataclass
 
 import torch
 
-from .channel import Channel, ChannelBroken, PipeStore, choose_backend, connect
+from .channel import Channel, ChannelBroken, Expected, PipeStore, choose_backend, connect
 from .devices import Place
 from .launch_local import WorkerProcess
 from .share import Unit
-from .wire import Kinds, Ledger, Parcel
+from .split import Cut, State
+from .wire import DTYPES, GROUP_LOST, HEADER, RIGHT, Kinds, Ledger, Parcel, describe_tensor, dtype_name
 
 START_LIMIT_S = 180.0
 LOAD_LIMIT_S = 900.0
 FIRST_STEP_LIMIT_S = 300.0
 POLL_S = 0.05
 CONDS_FIRST_NUMBER = 1 << 40
-HEADER = ((3,), torch.int64)  # step number, status (0 = right), microseconds of computing
+PASSED_ON = {"inner", "store"}  # frames that workers may send each other through this process
 
 
 class WorkerLost(Exception):
     """The worker cannot finish what it was given: dead, stuck, or failed. The text says why."""
 
 
+class GroupLost(WorkerLost):
+    """A lead worker lost the inner devices of its group; it can still compute whole steps."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What a worker computed in one step: a prediction per branch, and what it took."""
+    """What a worker computed in one step, and what it took.
 
-    predictions: dict[int, torch.Tensor]
+    `parts` are predictions with the units they are of: a branch's, or single ones. `error` is that
+    of the worker's expected inner results, as a share of them.
+    """
+
+    parts: list[tuple[list[Unit], torch.Tensor]]
     compute_s: float
     wait_s: float
     bytes_sent: int
     bytes_received: int
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,13 @@ class Loading:
 
 @dataclass(frozen=True)
 class _Pending:
+    """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result."""
+
     number: int
-    branches: list[int]
+    of: list[list[Unit]]
     device: torch.device
     bytes_sent: int
-    bytes_received: int
+    expected: Expected
     message: Future
 
 
@@ -87,11 +100,12 @@ class Exchange:
         self._replies: dict[int, Future] = {}
         self._ready: Future = Future()
         self._failures: dict[int, str] = {}
-        self._pending: _Pending | None = None
+        self._pending: deque[_Pending] = deque()
         self._last_reply: Future | None = None
         self._recipe = Ledger(by_content=False)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
+        self._peers: dict[str, Exchange] = {}
         self._step_times: deque[float] = deque(maxlen=50)
         self._step_shape: torch.Size | None = None
         self._incoming: queue.SimpleQueue = queue.SimpleQueue()
@@ -105,7 +119,7 @@ class Exchange:
 
         Raises WorkerLost.
         """
-        self._send_frame({"op": "start", "device": self.place.device, **start})
+        self._send_frame({"op": "start", "device": self.place.device, "key": self.place.key, **start})
         self.info = self._wait(self._ready, START_LIMIT_S, check, "did not start")
         token = secrets.token_bytes(32)
         here, there = self.own.type, torch.device(self.place.device).type
@@ -164,61 +178,163 @@ class Exchange:
         """Ask the worker to give its device memory back; it keeps what it needs to load again quickly."""
         self._request("unload")
 
+    def measured(self, check: Callable[[], None] = lambda: None) -> dict:
+        """The block times of the last timed step: {"times": seconds of each block, "rest": the other seconds}."""
+        return self._wait(self._request("measured"), LOAD_LIMIT_S, check, "did not tell its times")
+
+    def set_cut(self, cut: Cut, delay: int = 1, route: Sequence[tuple[Exchange, tuple[int, int]]] = ()) -> None:
+        """Say where the network is cut, for steps that take z; `route` makes this worker a group's lead."""
+        hops = [[exchange.place.key, *segment] for exchange, segment in route]
+        self._request("cut", bounds=list(cut.bounds), delay=delay, route=hops)
+
+    def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
+        """The last `count` inner results of `unit` that the worker took in exact steps, with the model's times."""
+        reply = self._request("history", unit=[unit.branch, unit.index], count=count)
+        values = self._wait(reply, LOAD_LIMIT_S, check, "did not tell its inner results")["values"]
+        parts = [(tuple(shape), DTYPES[dtype]) for _, state in values for shape, dtype in state]
+        number = next(self._numbers)
+        pending = self._expect(number, [], parts, self.own, 0)
+        self._pending.popleft()
+        tensors = iter([tensor.to(self.own, copy=True) for tensor in self._message(pending, check)])
+        pending.expected.release()
+        return [(time, tuple(next(tensors) for _ in state)) for time, state in values]
+
+    def link(self, other: Exchange, check: Callable[[], None] = lambda: None) -> None:
+        """Connect this worker with another one, so that tensors go between them directly. Raises WorkerLost."""
+        if other.place.key in self._peers:
+            return
+        token = secrets.token_bytes(32).hex()
+        types = [torch.device(exchange.place.device).type for exchange in (self, other)]
+        backend = choose_backend(*types, self.place.same_device or other.place.same_device)
+        self._peers[other.place.key], other._peers[self.place.key] = other, self
+        ends = ((self, other), (other, self))
+        replies = [
+            here._request("link", peer=there.place.key, rank=rank, backend=backend, token=token)
+            for rank, (here, there) in enumerate(ends)
+        ]
+        for (here, _), reply in zip(ends, replies):
+            here._wait(reply, LOAD_LIMIT_S, check, "did not connect to another worker")
+
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
-        """Wait for the answer of a step that an interrupted run left behind. Raises WorkerLost."""
-        if self._pending:
-            self.collect(check)
+        """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
+        while self._pending:
+            self._take_answer(check)
 
     # -- steps
 
-    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit]) -> None:
+    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
 
-        x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch.
+        x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch,
+        or for each unit where `how` asks for another kind of step than the plain one.
         """
         if self._step_shape != x.shape:
             self._step_shape = x.shape
             self._step_times.clear()
         number = next(self._numbers)
-        branches = sorted({unit.branch for unit in units})
+        of = [[unit] for unit in units] if how else _by_branch(units)
         self._send_frame({
             "op": "step",
             "number": number,
-            "x": [list(x.shape), str(x.dtype).removeprefix("torch.")],
-            "sigma": [list(sigma.shape), str(sigma.dtype).removeprefix("torch.")],
+            "x": describe_tensor(x),
+            "sigma": describe_tensor(sigma),
             "units": [[unit.branch, unit.index] for unit in units],
+            **how,
         })  # fmt: skip
-        try:
-            sent = self.channel.send([x, sigma])
-            expected = self.channel.expect([HEADER, ((len(branches), *x.shape), x.dtype)])
-        except ChannelBroken as error:
-            raise self._lost(f"its connection broke ({error})") from error
-        message: Future = Future()
-        self._pending = _Pending(number, branches, x.device, sent, expected.size, message)
-        self._incoming.put((expected, self._step_limit(), message))
+        sent = self._send([x, sigma])
+        self._expect(number, of, [HEADER, ((len(of), *x.shape), x.dtype)], x.device, sent)
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
-        """Finish the step that `submit` started; calls `check` while it waits.
+        """Finish the oldest step that `submit` started; calls `check` while it waits.
 
         Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
         """
-        pending = self._pending
         started = time.perf_counter()
-        header, predictions = self._wait(pending.message, self._step_limit(), check, "did not answer a step")
-        self._pending = None
+        pending, (_, _, microseconds, millionths), (predictions,) = self._take_answer(check)
         waited = time.perf_counter() - started
-        number, status, microseconds = header.tolist()
-        if number != pending.number:
-            raise self._lost(f"it answered step {number} instead of {pending.number}")
-        if status != 0:
-            raise self._lost(self._failure(number))
         self._step_times.append(microseconds / 1e6)
-        by_branch = {
-            # cloned: the buffer is written again in the next step
-            branch: predictions[i].to(pending.device, copy=True)
-            for i, branch in enumerate(pending.branches)
-        }
-        return Answer(by_branch, microseconds / 1e6, waited, pending.bytes_sent, pending.bytes_received)
+        return Answer(
+            list(zip(pending.of, predictions)),
+            microseconds / 1e6,
+            waited,
+            pending.bytes_sent,
+            pending.expected.size,
+            None if millionths < 0 else millionths / 1e6,
+        )
+
+    # -- inner parts
+
+    def hand_on(
+        self, unit: Unit, x: torch.Tensor, sigma: torch.Tensor, h: State, cut: Cut, route: Sequence[Exchange]
+    ) -> tuple[int, int]:
+        """Start the inner part of `unit` on this worker with the state `h`; `route` are the workers after it.
+
+        Returns the number under which the last worker of the route answers, and the bytes sent.
+        x is not sent: of it only the shape counts here. Raises WorkerLost.
+        """
+        number = next(self._numbers)
+        (segment, *others) = cut.segments
+        self._send_frame({
+            "op": "inner",
+            "number": number,
+            "unit": [unit.branch, unit.index],
+            "x": describe_tensor(x),
+            "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
+            "state": [describe_tensor(tensor) for tensor in h],
+            "first": cut.first,
+            "segment": segment,
+            "route": [[exchange.place.key, *part] for exchange, part in zip(route, others, strict=True)],
+            "via": "",
+            "back": "",
+        })  # fmt: skip
+        return number, self._send(h)
+
+    def expect_inner(self, number: int, z: State, sent: int) -> None:
+        """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
+        self._expect(number, [], [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0].device, sent)
+
+    def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
+        """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
+        started = time.perf_counter()
+        pending, (_, _, microseconds, _), z = self._take_answer(check)
+        waited = time.perf_counter() - started
+        parts = [([], tensor) for tensor in z]
+        return Answer(parts, microseconds / 1e6, waited, pending.bytes_sent, pending.expected.size)
+
+    def _send(self, tensors: Sequence[torch.Tensor]) -> int:
+        try:
+            return self.channel.send(tensors)
+        except ChannelBroken as error:
+            raise self._lost(f"its connection broke ({error})") from error
+
+    def _expect(self, number: int, of: list, parts: Sequence, device: torch.device, sent: int) -> _Pending:
+        try:
+            expected = self.channel.expect(parts)
+        except ChannelBroken as error:
+            raise self._lost(f"its connection broke ({error})") from error
+        pending = _Pending(number, of, device, sent, expected, Future())
+        self._pending.append(pending)
+        self._incoming.put((expected, self._step_limit(), pending.message))
+        return pending
+
+    def _message(self, pending: _Pending, check: Callable[[], None]) -> list[torch.Tensor]:
+        return self._wait(pending.message, self._step_limit(), check, "did not answer a step")
+
+    def _take_answer(self, check: Callable[[], None]) -> tuple[_Pending, list[int], list[torch.Tensor]]:
+        """The oldest message's pending entry, its header, and its tensors, copied out of the buffer."""
+        pending = self._pending[0]
+        header, *tensors = self._message(pending, check)
+        self._pending.popleft()
+        numbers = header.tolist()
+        copied = [tensor.to(pending.device, copy=True) for tensor in tensors]
+        pending.expected.release()
+        if numbers[0] != pending.number:
+            raise self._lost(f"it answered step {numbers[0]} instead of {pending.number}")
+        if numbers[1] == GROUP_LOST:
+            raise GroupLost(f"the group of {self.place.label} is out: {self._failure(pending.number)}")
+        if numbers[1] != RIGHT:
+            raise self._lost(self._failure(pending.number))
+        return pending, numbers, copied
 
     def _step_limit(self) -> float:
         if not self._step_times:
@@ -251,8 +367,15 @@ class Exchange:
                 self._store.put(key, bytes.fromhex(value))
             case {"op": "ready", **info}:
                 self._ready.set_result(info)
-            case {"op": "failed", "number": int(number), "text": str(text)}:
+            case {"op": "failed", "number": int(number), "text": str(text), **more}:
                 self._failures[number] = text
+                if more.get("inner"):  # no message will come
+                    self.broken = self.broken or text
+            case {"op": "pass", "peer": str(peer), "frame": {"op": str(op)} as passed} if (
+                peer in self._peers and op in PASSED_ON
+            ):
+                with contextlib.suppress(WorkerLost):  # its own reader says so
+                    self._peers[peer]._send_frame(passed)
             case {"op": "reply", "id": int(number), **info} if number in self._replies:
                 waiting = self._replies.pop(number)
                 if "error" in info:
@@ -330,3 +453,50 @@ class Exchange:
 
     def _sentence(self, text: str) -> str:
         return f"the worker on {self.place.label} is out: {text}"
+
+
+class Chain:
+    """The inner devices of a group that this process leads: a Link (lead.py) over their exchanges.
+
+    With several inner devices the state goes from one to the next without passing through here.
+    """
+
+    def __init__(self, inner: Sequence[Exchange], cut: Cut, check: Callable[[], None] = lambda: None):
+        self.inner, self.cut, self._check = list(inner), cut, check
+        self.answers: list[Answer] = []
+        self.sent = 0
+        self.x = self.sigma = None
+
+    def at(self, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        """What the next states to send belong to."""
+        self.x, self.sigma = x, sigma
+
+    def send(self, unit: Unit, h: State, z: State) -> None:
+        number, sent = self.inner[0].hand_on(unit, self.x, self.sigma, h, self.cut, self.inner[1:])
+        self.sent += sent
+        self.inner[-1].expect_inner(number, z, sent)
+
+    def receive(self) -> State:
+        answer = self.inner[-1].collect_inner(self._still_there)
+        self.answers.append(answer)
+        return tuple(tensor for _, tensor in answer.parts)
+
+    def take_answers(self) -> list[Answer]:
+        """What came since the last time this was asked."""
+        answers, self.answers = self.answers, []
+        return answers
+
+    def take_sent(self) -> int:
+        """Bytes sent since the last time this was asked."""
+        sent, self.sent = self.sent, 0
+        return sent
+
+    def _still_there(self) -> None:
+        self._check()
+        for exchange in self.inner:
+            if exchange.broken:
+                raise exchange._lost(exchange.broken)
+
+
+def _by_branch(units: Sequence[Unit]) -> list[list[Unit]]:
+    return [[unit for unit in units if unit.branch == branch] for branch in sorted({unit.branch for unit in units})]

@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 
-PLAN_VERSION = 1
-MODES = ("auto", "exact")
+PLAN_VERSION = 2
+MODES = ("auto", "exact", "pipeline", "predict", "paper")
+WARMUPS = ("slope", "fixed")
+PRESETS = ("auto", "SDXL (paper)", "SD3 (paper)", "exact only")
+PAPER_STEPS = 50  # the number of steps that the paper's thresholds are for
+# METHOD 2: L, g, tau_cap, k as published, for 50 steps of DDIM at 1024 px
+PUBLISHED = {
+    "SDXL (paper)": {"slope_window": 12, "slope_threshold": 0.4e-3, "warmup_cap": 15, "parallel_steps": 5},
+    "SD3 (paper)": {"slope_window": 15, "slope_threshold": 0.1e-3, "warmup_cap": 40, "parallel_steps": 5},
+}
+LEAST_STEPS = 8  # with fewer steps, auto stays exact
+RANGES = {
+    "start_step": (1, 10000),
+    "slope_window": (1, 1000),
+    "slope_threshold": (0.0, 1.0),
+    "warmup_cap": (1, 10000),
+    "parallel_steps": (0, 10000),
+    "tolerance": (0.0, 1.0),
+    "predict_stride": (0, 16),
+}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The plan's numbers for one run: `window` L, `slope` g, `cap`, first stage step `start`, `interval` k."""
+
+    window: int
+    slope: float
+    cap: int
+    start: int | None
+    interval: int
+    tolerance: float
+
+    def __str__(self) -> str:
+        start = f"start_step {self.start}" if self.start is not None else (
+            f"slope_window {self.window}, slope_threshold {self.slope:.2g}, warmup_cap {self.cap}"
+        )  # fmt: skip
+        return f"{start}, parallel_steps {self.interval}, tolerance {self.tolerance:g}"
 
 
 @dataclass(frozen=True)
 class HybridPlan:
-    """How one image is shared between devices.
+    """How one image is shared between devices (METHOD sections 2 and 6).
 
-    `mode`: "exact" runs every step whole on the devices there are, so the picture equals the
-    sampler's on one device; "auto" is the best mode measured so far, today the same as "exact".
-    `version` is the plan format, so that a plan made by another release is recognised.
+    `mode`: how the parallelism stage is run; "exact" has none. `warmup`: whether that stage begins
+    by the slope rule (`slope_window` L, `slope_threshold` g, at the latest at `warmup_cap`; given
+    for 50 steps and scaled to the run, as is `parallel_steps`) or, "fixed", at `start_step` of the
+    run's own steps, `parallel_steps` taken as they are. `parallel_steps` k: its length, 0 for as
+    long as the tolerance allows. `tolerance`: the largest error, as a share of the prediction, with
+    which a step is not computed exactly; 0 for no such check. `predict_stride` m: every m-th step
+    of the stage is computed and the others predicted; 0 for 2 in predict and none elsewhere.
+    `preset`: published values in place of those given. `version` is the plan format.
 
     Raises ValueError naming the field, its value and the way out.
     """
 
     mode: str = "auto"
     version: int = PLAN_VERSION
+    warmup: str = "slope"
+    start_step: int = 10
+    slope_window: int = 12
+    slope_threshold: float = 0.4e-3
+    warmup_cap: int = 15
+    parallel_steps: int = 20
+    tolerance: float = 0.0
+    predict_stride: int = 0
+    preset: str = "auto"
 
     def __post_init__(self) -> None:
         if self.version != PLAN_VERSION:
@@ -28,8 +79,63 @@ class HybridPlan:
                 f"the plan has version {self.version!r}, this Hybridiff reads version {PLAN_VERSION}; "
                 "make the plan again with this release's Hybridiff Plan node"
             )
-        if self.mode not in MODES:
-            raise ValueError(f"mode is {self.mode!r}; use one of {', '.join(MODES)}")
+        for name, choices in (("mode", MODES), ("warmup", WARMUPS), ("preset", PRESETS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            whole = isinstance(low, int)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
+                raise ValueError(f"{name} is {value!r}; use a {'whole ' if whole else ''}number")
+            if math.isnan(value) or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; use {low} to {high}")
+        if self.preset == "exact only" and self.mode not in ("auto", "exact"):
+            raise ValueError(f"preset is 'exact only' and mode is {self.mode!r}; choose one of preset and mode anew")
+        if self.preset in PUBLISHED and self.mode == "exact":
+            raise ValueError(f"preset is {self.preset!r} and mode is 'exact'; choose one of preset and mode anew")
+        if self.mode in ("pipeline", "predict", "paper") and self.parallel_steps == 0 and self.tolerance == 0:
+            raise ValueError(
+                "parallel_steps is 0 and tolerance is 0, so nothing ends the stage; set one of them above 0"
+            )
+        if self.mode == "predict" and self.predict_stride == 1:
+            raise ValueError("mode is 'predict' and predict_stride is 1, so no step is predicted; use 2 or more, or 0")
+        if self.mode == "paper" and self.predict_stride > 1:
+            raise ValueError(
+                f"mode is 'paper' and predict_stride is {self.predict_stride}, which the paper does not have; use 0"
+            )
+
+    @property
+    def effective(self) -> HybridPlan:
+        """The plan with its preset's values filled in."""
+        if self.preset == "exact only":
+            return replace(self, mode="exact", preset="auto")
+        if self.preset in PUBLISHED:
+            return replace(self, warmup="slope", preset="auto", **PUBLISHED[self.preset])
+        return self
+
+    def for_run(self, steps: int) -> Thresholds:
+        """The numbers for a run of `steps` steps.
+
+        Raises ValueError where a fixed stage does not lie within the steps.
+        """
+        plan = self.effective
+        if plan.warmup == "fixed":
+            if plan.start_step + max(plan.parallel_steps, 1) > steps:
+                raise ValueError(
+                    f"start_step {plan.start_step} and parallel_steps {plan.parallel_steps} go beyond the run's "
+                    f"{steps} steps; lower one of them, or set warmup to slope"
+                )
+            interval = plan.parallel_steps or steps - plan.start_step
+            return Thresholds(0, 0.0, 0, plan.start_step, interval, plan.tolerance)
+        scale = steps / PAPER_STEPS
+        return Thresholds(
+            window=max(1, round(plan.slope_window * scale)),
+            slope=plan.slope_threshold / scale,
+            cap=max(1, round(plan.warmup_cap * scale)),
+            start=None,
+            interval=max(1, round(plan.parallel_steps * scale)) if plan.parallel_steps else steps,
+            tolerance=plan.tolerance,
+        )
 
     def to_dict(self) -> dict:
         return asdict(self)

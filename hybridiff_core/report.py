@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from .share import Unit
@@ -13,7 +14,9 @@ from .share import Unit
 class StepRecord:
     """One denoiser call. Seconds; bytes; `conds` is how many conds each device was given.
 
-    `compute_s` has this process's time and that of each device that answered.
+    `compute_s` has this process's time and that of each device that answered; `helpers` is how many
+    devices beside this process's worked for the call. `step` is the sampler's step, `stage`, `work`,
+    `rel_mae` and `error` as in schedule.py.
     """
 
     sigma: float
@@ -22,6 +25,12 @@ class StepRecord:
     wait_s: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0
+    helpers: int = 0
+    step: int | None = None
+    stage: str | None = None
+    work: str = "exact"
+    rel_mae: float | None = None
+    error: float | None = None
 
 
 @dataclass
@@ -29,7 +38,8 @@ class RunReport:
     """A run's record.
 
     `devices[0]` is this process's; `lines` are the plain sentences for the user; `loadings` says per
-    worker what giving it the model took; `first_step_s` is counted from the node's call.
+    worker what giving it the model took; `first_step_s` is counted from the node's call; `schedule`
+    is the printed Schedule; `cuts` says for each branch group where it was cut and on what times.
     """
 
     mode: str
@@ -39,6 +49,8 @@ class RunReport:
     called_at: float = field(default_factory=time.perf_counter)
     first_step_s: float | None = None
     loadings: list[dict] = field(default_factory=list)
+    schedule: str = ""
+    cuts: list[dict] = field(default_factory=list)
 
     def note(self, line: str) -> None:
         if line not in self.lines:
@@ -52,8 +64,8 @@ class RunReport:
 
     @property
     def shared_steps(self) -> int:
-        """Denoiser calls in which another device than this process's answered."""
-        return sum(len(step.compute_s) > 1 for step in self.steps)
+        """Denoiser calls for which another device than this process's worked."""
+        return sum(step.helpers > 0 for step in self.steps)
 
     def to_dict(self) -> dict:
         """Plain data for JSON."""
@@ -66,18 +78,23 @@ class RunReport:
             "first_step_s": self.first_step_s,
             "loadings": self.loadings,
             "bytes": sum(step.bytes_sent + step.bytes_received for step in self.steps),
+            "schedule": self.schedule,
+            "cuts": self.cuts,
             "steps": [vars(step) for step in self.steps],
         }
 
     def summary(self) -> str:
         """One line for the log."""
+        works = Counter(step.work for step in self.steps)
+        kinds = ", ".join(f"{count} {work}" for work, count in works.items() if work != "exact")
+        kinds = f" ({kinds})" if kinds else ""
         if not self.shared_steps:
-            return f"one device, {len(self.steps)} model calls"
-        shared = [step for step in self.steps if len(step.compute_s) > 1]
+            return f"one device, {len(self.steps)} model calls{kinds}"
+        shared = [step for step in self.steps if step.helpers and step.compute_s]
         own = statistics.median(step.compute_s[0] for step in shared)
         wait = statistics.median(step.wait_s for step in shared)
         kilobytes = statistics.median(step.bytes_sent + step.bytes_received for step in shared) / 1024
         return (
-            f"{len(shared)} of {len(self.steps)} model calls shared by {', '.join(self.devices)}: "
+            f"{len(shared)} of {len(self.steps)} model calls{kinds} shared by {', '.join(self.devices)}: "
             f"{own * 1e3:.0f} ms computing here, {wait * 1e3:.1f} ms waiting, {kilobytes:.0f} KiB a call"
         )

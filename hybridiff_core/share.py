@@ -21,33 +21,37 @@ class Unit:
     local: bool = False
 
 
-def share(units: Sequence[Unit], devices: int) -> list[list[Unit]]:
+def share(units: Sequence[Unit], devices: int, paces: Sequence[float] | None = None) -> list[list[Unit]]:
     """Deal `units` to `devices` so that the busiest has as little as possible.
 
-    Longest first onto the least loaded device (Graham's LPT rule); device 0 is this process.
+    Longest first onto the device that is done soonest with it (Graham's LPT rule); device 0 is this
+    process. `paces` are the devices' seconds for a unit, in any scale; equal if not given.
     Whole branches are kept together unless taking them apart shortens the busiest device's work
     by more than a hundredth: a branch computed in one place needs no merging.
     """
     if devices < 1:
         raise ValueError(f"devices is {devices}; at least one is needed")
+    paces = paces or [1.0] * devices
     branches: dict[tuple[int, bool], list[Unit]] = {}
     for unit in units:
         branches.setdefault((unit.branch, unit.local), []).append(unit)
-    whole = _deal(list(branches.values()), devices)
-    apart = _deal([[unit] for unit in units], devices)
-    dealt = apart if _busiest(apart) < 0.99 * _busiest(whole) else whole
+    whole = _deal(list(branches.values()), paces)
+    apart = _deal([[unit] for unit in units], paces)
+    dealt = apart if _busiest(apart, paces) < 0.99 * _busiest(whole, paces) else whole
     return [sorted(part, key=lambda unit: (unit.branch, unit.index)) for part in dealt]
 
 
-def _deal(parcels: list[list[Unit]], devices: int) -> list[list[Unit]]:
-    dealt: list[list[Unit]] = [[] for _ in range(devices)]
-    load = [0.0] * devices
+def _deal(parcels: list[list[Unit]], paces: Sequence[float]) -> list[list[Unit]]:
+    dealt: list[list[Unit]] = [[] for _ in paces]
+    load = [0.0] * len(paces)
     for parcel in sorted(parcels, key=lambda parcel: (not parcel[0].local, -sum(unit.cost for unit in parcel))):
-        device = 0 if parcel[0].local else min(range(devices), key=load.__getitem__)
+        cost = sum(unit.cost for unit in parcel)
+        done = [before + cost * pace for before, pace in zip(load, paces)]
+        device = 0 if parcel[0].local else min(range(len(paces)), key=done.__getitem__)
         dealt[device] += parcel
-        load[device] += sum(unit.cost for unit in parcel)
+        load[device] = done[device]
     return dealt
 
 
-def _busiest(dealt: list[list[Unit]]) -> float:
-    return max(sum(unit.cost for unit in part) for part in dealt)
+def _busiest(dealt: list[list[Unit]], paces: Sequence[float]) -> float:
+    return max(sum(unit.cost for unit in part) * pace for part, pace in zip(dealt, paces))

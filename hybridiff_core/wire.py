@@ -26,6 +26,10 @@ _DTYPE_NAMES = (
 )
 DTYPES = {name: getattr(torch, name) for name in _DTYPE_NAMES.split() if hasattr(torch, name)}
 
+# what comes before tensors that a worker computed
+HEADER = ((4,), torch.int64)  # number, status, microseconds of computing, error in millionths (-1: none)
+RIGHT, FAILED, GROUP_LOST = 0, 1, 2  # status
+
 
 class CannotCross(Exception):
     """A value that has no safe form on the wire. The text names where it stands and what it is."""
@@ -150,8 +154,18 @@ def decode(value: object, tensor: Callable[[int], torch.Tensor], kinds: Kinds | 
     return walk(value)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "float32" for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def describe_tensor(tensor: torch.Tensor) -> list:
+    """Shape and dtype, as a frame announces a tensor."""
+    return [list(tensor.shape), dtype_name(tensor.dtype)]
+
+
 def _dtype_name(dtype: torch.dtype, where: str) -> str:
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     if name not in DTYPES:
         raise CannotCross(f"{where} has the dtype {name}")
     return name
@@ -171,7 +185,7 @@ class Parcel:
             {
                 "number": number,
                 "shape": list(tensor.shape),
-                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "dtype": dtype_name(tensor.dtype),
                 "on_device": tensor.device == compute_device,
             }
             for number, tensor in self.tensors

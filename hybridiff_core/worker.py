@@ -8,15 +8,33 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 
-from .channel import Channel, PipeStore, connect
-from .wire import DTYPES, FramePipe, Kinds, decode
+from .channel import Channel, ChannelBroken, Expected, PipeStore, connect
+from .lead import Lead, measure
+from .share import Unit
+from .split import Cut, Inner, Pass, Reached, State
+from .wire import (
+    DTYPES,
+    FAILED,
+    GROUP_LOST,
+    HEADER,
+    RIGHT,
+    FramePipe,
+    Kinds,
+    decode,
+    describe_tensor,
+    dtype_name,
+)
 
 log = logging.getLogger("hybridiff.worker")
+
+MESSAGE_LIMIT_S = 60.0  # for a message whose frame is here
+GROUP_LIMIT_S = 60.0  # for an inner device's result
 
 
 class Backend(Protocol):
@@ -31,8 +49,17 @@ class Backend(Protocol):
     def begin(self, run: object, fresh: bool) -> None:
         """Take a run's conditioning and options; `fresh` is False where a run's conditioning changed."""
 
-    def predict(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        """The prediction for each branch in `units` (branch, cond), in the order of branches."""
+    def predict(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        units: Sequence[tuple[int, int]],
+        through: Pass | None = None,
+    ) -> list[torch.Tensor]:
+        """The prediction for each branch in `units` (branch, cond), in the order of branches.
+
+        `through` is asked at each of the network's blocks; a network without such blocks ignores it.
+        """
 
     def end(self) -> None:
         """The run is over."""
@@ -50,9 +77,8 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     start = pipe.receive()
     if start is None:
         return
-    inbox: queue.SimpleQueue = queue.SimpleQueue()
-    store = PipeStore(lambda key, value: pipe.send({"op": "store", "key": key, "value": value.hex()}))
-    threading.Thread(target=_read_frames, args=(pipe, store, inbox), name="frames", daemon=True).start()
+    inlet = _Inlet(pipe, start["key"])
+    threading.Thread(target=_read_frames, args=(pipe, inlet), name="frames", daemon=True).start()
     threading.Thread(target=_follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
     if start.get("cpus") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, start["cpus"])
@@ -61,7 +87,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     backend = make_backend(start)
     pipe.send({"op": "ready", "pid": os.getpid(), "device": str(backend.device)})
     with torch.inference_mode():
-        _Worker(pipe, store, inbox, backend).run()
+        _Worker(pipe, inlet, backend).run()
 
 
 def _private_pipe() -> FramePipe:
@@ -79,12 +105,9 @@ def _private_pipe() -> FramePipe:
     return FramePipe(os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"))
 
 
-def _read_frames(pipe: FramePipe, store: PipeStore, inbox: queue.SimpleQueue) -> None:
+def _read_frames(pipe: FramePipe, inlet: _Inlet) -> None:
     while frame := pipe.receive():
-        if frame.get("op") == "store":
-            store.put(frame["key"], bytes.fromhex(frame["value"]))
-        else:
-            inbox.put(frame)
+        inlet.take(frame)
     # the parent's end of the pipe is closed: it is gone, or done with us, whatever the main thread does
     os._exit(0)
 
@@ -97,20 +120,129 @@ def _follow_parent(parent: int) -> None:
         time.sleep(1.0)
 
 
+class _Inlet:
+    """What comes in: frames, in order, and the tensor messages that they announce.
+
+    A message is expected as soon as its frame is read, so that a sender does not wait for the main
+    thread; unless one before it on the same channel is still to be expected by the main thread.
+    """
+
+    def __init__(self, pipe: FramePipe, own_key: str):
+        self.pipe, self.own_key = pipe, own_key
+        self.frames: queue.SimpleQueue = queue.SimpleQueue()
+        self.channels: dict[str, Channel] = {}  # "" is the parent
+        self._stores: dict[str, PipeStore] = {}
+        self._late: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def store(self, peer: str) -> PipeStore:
+        """The store through which `peer` is met; frames to another worker go by the parent."""
+        with self._lock:
+            if peer not in self._stores:
+                self._stores[peer] = PipeStore(lambda key, value: self.send_to(peer, _store_frame(key, value)))
+            return self._stores[peer]
+
+    def send_to(self, peer: str, frame: dict) -> None:
+        self.pipe.send({"op": "pass", "peer": peer, "frame": {**frame, "link": self.own_key}} if peer else frame)
+
+    def take(self, frame: dict) -> None:
+        """Called by the reading thread."""
+        if frame.get("op") == "store":
+            self.store(frame.get("link", "")).put(frame["key"], bytes.fromhex(frame["value"]))
+            return
+        via = frame.get("via", "")
+        message = None
+        if frame["op"] in ("step", "inner") or frame.get("tensors"):
+            with self._lock:
+                announced = frame["op"] in ("step", "inner") and not self._late[via] and via in self.channels
+                message = self._expect(frame) if announced else None
+                if message is None:
+                    self._late[via] += 1
+        self.frames.put((frame, message))
+
+    def message(self, frame: dict, message: Expected | None) -> Expected:
+        """The message that `frame` announces, expected by now. Called by the main thread."""
+        if message is None:
+            message = self._expect(frame)
+            self.caught_up(frame)
+        return message
+
+    def caught_up(self, frame: dict) -> None:
+        """What `frame` announces is expected, or received, by the main thread."""
+        with self._lock:
+            self._late[frame.get("via", "")] -= 1
+
+    def _expect(self, frame: dict) -> Expected:
+        parts = [frame["x"], frame["sigma"]] if frame["op"] == "step" else frame["state"]
+        return self.channels[frame.get("via", "")].expect([(tuple(shape), DTYPES[dtype]) for shape, dtype in parts])
+
+
+def _store_frame(key: str, value: bytes) -> dict:
+    return {"op": "store", "key": key, "value": value.hex()}
+
+
+class _PeerLink:
+    """A lead worker's way to its inner workers and back: a Link (lead.py)."""
+
+    def __init__(self, inlet: _Inlet, cut: Cut, route: Sequence[tuple[str, int, int]]):
+        self.inlet, self.cut, self.route = inlet, cut, [tuple(hop) for hop in route]
+        self.x: torch.Tensor | None = None
+        self.sigma: torch.Tensor | None = None
+        self._expected: deque[Expected] = deque()
+
+    def at(self, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        self.x, self.sigma = x, sigma
+
+    def send(self, unit: Unit, h: State, z: State) -> None:
+        (peer, *segment), *others = self.route
+        frame = {
+            "op": "inner",
+            "number": 0,
+            "unit": [unit.branch, unit.index],
+            "x": describe_tensor(self.x),
+            "sigma": [self.sigma.tolist(), dtype_name(self.sigma.dtype)],
+            "state": [describe_tensor(tensor) for tensor in h],
+            "first": self.cut.first,
+            "segment": segment,
+            "route": others,
+            "via": self.inlet.own_key,
+            "back": self.inlet.own_key,
+        }
+        self.inlet.send_to(peer, frame)
+        self.inlet.channels[peer].send(h)
+        parts = [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
+        self._expected.append(self.inlet.channels[self.route[-1][0]].expect(parts))
+
+    def receive(self) -> State:
+        expected = self._expected.popleft()
+        _, *z = expected.wait(GROUP_LIMIT_S)
+        copied = tuple(tensor.to(self.x.device, copy=True) for tensor in z)
+        expected.release()
+        return copied
+
+
 class _Worker:
-    def __init__(self, pipe: FramePipe, store: PipeStore, inbox: queue.SimpleQueue, backend: Backend):
-        self.pipe, self.store, self.inbox, self.backend = pipe, store, inbox, backend
-        self.channel: Channel | None = None
+    def __init__(self, pipe: FramePipe, inlet: _Inlet, backend: Backend):
+        self.pipe, self.inlet, self.backend = pipe, inlet, backend
         self.tensors: dict[int, torch.Tensor] = {}
         self.failure: str | None = None
+        self.lead: Lead | None = None
+        self.measured: dict = {}
+
+    @property
+    def channel(self) -> Channel:
+        return self.inlet.channels[""]
 
     def run(self) -> None:
         while True:
-            frame = self.inbox.get()
-            if frame["op"] == "step":
-                self.step(frame)
-            else:
-                self.answer(frame)
+            frame, message = self.inlet.frames.get()
+            match frame["op"]:
+                case "step":
+                    self.step(frame, self.inlet.message(frame, message))
+                case "inner":
+                    self.inner(frame, self.inlet.message(frame, message))
+                case _:
+                    self.answer(frame)
 
     def answer(self, frame: dict) -> None:
         try:
@@ -119,26 +251,47 @@ class _Worker:
             log.exception("%s failed", frame["op"])
             self.failure = describe(error)
             info = {"error": self.failure}
+        if frame.get("tensors"):
+            self.inlet.caught_up(frame)
         self.pipe.send({"op": "reply", "id": frame["id"], **info})
+        if frame["op"] == "history" and "error" not in info:
+            values = self.lead.recall(frame["unit"], frame["count"])
+            self.channel.send([tensor for _, state in values for tensor in state])
 
     def request(self, frame: dict) -> dict | None:
         match frame["op"]:
             case "connect":
-                token = bytes.fromhex(frame["token"])
-                self.channel = connect(self.store, 1, frame["backend"], self.backend.device, token)
+                self.connect("", 1, frame)
+            case "link":
+                self.connect(frame["peer"], frame["rank"], frame)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
             case "begin" | "renew" as op:
                 self.failure = None
                 self.backend.begin(self.unpack(frame), fresh=op == "begin")
+            case "measured":
+                return self.measured
+            case "cut":
+                cut = Cut(tuple(frame["bounds"]))
+                link = _PeerLink(self.inlet, cut, frame["route"]) if frame["route"] else None
+                self.lead = Lead(cut, link, frame["delay"])
+            case "history":
+                values = self.lead.recall(frame["unit"], frame["count"])
+                return {"values": [[time, [describe_tensor(tensor) for tensor in state]] for time, state in values]}
             case "end":
+                self.lead = None
                 self.backend.end()
             case "unload":
                 self.backend.unload()
             case op:
                 raise ValueError(f"unknown request {op}")
         return None
+
+    def connect(self, peer: str, rank: int, frame: dict) -> None:
+        token = bytes.fromhex(frame["token"])
+        channel = connect(self.inlet.store(peer), rank, frame["backend"], self.backend.device, token)
+        self.inlet.channels[peer] = channel
 
     def unpack(self, frame: dict) -> object:
         for number in frame["forget"]:
@@ -148,29 +301,94 @@ class _Worker:
             self.tensors[item["number"]] = tensor.to(self.backend.device) if item["on_device"] else tensor
         return decode(frame["value"], self.tensors.__getitem__, self.backend.kinds)
 
-    def step(self, frame: dict) -> None:
-        number, units = frame["number"], [(branch, index) for branch, index in frame["units"]]
-        shape, dtype = tuple(frame["x"][0]), DTYPES[frame["x"][1]]
-        sigma_shape, sigma_dtype = tuple(frame["sigma"][0]), DTYPES[frame["sigma"][1]]
-        expected = self.channel.expect([(shape, dtype), (sigma_shape, sigma_dtype)])
-        x, sigma = (tensor.to(self.backend.device) for tensor in expected.wait(60.0))
-        branches = len({branch for branch, _ in units})
+    # -- steps
+
+    def step(self, frame: dict, expected: Expected) -> None:
+        number, units = frame["number"], [Unit(branch, index) for branch, index in frame["units"]]
+        x, sigma = (tensor.to(self.backend.device) for tensor in expected.wait(MESSAGE_LIMIT_S))
         started = time.perf_counter()
+        status, error = RIGHT, None
         try:
             if self.failure:
                 raise RuntimeError(self.failure)
-            predictions = self.backend.predict(x, sigma, units)
-            status = 0
-        except Exception as error:
+            predictions, error = self.predict(frame, x, sigma, units)
+        except Exception as reason:
             log.exception("step %d failed", number)
-            self.pipe.send({"op": "failed", "number": number, "text": describe(error)})
-            predictions, status = [torch.zeros(shape, dtype=dtype)] * branches, 1
-        result = torch.stack([prediction.to(dtype) for prediction in predictions])
-        if result.device.type != "cpu":
-            torch.get_device_module(result.device).synchronize(result.device)
+            self.pipe.send({"op": "failed", "number": number, "text": describe(reason)})
+            status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
+            count = len(units) if "kind" in frame else len({unit.branch for unit in units})
+            predictions = [torch.zeros_like(x)] * count
+        result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
+        self.settle()
         microseconds = int((time.perf_counter() - started) * 1e6)
-        self.channel.send([torch.tensor([number, status, microseconds]), result])
+        millionths = -1 if error is None else min(int(error * 1e6), 1 << 40)
+        self.channel.send([torch.tensor([number, status, microseconds, millionths]), result])
         self.channel.finish_sending()
+        expected.release()
+
+    def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
+        """The predictions that the frame asks for, and the error of expected inner results."""
+
+        def forward(unit: Unit, through: Pass) -> torch.Tensor:
+            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through)[0]
+
+        match frame.get("kind"):
+            case None:
+                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units]), None
+            case "measure":
+                predictions = []
+                for unit in units:
+                    prediction, self.measured = measure(forward, unit, self.settle)
+                    predictions.append(prediction)
+                return predictions, None
+            case "take":
+                done = [self.lead.whole(unit, frame["time"], forward) for unit in units]
+            case "outer":
+                self.lead.link.at(x, sigma)
+                done = [self.lead.outer(unit, frame["time"], forward, frame["hand_on"]) for unit in units]
+            case kind:
+                raise ValueError(f"unknown kind of step {kind}")
+        return done, self.lead.take_error()
+
+    def inner(self, frame: dict, expected: Expected) -> None:
+        """A segment of the inner part, and its result on to the next device or back to the lead."""
+        h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
+        expected.release()
+        started = time.perf_counter()
+        number, back = frame["number"], frame["back"]
+        try:
+            if self.failure:
+                raise RuntimeError(self.failure)
+            z = self.segment(frame, h)
+            self.settle()
+            if frame["route"]:
+                (peer, *segment), *others = frame["route"]
+                state = [describe_tensor(tensor) for tensor in z]
+                via = {"via": self.inlet.own_key, "state": state, "segment": segment, "route": others}
+                self.inlet.send_to(peer, {**frame, **via})
+                self.inlet.channels[peer].send(z)
+            else:
+                microseconds = int((time.perf_counter() - started) * 1e6)
+                self.inlet.channels[back].send([torch.tensor([number, RIGHT, microseconds, -1]), *z])
+        except Exception as error:
+            log.exception("an inner part failed")
+            self.pipe.send({"op": "failed", "number": number, "text": describe(error), "inner": True})
+
+    def segment(self, frame: dict, h: State) -> State:
+        (shape, dtype), (values, sigma_dtype) = frame["x"], frame["sigma"]
+        device = self.backend.device
+        x = torch.zeros(shape, dtype=DTYPES[dtype], device=device)
+        sigma = torch.tensor(values, dtype=DTYPES[sigma_dtype], device=device)
+        try:
+            self.backend.predict(x, sigma, [tuple(frame["unit"])], Inner(frame["first"], tuple(frame["segment"]), h))
+        except Reached as reached:
+            return reached.state
+        raise RuntimeError("the network has no such inner part")
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.backend.device.type != "cpu":
+            torch.get_device_module(self.backend.device).synchronize(self.backend.device)
 
 
 def describe(error: BaseException) -> str:

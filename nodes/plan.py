@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.plan import MODES, HybridPlan
+from ..hybridiff_core.plan import MODES, PRESETS, RANGES, WARMUPS, HybridPlan
 
 CATEGORY = "sampling/hybridiff"
 PLAN = io.Custom("HYBRIDIFF_PLAN")
+DEFAULT = HybridPlan()
+FOR_50 = "Given for a run of 50 steps and scaled to yours."
+
+
+def _number(name: str, tooltip: str, step: float | None = None) -> io.Input:
+    low, high = RANGES[name]
+    if step is None:
+        return io.Int.Input(name, default=getattr(DEFAULT, name), min=low, max=high, tooltip=tooltip)
+    return io.Float.Input(
+        name, default=getattr(DEFAULT, name), min=low, max=high, step=step, round=step, tooltip=tooltip
+    )
 
 
 class HybridiffPlan(io.ComfyNode):
@@ -23,15 +34,55 @@ class HybridiffPlan(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    default="auto",
-                    tooltip="auto: the best mode measured so far, today the same as exact. "
-                    "exact: every step whole, shared by the devices; close to twice as fast with two, "
-                    "and the picture is the one that KSampler makes.",
+                    default=DEFAULT.mode,
+                    tooltip="What happens in the middle of the run. exact: every step is computed whole, and the "
+                    "picture is the one that KSampler makes. predict: some steps are foreseen from the ones before. "
+                    "pipeline: each device runs a part of the network, on slightly old results of the others. "
+                    "paper: as published, without guidance in the middle; for comparison. "
+                    "auto: pipeline with more devices than branches, else predict; exact under 8 steps.",
+                ),
+                io.Combo.Input(
+                    "warmup",
+                    options=list(WARMUPS),
+                    default=DEFAULT.warmup,
+                    tooltip="When the middle begins. slope: when the difference between the branches stops falling. "
+                    "fixed: at start_step.",
+                ),
+                _number("start_step", "With warmup fixed: the first step of the middle, in your run's own steps."),
+                _number("slope_window", f"With warmup slope: over how many steps the fall is measured (L). {FOR_50}"),
+                _number(
+                    "slope_threshold",
+                    f"With warmup slope: the middle begins when the fall in a step is smaller (g). {FOR_50}",
+                    0.00001,
+                ),
+                _number("warmup_cap", f"With warmup slope: the middle begins at the latest after this step. {FOR_50}"),
+                _number(
+                    "parallel_steps",
+                    "How many steps the middle has (k). More is faster and further from KSampler's picture. "
+                    f"0: as long as tolerance allows. {FOR_50} With warmup fixed: your run's own steps.",
+                ),
+                _number(
+                    "tolerance",
+                    "How far a step may be off, as a share of it, by what is measured on the way; "
+                    "beyond it steps are computed whole. 0: no such check.",
+                    0.001,
+                ),
+                _number(
+                    "predict_stride",
+                    "In the middle, every so many steps one is computed and the others are foreseen (m). "
+                    "0: 2 in predict, none foreseen in pipeline.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default=DEFAULT.preset,
+                    tooltip="Published values in place of slope_window, slope_threshold, warmup_cap and "
+                    "parallel_steps; or no middle at all. auto: the values above.",
                 ),
             ],
             outputs=[PLAN.Output(display_name="plan")],
         )
 
     @classmethod
-    def execute(cls, mode: str) -> io.NodeOutput:
-        return io.NodeOutput(HybridPlan(mode=mode).to_dict())
+    def execute(cls, **values) -> io.NodeOutput:
+        return io.NodeOutput(HybridPlan(**values).to_dict())

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from ..split import Pass
 from .model import ModelConfig, SmallModel
 
 
@@ -27,10 +28,16 @@ class DemoBackend:
     def begin(self, run: dict, fresh: bool) -> None:
         self._contexts = run["conds"]
 
-    def predict(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+    def predict(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        units: Sequence[tuple[int, int]],
+        through: Pass | None = None,
+    ) -> list[torch.Tensor]:
         contexts = torch.cat([self._contexts[branch].expand(x.shape[0], -1, -1) for branch, _ in units])
         count = len(units)
-        denoised = self._model.denoise(torch.cat([x] * count), torch.cat([sigma] * count), contexts)
+        denoised = self._model.denoise(torch.cat([x] * count), torch.cat([sigma] * count), contexts, through)
         return list(denoised.chunk(count))
 
     def end(self) -> None:

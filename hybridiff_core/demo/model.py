@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
+from ..split import Pass
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -72,17 +74,18 @@ class SmallModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = nn.Linear(config.width, 4 * config.channels)
 
-    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | None = None) -> Tensor:
+        through = through or Pass()
         time = self.time(_waves(sigma))
         h = self.patch(F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)) + self.position
-        for block in self.blocks:
-            h = block(h, context, time)
+        for i, block in enumerate(self.blocks):
+            (h,) = through.at(i, (h,), lambda state, block=block: (block(state[0], context, time),))
         v = self.final(F.layer_norm(h, h.shape[-1:])).transpose(1, 2)
         return F.pixel_shuffle(v.unflatten(2, (self.config.size // 2, -1)), 2)
 
-    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-        """The prediction in denoised space, x - sigma v, of x's shape."""
-        return x - sigma.view(-1, 1, 1, 1) * self(x, sigma, context)
+    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | None = None) -> Tensor:
+        """The prediction in denoised space, x - sigma v, of x's shape; `through` is asked at each block."""
+        return x - sigma.view(-1, 1, 1, 1) * self(x, sigma, context, through)
 
 
 def _waves(sigma: Tensor) -> Tensor:

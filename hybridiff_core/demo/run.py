@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 
 from ..devices import Place
-from ..engine import Engine
+from ..engine import Engine, Here
 from ..pool import Pool
 from ..report import RunReport
 from ..share import Unit
+from ..split import Pass
 from .backend import DemoBackend
 from .model import ModelConfig, sample_euler, sigmas, words_to_context
 
@@ -69,13 +70,16 @@ def run_demo(
             exchange = lease.ready(lambda: None)
             exchange.begin({"conds": conds})
 
-            def predict_here(units: list[Unit], x: torch.Tensor, sigma: torch.Tensor) -> dict[int, torch.Tensor]:
-                predictions = here.predict(x, sigma, [(unit.branch, unit.index) for unit in units])
-                return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
+            def at(x: torch.Tensor, sigma: torch.Tensor) -> Here:
+                def predict_here(units: list[Unit], through: Pass | None = None) -> dict[int, torch.Tensor]:
+                    predictions = here.predict(x, sigma, [(unit.branch, unit.index) for unit in units], through)
+                    return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
+
+                return predict_here
 
             def sample(engine: Engine, name: str) -> torch.Tensor:
                 def predict(x: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-                    done = engine.step(x, sigma, UNITS, lambda units: predict_here(units, x, sigma), _no_weight)
+                    done = engine.step(x, sigma, UNITS, at(x, sigma), _no_weight)
                     tick(name)
                     return done[0], done[1]
 

@@ -84,11 +84,13 @@ class ComfyBackend:
 
         from .conditioning import KINDS
         from .recipe import ADAPTER_KINDS, Kitchen
+        from .split import hooked, splitter_for
 
         self._comfy = comfy
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.kinds = KINDS | ADAPTER_KINDS
         self._kitchen = Kitchen()
+        self._hooked, self._splitter_for = hooked, splitter_for
         self._patcher = self._model = self._loaded = None
         self._conds: list[list[dict | None]] = []
 
@@ -107,12 +109,16 @@ class ComfyBackend:
                 self._patcher, run["shape"], crossed, self._patcher.model_options
             )
             self._patcher.pre_run()
+            self._splitter = self._splitter_for(self._model.diffusion_model)
 
-    def predict(self, x, sigma, units: Sequence[tuple[int, int]]) -> list:
+    def predict(self, x, sigma, units: Sequence[tuple[int, int]], through=None) -> list:
         lists: list[list[dict] | None] = [None] * len(self._conds)
         for branch, index in units:
             lists[branch] = (lists[branch] or []) + [self._conds[branch][index]]
-        out = self._comfy.samplers.calc_cond_batch(self._model, lists, x, sigma, self._patcher.model_options)
+        options = self._patcher.model_options
+        if through is not None:
+            options = self._hooked(options, self._splitter, through)
+        out = self._comfy.samplers.calc_cond_batch(self._model, lists, x, sigma, options)
         return [out[branch] for branch in sorted({branch for branch, _ in units})]
 
     def end(self) -> None:

@@ -22,16 +22,18 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ...hybridiff_core.devices import Place, places
-from ...hybridiff_core.engine import Engine
 from ...hybridiff_core.exchange import Exchange, WorkerLost
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.pool import Lease, Pool
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.share import Unit
+from ...hybridiff_core.split import Pass
+from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_for
 from ...hybridiff_core.wire import CannotCross
 from . import conditioning
 from .backend import flags_to_plain
 from .recipe import ADAPTER_KINDS, recipe_of
+from .split import hooked, splitter_for
 
 log = logging.getLogger("hybridiff")
 
@@ -56,6 +58,12 @@ STATE_OPTIONS = ("ar_state",)
 def pool() -> Pool:
     """The workers of this ComfyUI process."""
     return Pool("comfy", _start_frame, conditioning.KINDS | ADAPTER_KINDS)
+
+
+@functools.cache
+def known() -> tuple[Cuts, Paces]:
+    """Where this ComfyUI process has cut networks so far, and which devices it found slower."""
+    return {}, {}
 
 
 def _start_frame(place: Place) -> dict:
@@ -90,7 +98,7 @@ class Acceleration:
     def _outer_sample(self, executor: Callable, *args, **kwargs):
         guider = executor.class_obj
         options = guider.model_options["transformer_options"]
-        run = Run(self, guider)
+        run = Run(self, guider, sigmas=args[3] if len(args) > 3 else kwargs["sigmas"])
         self.report, self.called_at = run.report, None
         options[KEY] = run
         # last in the chain, so that other packs' wrappers see every branch
@@ -150,15 +158,18 @@ def _code_inside(model_options: dict) -> str | None:
 class Run:
     """One sampling: its workers, its engine, its report."""
 
-    def __init__(self, acceleration: Acceleration, guider):
-        self.guider = guider
+    def __init__(self, acceleration: Acceleration, guider, sigmas: torch.Tensor):
+        self.guider, self.plan, self.sigmas = guider, acceleration.plan, sigmas.tolist()
+        self.plan.for_run(len(self.sigmas) - 1)  # before anything runs: a plan that does not fit is refused
         self.patcher: ModelPatcher = guider.model_patcher
         own = self.patcher.load_device
         self.report = RunReport(acceleration.plan.mode, [str(own)])
         if acceleration.called_at is not None:
             self.report.called_at = acceleration.called_at
         self.leases: list[Lease] = []
-        self.engine: Engine | None = None
+        self.engine: StagedEngine | None = None
+        self.splitter = splitter_for(self.patcher.model.diffusion_model)
+        self._one_unit = False
         self._sent: object = None
         self._alone = self._obstacle()
         self._places: list[Place] = []
@@ -168,8 +179,10 @@ class Run:
                 self._alone = "; ".join(lines)
             for line in lines if self._places else ():
                 self.report.note(line)
-        if self._alone is None and self._expected_conds() > 1:
-            self._start_workers()
+        if self._alone is None and self._expected_conds() > 0:
+            conds = self._expected_conds()
+            if conds > 1 or mode_for(self.plan, len(self.sigmas) - 1, 1 + len(self._places), 1) == "pipeline":
+                self._start_workers()
 
     # -- whether there is anything to share
 
@@ -209,19 +222,21 @@ class Run:
     def predict(self, executor: Callable, model, conds, x, timestep, model_options) -> list[torch.Tensor]:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         units = conditioning.units_of(conds, x, timestep)
-        if self._alone is None and self.engine is None:
+        if self.engine is None and (self._alone is None or self._predicts_alone):
             self._come_together(conds, units)
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
-        if self.engine is None or len(units) < 2 or _code_inside(model_options):
+        extra = self.engine is None or not units or (len(units) < 2 and not self._one_unit)
+        if extra or (self.engine.exchanges and _code_inside(model_options)):
             self.report.open_step(float(timestep[0]), [units])
             return executor(model, conds, x, timestep, model_options)
 
         if self.engine.exchanges:
             self._describe(conds, x, model_options)
 
-        def here(mine: list[Unit]) -> dict[int, torch.Tensor]:
+        def here(mine: list[Unit], through: Pass | None = None) -> dict[int, torch.Tensor]:
             chosen = conds if mine == units else conditioning.select(conds, mine)
-            out = executor(model, chosen, x, timestep, model_options)
+            options = model_options if through is None else hooked(model_options, self.splitter, through)
+            out = executor(model, chosen, x, timestep, options)
             return {branch: out[branch] for branch in {unit.branch for unit in mine}}
 
         def weight(mine: list[Unit]) -> torch.Tensor:
@@ -232,9 +247,14 @@ class Run:
 
     def _come_together(self, conds: conditioning.Conds, units: list[Unit]) -> None:
         """Meet the workers, once there is something for them to do."""
-        if len(units) < 2:
+        steps = len(self.sigmas) - 1
+        devices = 1 + len(self.leases or self._places)
+        self._one_unit = len(units) == 1 and mode_for(self.plan, steps, devices, 1) in ("pipeline", "predict")
+        if not units or (len(units) < 2 and not self._one_unit):
             return
-        if all(unit.local for unit in units):
+        if self._predicts_alone:
+            self._places = []
+        elif all(unit.local for unit in units):
             reasons = {conditioning.staying_reason(cond) for of_branch in conds for cond in of_branch or ()} - {None}
             self.report.note(
                 f"every branch has {' and '.join(sorted(reasons)) or 'a default cond'}, which cannot cross"
@@ -243,8 +263,29 @@ class Run:
         if self._places:
             self._start_workers()
         exchanges = [exchange for lease in self.leases if (exchange := self._met(lease))]
-        self.engine = Engine(exchanges, self.report, comfy.model_management.throw_exception_if_processing_interrupted)
+        plan = self.plan
+        if "context_handler" in self.guider.model_options and plan.effective.mode != "exact":
+            self.report.note("context windows see another part of the latent in each call, so every step is exact")
+            plan = HybridPlan(mode="exact")
+        sampling = self.patcher.get_model_object("model_sampling")
+        setting = Setting(
+            plan,
+            self.sigmas,
+            cfg=float(getattr(self.guider, "cfg", 1.0)),
+            time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
+            openings=self.splitter.openings,
+            cuts=known()[0],
+            paces=known()[1],
+            name=repr([self._recipe[key] for key in ("loader", "path", "stamp")]) if exchanges else None,
+        )
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        self.engine = StagedEngine(exchanges, self.report, setting, check)
         self.report.devices += [exchange.place.label for exchange in exchanges]
+
+    @property
+    def _predicts_alone(self) -> bool:
+        """Whether steps are predicted though no device helps: that takes none."""
+        return self._alone is not None and self.plan.effective.mode == "predict"
 
     def _met(self, lease: Lease) -> Exchange | None:
         try:
@@ -292,7 +333,7 @@ class Run:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
-        if self._alone or not (self.report.lines or self.report.shared_steps):
+        if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
             self.report.note(f"ran on one device: {self._alone or ONE_BRANCH}")
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:

@@ -11,10 +11,11 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own
 LAYERS = [
-    {"plan", "share", "devices", "wire"},
-    {"channel", "report", "launch_local"},
+    {"plan", "share", "devices", "wire", "discrepancy", "predict", "split"},
+    {"channel", "report", "launch_local", "schedule", "lead", "modes"},
     {"exchange", "worker"},
     {"engine"},
+    {"stages"},
     {"pool"},
     {"demo"},
     {"cli"},

@@ -53,7 +53,11 @@ def test_merge_means_a_branch_from_two_devices_by_its_masks():
     here, there = [Unit(0, 0)], [Unit(0, 1), Unit(1, 0)]
     masks = {0: torch.tensor([1.0, 1.0, 0.0]), 1: torch.tensor([1.0, 0.0, 2.0])}
     merged = merge(
-        [(here, {0: torch.tensor([2.0, 2.0, 0.0])}), (there, {0: torch.tensor([4.0, 9.0, 6.0]), 1: torch.ones(3)})],
+        [
+            (here, torch.tensor([2.0, 2.0, 0.0])),
+            (there[:1], torch.tensor([4.0, 9.0, 6.0])),
+            (there[1:], torch.ones(3)),
+        ],
         lambda units: sum(masks[unit.index] for unit in units),
     )
     assert merged[0].tolist() == [3.0, 2.0, 6.0]

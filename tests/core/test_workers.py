@@ -57,7 +57,7 @@ def exchange_of(pool, place=PLACES[0], config=SMALL):
 
 
 def here_with(backend, computed=None):
-    def here(units):
+    def here(units, through=None):
         if computed is not None:
             computed.extend(units)
         predictions = backend.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units])
@@ -181,7 +181,7 @@ def test_an_interrupted_step_leaves_the_worker_usable(pool, local):
     other = 0.5 * X
     with torch.inference_mode():
         again.submit(other, SIGMA, UNITS[1:])
-        prediction = again.collect().predictions[1]
+        ((_, prediction),) = again.collect().parts
         (expected,) = local.predict(other, SIGMA, [(1, 0)])
     assert (prediction - expected).abs().max() < 1e-5
 

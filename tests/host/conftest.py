@@ -6,6 +6,8 @@ import warnings
 import pytest
 from safetensors.torch import load_file
 
+from hybridiff_core.plan import HybridPlan
+
 from .comfy_server import Comfy, Graph, find_comfyui, make_models
 
 MISSING = "NO COMFYUI HERE: the host tests are skipped, so the nodes are untested (set COMFYUI_PATH)"
@@ -26,6 +28,11 @@ def comfy(comfyui_root, tmp_path_factory):
     server = Comfy(comfyui_root, tmp_path_factory.mktemp("comfy") / "base")
     yield server
     server.stop()
+
+
+def plan_values(**values) -> dict:
+    """Every input of the plan node: an API graph has to give them all."""
+    return {name: value for name, value in {**HybridPlan().to_dict(), **values}.items() if name != "version"}
 
 
 class Bench:
@@ -52,15 +59,20 @@ class Bench:
             "denoise": 1.0,
         }  # fmt: skip
         self.devices: tuple[str, ...] = ("same",)
+        self.plan: dict | None = {"mode": "exact"}
 
     def text(self, seed: int) -> list:
         return self.graph.add("TestConditioning", seed=seed, **self.family["text"])
 
     def device_chain(self) -> dict:
+        """The inputs `devices` and `plan` of our nodes, with the nodes behind them."""
         chain = None
         for device in self.devices:
             chain = self.graph.add("HybridiffDevices", device=device, **({"devices": chain} if chain else {}))
-        return {"devices": chain} if chain else {}
+        given = {"devices": chain} if chain else {}
+        if self.plan is not None:
+            given["plan"] = self.graph.add("HybridiffPlan", **plan_values(**self.plan))
+        return given
 
     def sampler(self, kind: str, **more) -> list:
         return self.graph.add(

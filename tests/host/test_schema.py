@@ -41,7 +41,18 @@ GOLDEN = {
         ("plan", "HYBRIDIFF_PLAN", None),
         ("devices", "HYBRIDIFF_DEVICES", None),
     ],
-    "HybridiffPlan": [("mode", "COMBO", "auto")],
+    "HybridiffPlan": [
+        ("mode", "COMBO", "auto"),
+        ("warmup", "COMBO", "slope"),
+        ("start_step", "INT", 10),
+        ("slope_window", "INT", 12),
+        ("slope_threshold", "FLOAT", 0.0004),
+        ("warmup_cap", "INT", 15),
+        ("parallel_steps", "INT", 20),
+        ("tolerance", "FLOAT", 0.0),
+        ("predict_stride", "INT", 0),
+        ("preset", "COMBO", "auto"),
+    ],
     "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
 }
 OUTPUTS = {

@@ -1,0 +1,113 @@
+"""The lead of a branch group: the outer part of its units, fresh, on inner results of steps before."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from .discrepancy import relative_error
+from .predict import History
+from .share import Unit
+from .split import Cut, Outer, Pass, State, Whole
+
+Key = tuple[int, int]  # a unit's branch and index
+# one unit's prediction, the forward done with a Pass
+Forward = Callable[[Unit, Pass], torch.Tensor]
+
+
+class Link(Protocol):
+    """The way from a lead to its inner devices and back. Results come in the order in which h was handed on."""
+
+    def send(self, unit: Unit, h: State, z: State) -> None:
+        """Hand h on; `z` shows the shapes of what will come back."""
+
+    def receive(self) -> State:
+        """The oldest result that is still out."""
+
+
+class Lead:
+    """What a lead knows of its units: z's history, and which results are still out.
+
+    `delay` is how many of a unit's steps its z is behind: the number of inner segments, for each
+    takes the time of a step. `extrapolate=False` takes z as it came.
+    """
+
+    def __init__(self, cut: Cut, link: Link | None = None, delay: int = 1, extrapolate: bool = True):
+        self.cut, self.link, self.delay, self.extrapolate = cut, link, delay, extrapolate
+        self.histories: dict[Key, History] = {}
+        self.errors: list[float] = []
+        self._turns: Counter[Key] = Counter()
+        self._out: deque[tuple[Key, int, float, State]] = deque()  # unit, its turn, the model's time, the z used
+
+    def whole(self, unit: Unit, now: float, forward: Forward) -> torch.Tensor:
+        """The unit computed exactly; takes its z on the way."""
+        self.drain()  # what is out is older
+        through = Whole(self.cut)
+        prediction = forward(unit, through)
+        if through.z is not None:
+            self.keep(unit, now, through.z)
+        return prediction
+
+    def keep(self, unit: Unit, now: float, z: State) -> None:
+        """Take the true z of an exact step, and compare it with what would have been used."""
+        history = self.histories.setdefault((unit.branch, unit.index), History())
+        if len(history) == 2:
+            self.errors.append(relative_error(history.at(now, float(self.extrapolate)), z))
+        history.add(now, z)
+
+    def knows(self, units: Sequence[Unit], least: int = 1) -> bool:
+        return all(len(self.histories.get((unit.branch, unit.index), ())) >= least for unit in units)
+
+    def outer(self, unit: Unit, now: float, forward: Forward, hand_on: bool = True, inner: Unit | None = None):
+        """The unit's prediction with z expected at `now`; `hand_on=False` where no later step wants z.
+
+        `inner` is another unit whose conditioning the inner part runs with (paper mode).
+        """
+        key = (unit.branch, unit.index)
+        self._turns[key] += 1
+        turn = self._turns[key]
+        while any(waiting == key and then <= turn - self.delay for waiting, then, _, _ in self._out):
+            self._receive()
+        z = self.histories[key].at(now, float(self.extrapolate))
+
+        def hand(h: State) -> None:
+            if hand_on:
+                self.link.send(inner or unit, h, z)
+                self._out.append((key, turn, now, z))
+
+        return forward(unit, Outer(self.cut, z, hand))
+
+    def recall(self, key: Sequence[int], count: int) -> list[tuple[float, State]]:
+        """The last `count` inner results of a unit, and their times, the newest last."""
+        return list(self.histories.get(tuple(key), ()))[-count:]
+
+    def drain(self) -> None:
+        """Receive what is still out."""
+        while self._out:
+            self._receive()
+
+    def take_error(self) -> float | None:
+        """The largest error of z since the last time this was asked."""
+        error = max(self.errors, default=None)
+        self.errors.clear()
+        return error
+
+    def _receive(self) -> None:
+        key, _, then, used = self._out.popleft()
+        z = self.link.receive()
+        self.errors.append(relative_error(used, z))
+        self.histories[key].add(then, z)
+
+
+def measure(forward: Forward, unit: Unit, settle: Callable[[], None]) -> tuple[torch.Tensor, dict]:
+    """The unit's exact prediction, and what took how long: {"times": seconds of each block, "rest": the others}."""
+    through = Whole(settle=settle)
+    started = time.perf_counter()
+    prediction = forward(unit, through)
+    settle()
+    seconds = time.perf_counter() - started
+    return prediction, {"times": through.times, "rest": max(seconds - sum(through.times), 0.0)}

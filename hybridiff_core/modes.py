@@ -1,0 +1,102 @@
+"""What the parallelism stage's modes know and estimate (METHOD section 6). No device is asked for anything here.
+
+Branches are numbered as the guider gives them: 0 is cond, 1 uncond. eps stands for what the
+network predicts, (x - d) / sigma: noise, or the velocity of a flow.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .discrepancy import relative_error
+from .predict import History, between
+
+Eps = dict[int, torch.Tensor]
+
+
+def to_eps(d: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """From denoised space; x and d [batch, channels, ...], sigma [batch]."""
+    return (x - d) / _broadcast(sigma, x)
+
+
+def to_denoised(eps: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return x - _broadcast(sigma, x) * eps
+
+
+def _broadcast(sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return sigma.to(x).clamp_min(1e-8).view(-1, *[1] * (x.ndim - 1))
+
+
+def guided(eps: Eps, cfg: float) -> torch.Tensor:
+    """eps_u + w (eps_c - eps_u); the cond branch where it is alone."""
+    return torch.lerp(eps[1], eps[0], cfg) if len(eps) == 2 and 1 in eps else eps[min(eps)]
+
+
+class Predictor:
+    """predict: each branch's eps on the line through its last two computed values."""
+
+    def __init__(self) -> None:
+        self.histories: dict[int, History] = {}
+
+    def ready(self, branches: set[int]) -> bool:
+        return self.histories.keys() == branches and all(len(history) == 2 for history in self.histories.values())
+
+    def observe(self, time: float, eps: Eps) -> None:
+        for branch, value in eps.items():
+            self.histories.setdefault(branch, History()).add(time, (value,))
+
+    def estimate(self, time: float) -> Eps:
+        return {branch: history.at(time)[0] for branch, history in self.histories.items()}
+
+    def error(self, time: float, eps: Eps, cfg: float) -> float | None:
+        """How far the estimate for `time` is from the computed `eps`, guided, as a share of it."""
+        if not self.ready(set(eps)):
+            return None
+        return relative_error((guided(self.estimate(time), cfg),), (guided(eps, cfg),))
+
+
+class Alternator:
+    """pipeline with two devices at CFG > 1: one branch a turn, the other by the guidance difference D.
+
+    D = eps_c - eps_u is known where both branches are: at exact steps, and at a branch's turn,
+    the other branch then being put on the line through its own turns around it. `gain` damps D's
+    slope: with few steps, or a second-order sampler, following it fully does harm.
+    """
+
+    def __init__(self, gain: float):
+        self.gain = gain
+        self.turns: dict[int, History] = {0: History(), 1: History()}
+        self.difference = History()
+
+    @property
+    def ready(self) -> bool:
+        return len(self.difference) == 2
+
+    def observe(self, time: float, eps: Eps) -> None:
+        """An exact step: both branches are known."""
+        for branch, history in self.turns.items():
+            history.add(time, (eps[branch],))
+        self.difference.add(time, (eps[0] - eps[1],))
+
+    def complete(self, time: float, branch: int, eps: torch.Tensor) -> Eps:
+        """Both branches at `time`, of which `branch` was computed."""
+        sign = 1 if branch == 0 else -1
+        then, (other,) = self.turns[1 - branch].newest
+        before, (mine,) = self.turns[branch].newest
+        if then != before:
+            self.difference.add(then, (sign * (between(before, mine, time, eps, then) - other),))
+        self.turns[branch].add(time, (eps,))
+        return {branch: eps, 1 - branch: eps - sign * self.difference.at(time, self.gain)[0]}
+
+    def error(self, time: float, eps: Eps, branch: int, cfg: float) -> float | None:
+        """How far both branches would be off, guided, had only `branch` been computed at `time`."""
+        if not self.ready:
+            return None
+        sign = 1 if branch == 0 else -1
+        estimate = {branch: eps[branch], 1 - branch: eps[branch] - sign * self.difference.at(time, self.gain)[0]}
+        return relative_error((guided(estimate, cfg),), (guided(eps, cfg),))
+
+
+def difference_gain(steps: int) -> float:
+    """How much of D's slope to follow in a run of `steps` steps; chosen by benchmarks/fidelity.py."""
+    return min(max((steps - 25) / 50, 0.0), 0.5)

@@ -1,0 +1,147 @@
+"""Which of the three stages a step is in, found step by step; prints as one line a step and parses back."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from .discrepancy import is_flat
+from .plan import HybridPlan
+
+
+class Stage(str, Enum):
+    """The paper's three stages."""
+
+    WARM_UP = "warm-up"
+    PARALLELISM = "parallelism"
+    FULLY_CONNECTING = "fully-connecting"
+
+
+class Work(str, Enum):
+    """What is done in a step."""
+
+    EXACT = "exact"
+    PREDICTED = "predicted"
+    PIPELINE = "pipeline"
+    ALTERNATING = "alternating"
+    PAPER = "paper"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of a schedule. `rel_mae` and `error` are None where a step did not measure them."""
+
+    step: int
+    sigma: float
+    stage: Stage
+    work: Work
+    rel_mae: float | None = None
+    error: float | None = None
+
+    def __str__(self) -> str:
+        rel_mae, error = ("-" if value is None else f"{value:.5f}" for value in (self.rel_mae, self.error))
+        return f"{self.step:4d} {self.sigma:10.5f} {self.stage.value:16} {self.work.value:11} {rel_mae:>8} {error:>8}"
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """Undo `str`, to the digits printed. Raises ValueError."""
+        step, sigma, stage, work, *measured = text.split()
+        rel_mae, error = (None if value == "-" else float(value) for value in measured)
+        return cls(int(step), float(sigma), Stage(stage), Work(work), rel_mae, error)
+
+
+class Schedule:
+    """A run's schedule: `sigmas` are the sampler's, one more than there are steps, falling.
+
+    `earliest` is the first step that may be in the parallelism stage: what a mode needs to know
+    comes from the steps before. Raises ValueError where the plan does not fit the run.
+    """
+
+    def __init__(self, plan: HybridPlan, sigmas: Sequence[float], earliest: int = 2):
+        self.sigmas = [float(sigma) for sigma in sigmas]
+        self.steps = len(self.sigmas) - 1
+        self.used = plan.for_run(self.steps)
+        self.earliest = earliest
+        self.tau1: int | None = None
+        self.tau2: int | None = None
+        self.error: float | None = None
+        self.curve: dict[int, float] = {}
+        self._errors: dict[int, float] = {}
+        self._stages: dict[int, Stage] = {}
+        self._works: dict[int, Work] = {}
+        self._calls_at: dict[int, int] = {}
+        self._step = 0
+
+    def locate(self, sigma: float) -> int:
+        """The sampler's step that a call at `sigma` belongs to; to be asked once a call, in their order.
+
+        A call between two steps' sigmas belongs to the earlier step. A sampler that calls twice at
+        a step's sigma (heun) made the first of the two for the step before.
+        """
+        falling = [-value for value in self.sigmas]
+        slack = 1e-5 * max(sigma, 1e-8)
+        index = min(max(bisect.bisect_right(falling, -(sigma - slack)) - 1, 0), self.steps - 1)
+        if abs(self.sigmas[index] - sigma) <= 2 * slack:
+            times = self._calls_at[index] = self._calls_at.get(index, 0) + 1
+            if times == 1 and index > 1 and self._calls_at.get(1, 0) > 1:
+                index -= 1
+        self._step = max(self._step, index)
+        return self._step
+
+    def stage(self, step: int) -> Stage:
+        """The stage of `step`, decided when it is first asked for and kept."""
+        if step not in self._stages:
+            self._stages[step] = self._decide(step)
+        return self._stages[step]
+
+    def _decide(self, step: int) -> Stage:
+        if self.tau1 is None and self._warm(step):
+            self.tau1 = step - 1
+            self.tau2 = min(self.tau1 + self.used.interval, self.steps - 1)
+        if self.tau1 is None:
+            return Stage.WARM_UP
+        return Stage.PARALLELISM if step <= self.tau2 else Stage.FULLY_CONNECTING
+
+    def _warm(self, step: int) -> bool:
+        """Whether the stage may begin with `step`: what was measured up to the step before says so."""
+        if step < self.earliest or not self.trusted:
+            return False
+        if self.used.start is not None:
+            return step >= self.used.start
+        curve = [self.curve[t] for t in sorted(self.curve)]
+        return step - 1 >= self.used.cap or is_flat(curve, self.used.window, self.used.slope)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a step may be left out or run on old features, by the error measured last."""
+        return self.used.tolerance == 0 or (self.error is not None and self.error <= self.used.tolerance)
+
+    def is_last(self, step: int) -> bool:
+        """Whether the parallelism stage ends with `step`."""
+        return self.tau2 is not None and step >= self.tau2
+
+    def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
+        """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""
+        self._works.setdefault(step, work)
+        if rel_mae is not None:
+            self.curve.setdefault(step, rel_mae)
+        if error is not None:
+            self.error = error
+            self._errors[step] = error
+
+    def lines(self) -> list[Line]:
+        """What was done so far, a line a step."""
+        return [
+            Line(step, self.sigmas[step], self._stages[step], work, self.curve.get(step), self._errors.get(step))
+            for step, work in sorted(self._works.items())
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.lines()))
+
+
+def parse(text: str) -> list[Line]:
+    """The lines of a printed schedule. Raises ValueError."""
+    return [Line.parse(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,108 @@
+"""Where a U-Net is cut: around its deepest blocks, so that every skip connection stays on one side.
+
+By the host's own hook for layers (forward_timestep_embed_patch): every layer of every block comes
+by here, is run by the host's function or passed over, and nothing of the network is replaced.
+Blocks are numbered input, middle, output; input block j's output is read by output block n - 1 - j.
+"""
+
+from __future__ import annotations
+
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample, forward_timestep_embed
+
+from ...hybridiff_core.split import Inner, Outer, Pass, State
+
+LAYER_HOOK = "forward_timestep_embed_patch"
+
+
+class UnetSplit:
+    """Takes a Pass through a U-Net's forward. For one forward at a time.
+
+    The state before a block is h and, between inner segments, the skips that are still to be read.
+    """
+
+    def __init__(self, unet: UNetModel):
+        self._depth = len(unet.input_blocks)
+        names = [("input", i) for i in range(self._depth)] + [("middle", 0)]
+        names += [("output", i) for i in range(len(unet.output_blocks))]
+        modules = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
+        self._numbers = {name: i for i, name in enumerate(names)}
+        self._ends = [(module[0], module[-1]) if module is not None else None for module in modules]
+        self._enlarges = [any(isinstance(layer, Upsample) for layer in module) for module in unet.output_blocks]
+        self._even = len(unet.output_blocks) == self._depth and unet.middle_block is not None
+        self._through = Pass()
+        self._skips: dict[int, torch.Tensor] = {}
+
+    def hooks(self, through: Pass) -> dict:
+        """The transformer_options with which the next forward asks `through` at each block."""
+        self._through = through
+        self._skips = {}
+        return {"patches": {LAYER_HOOK: [(torch.nn.Module, self._at_layer)]}}
+
+    def openings(self, blocks: int) -> list[tuple[int, int]] | str:
+        """Where an inner part can begin and end, or why nowhere, in words for users.
+
+        Its last block is not one that enlarges: that takes its size from a skip of the outer part.
+        """
+        if not self._even:
+            return "its halves are not alike"
+        inner_outputs = range(self._depth)  # how many output blocks are inner
+        return [
+            (self._depth - count, self._depth + 1 + count)
+            for count in inner_outputs
+            if count == 0 or not self._enlarges[count - 1]
+        ]
+
+    # -- a layer
+
+    def _at_layer(
+        self, layer, x, emb, context, options, output_shape, time_context, num_video_frames, image_only_indicator
+    ) -> torch.Tensor:
+        kind, index = options["block"]
+        block = self._numbers[kind, index]
+        first, last = self._ends[block]
+        if layer is first:
+            x = self._enter(block, kind, index, x)
+        if self._through.runs(block):
+            inner = {**options, "patches": {k: v for k, v in options["patches"].items() if k != LAYER_HOOK}}
+            x = forward_timestep_embed(
+                [layer], x, emb, context, inner, output_shape, time_context, num_video_frames, image_only_indicator
+            )
+            options["transformer_index"] = inner["transformer_index"]
+        else:
+            options["transformer_index"] += isinstance(layer, SpatialTransformer)
+        return self._leave(block, kind, index, x) if layer is last else x
+
+    def _enter(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
+        skip = self._depth - 1 - index if kind == "output" else None
+        if isinstance(self._through, Inner) and block == self._through.start:
+            h, *carried = self._through.enter(block, ())
+            self._skips = dict(enumerate(carried, self._through.first))
+            return h if skip is None else torch.cat([h, self._skips.pop(skip)], dim=1)
+        if skip is not None:  # the host has joined it to x
+            self._skips.pop(skip, None)
+        self._through.enter(block, self._state(x))
+        if isinstance(self._through, Outer) and not self._through.runs(block):
+            return x[:, :0]  # no channels: passes by the inner blocks for nothing
+        return x
+
+    def _leave(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
+        through = self._through
+        if isinstance(through, Inner) and not through.runs(block):
+            return self._stand_in(block, kind, index, x)
+        if kind == "input" and index >= through.first and through.runs(block):
+            self._skips[index] = x
+        return through.leave(block, self._state(x))[0]
+
+    def _stand_in(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
+        """What a block before an inner segment leaves: the skip that came with h, where it has one."""
+        h, *carried = self._through.h
+        if kind == "input" and index >= self._through.first:
+            place = index - self._through.first
+            # an empty vector can be joined to anything: nobody reads this skip any more
+            return carried[place] if place < len(carried) else x.new_empty(0)
+        return h if kind == "middle" else x
+
+    def _state(self, x: torch.Tensor) -> State:
+        return (x, *(self._skips[j] for j in sorted(self._skips)))

@@ -1,0 +1,136 @@
+"""Schedules, compared as text, and what they are made of."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from hybridiff_core.discrepancy import drop_per_step, is_flat, rel_mae
+from hybridiff_core.plan import HybridPlan
+from hybridiff_core.schedule import Schedule, Stage, Work, parse
+
+
+def run(plan, curve, calls=None, earliest=2, errors=None):
+    """A run of len(curve) steps in which every step measured its discrepancy; `calls` are the sigmas called."""
+    sigmas = [float(len(curve) - i) for i in range(len(curve) + 1)]
+    schedule = Schedule(plan, sigmas, earliest)
+    for sigma in calls or sigmas[:-1]:
+        step = schedule.locate(sigma)
+        schedule.stage(step)
+        schedule.note(step, Work.EXACT, curve[step], errors[step] if errors else None)
+    return schedule
+
+
+def stages(schedule):
+    return "".join(line.stage.value[0] for line in schedule.lines())
+
+
+def test_rel_mae_is_that_of_eps_and_the_mean_over_a_batch():
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    eps_c, eps_u, sigma = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([[2.0, 2.0], [2.0, 1.0]]), 0.5
+    # mean|c - u| / mean|u|: 1 / 2 and 0.5 / 1.5
+    assert rel_mae(x - sigma * eps_c, x - sigma * eps_u, x) == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+def test_the_slope_is_the_drop_per_step_over_the_window():
+    assert drop_per_step([0.9, 0.5, 0.3], 2) == pytest.approx(0.3)
+    assert drop_per_step([0.9, 0.5], 2) is None
+    assert is_flat([0.5, 0.4], 1, 0.11) and not is_flat([0.5, 0.4], 1, 0.09)
+    assert not is_flat([0.4, 0.5], 1, 1.0)  # it rises
+
+
+def test_slope_rule_begins_after_the_first_flat_step_and_lasts_k():
+    plan = HybridPlan(mode="pipeline", slope_window=10, slope_threshold=0.01, warmup_cap=50, parallel_steps=15)
+    # for 10 steps: a window of 2, a slope of 0.05, a cap of 10, three steps
+    schedule = run(plan, [1.0, 0.8, 0.6, 0.5, 0.48, 0.47, 0.46, 0.46, 0.5, 0.6])
+    assert (schedule.used.window, schedule.used.cap, schedule.used.interval) == (2, 10, 3)
+    assert schedule.used.slope == pytest.approx(0.05)
+    # drops over 2 steps, a step: 0.2, 0.15, 0.06, 0.015 at step 5: tau1 = 5
+    assert (schedule.tau1, schedule.tau2) == (5, 8)
+    assert stages(schedule) == "wwwwwwpppf"
+
+
+def test_the_cap_decides_where_the_curve_never_falls():
+    plan = HybridPlan(mode="pipeline", warmup_cap=20, parallel_steps=10)
+    schedule = run(plan, [0.1 * (i + 1) for i in range(10)])
+    assert schedule.tau1 == 4 and stages(schedule) == "wwwwwppfff"
+
+
+def test_the_papers_numbers_are_for_50_steps():
+    used = HybridPlan(preset="SDXL (paper)").for_run(50)
+    assert (used.window, used.slope, used.cap, used.interval) == (12, pytest.approx(0.4e-3), 15, 5)
+    used = HybridPlan(preset="SD3 (paper)").for_run(25)
+    assert (used.window, used.slope, used.cap, used.interval) == (8, pytest.approx(0.2e-3), 20, 2)
+    assert str(used) == "slope_window 8, slope_threshold 0.0002, warmup_cap 20, parallel_steps 2, tolerance 0"
+
+
+@pytest.mark.parametrize(
+    ("start", "k", "expected"),
+    [(4, 3, "wwwwpppfff"), (4, 1, "wwwwpfffff"), (4, 6, "wwwwpppppp"), (9, 1, "wwwwwwwwwp"), (1, 2, "wwppffffff")],
+)
+def test_fixed_boundaries_are_the_runs_own_steps(start, k, expected):
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=start, parallel_steps=k)
+    assert stages(run(plan, [0.5] * 10)) == expected  # the last case waits for two exact steps
+
+
+def test_a_fixed_stage_beyond_the_run_is_refused():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=8, parallel_steps=5)
+    with pytest.raises(ValueError, match="start_step 8 and parallel_steps 5 go beyond the run's 10 steps"):
+        plan.for_run(10)
+
+
+def test_calls_within_a_step_share_its_stage():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=3, parallel_steps=2)
+    sigmas = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    midpoints = [sigma for a, b in itertools.pairwise(sigmas) for sigma in (a, (a + b) / 2)]
+    schedule = Schedule(plan, sigmas)
+    assert [schedule.locate(sigma) for sigma in midpoints] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_heuns_second_call_belongs_to_the_step_before():
+    sigmas = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    calls = [6.0, 5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 2.0, 2.0, 1.0, 1.0]
+    schedule = Schedule(HybridPlan(), sigmas)
+    # at the first step it cannot be told from a step of its own
+    assert [schedule.locate(sigma) for sigma in calls] == [0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
+def test_part_of_a_schedule_counts_what_is_run():
+    assert Schedule(HybridPlan(), [3.0, 2.0, 1.0, 0.0]).steps == 3
+
+
+def test_the_tolerance_decides_when_to_enter_and_whether_to_stay():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=3, parallel_steps=0, tolerance=0.1)
+    errors = [None, None, 0.5, 0.3, 0.09, 0.05, 0.2, 0.05, 0.05, 0.05]
+    sigmas = [float(10 - i) for i in range(11)]
+    schedule, trusted = Schedule(plan, sigmas), []
+    for step, sigma in enumerate(sigmas[:-1]):
+        schedule.stage(schedule.locate(sigma))
+        trusted.append(schedule.trusted)
+        schedule.note(step, Work.EXACT, 0.5, errors[step])
+    # not at step 3 and 4, for what was measured before was too far off; step 7 is exact after 6's error
+    assert stages(schedule) == "wwwwwppppp"
+    assert trusted == [False, False, False, False, False, True, True, False, True, True]
+
+
+def test_a_schedule_prints_a_line_a_step_and_parses_back():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=2, parallel_steps=1)
+    schedule = Schedule(plan, [3.0, 2.0, 1.0, 0.5, 0.0])
+    for step, (sigma, work, rel, error) in enumerate(
+        [(3.0, Work.EXACT, 0.5, None), (2.0, Work.EXACT, 0.25, 0.125), (1.0, Work.PREDICTED, None, None),
+         (0.5, Work.EXACT, 0.2, 0.01)]
+    ):  # fmt: skip
+        schedule.stage(schedule.locate(sigma))
+        schedule.note(step, work, rel, error)
+    assert str(schedule) == (
+        "   0    3.00000 warm-up          exact        0.50000        -\n"
+        "   1    2.00000 warm-up          exact        0.25000  0.12500\n"
+        "   2    1.00000 parallelism      predicted          -        -\n"
+        "   3    0.50000 fully-connecting exact        0.20000  0.01000"
+    )
+    assert parse(str(schedule)) == schedule.lines()
+    assert schedule.lines()[2].stage is Stage.PARALLELISM
+    with pytest.raises(ValueError):
+        parse("0 3.0 lunch exact - -")

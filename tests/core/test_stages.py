@@ -1,0 +1,393 @@
+"""The three stages over real worker processes, against plain one-process recomputations of the same schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.model import ModelConfig, sample_euler, sigmas, words_to_context
+from hybridiff_core.devices import Place
+from hybridiff_core.discrepancy import rel_mae
+from hybridiff_core.modes import difference_gain
+from hybridiff_core.plan import HybridPlan
+from hybridiff_core.pool import Pool
+from hybridiff_core.predict import factor
+from hybridiff_core.report import RunReport
+from hybridiff_core.schedule import Schedule, parse
+from hybridiff_core.share import Unit
+from hybridiff_core.split import Reached, central_openings
+from hybridiff_core.stages import Group, Setting, StagedEngine, form_groups, mode_for
+
+CPU = torch.device("cpu")
+CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
+CONDS = [words_to_context(text, CONFIG) for text in ("a cat", "", "a dog")]
+NOISE = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+STEPS = 14
+
+
+@pytest.fixture(scope="module")
+def workers():
+    pool = Pool("demo", lambda place: {"threads": 1})
+    leases = []
+
+    def some(count):
+        while len(leases) < count:
+            place = Place(f"cpu#{len(leases)}", f"cpu (process {len(leases) + 2})", "cpu", same_device=True)
+            leases.append(pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}))
+        exchanges = [lease.ready(lambda: None) for lease in leases[:count]]
+        for exchange in exchanges:
+            exchange.drain()
+            exchange.begin({"conds": CONDS})
+        return exchanges
+
+    yield some
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def network():
+    backend = DemoBackend({"device": "cpu"})
+    backend.load({"config": dataclasses.asdict(CONFIG)})
+    backend.begin({"conds": CONDS}, fresh=True)
+    return backend
+
+
+class Counted(Schedule):
+    """A schedule for calls that are all at one sigma: every call is a step."""
+
+    def locate(self, sigma):
+        self._step += 1
+        return self._step - 1
+
+
+def run(network, exchanges, plan, branches=2, cfg=3.0, steps=STEPS, known=None, freeze=False):
+    """Euler through the engine: the latent, the engine, and every call's predictions."""
+    report = RunReport("", [])
+    setting = Setting(plan, sigmas(steps).tolist(), cfg, openings=central_openings, name="demo", **(known or {}))
+    engine = StagedEngine(exchanges, report, setting)
+    if freeze:
+        engine.schedule = Counted(plan, setting.sigmas, earliest=4)
+    units = [Unit(branch, 0) for branch in range(branches)]
+    seen = []
+
+    def predict(x, sigma):
+        x, sigma = (NOISE, torch.full_like(sigma, 0.5)) if freeze else (x, sigma)
+
+        def here(mine, through=None):
+            predictions = network.predict(x, sigma, [(unit.branch, unit.index) for unit in mine], through)
+            return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+        done = engine.step(x, sigma, units, here, no_weight)
+        seen.append((x.clone(), done))
+        return done[0], done.get(1, done[0])
+
+    with torch.inference_mode():
+        latent = sample_euler(predict, NOISE, sigmas(steps), cfg)
+    return latent, engine, seen
+
+
+def no_weight(units):
+    raise AssertionError("no branch is taken apart here")
+
+
+# -- a plain recomputation: no Pass, no Lead, no History
+
+
+class Plain:
+    """The demo's network in three pieces."""
+
+    def __init__(self, network, bounds):
+        self.model = network._model
+        self.first, self.last = bounds[0], bounds[-1]
+
+    def exact(self, x, sigma, branch):
+        """eps and z."""
+        from hybridiff_core.split import Cut, Whole
+
+        through = Whole(Cut((self.first, self.last)))
+        v = self.model(x, sigma, CONDS[branch].expand(2, -1, -1), through)
+        return v, through.z[0]
+
+    def h(self, x, sigma, branch):
+        return self._stop(x, sigma, branch, self.first)
+
+    def inner(self, h, sigma, branch):
+        time = self._time(sigma)
+        for block in self.model.blocks[self.first : self.last]:
+            h = block(h, CONDS[branch].expand(2, -1, -1), time)
+        return h
+
+    def outer(self, x, sigma, branch, z):
+        import torch.nn.functional as f
+
+        time, h = self._time(sigma), z
+        for block in self.model.blocks[self.last :]:
+            h = block(h, CONDS[branch].expand(2, -1, -1), time)
+        v = self.model.final(f.layer_norm(h, h.shape[-1:])).transpose(1, 2)
+        return f.pixel_shuffle(v.unflatten(2, (8, -1)), 2)
+
+    def _time(self, sigma):
+        from hybridiff_core.demo.model import _waves
+
+        return self.model.time(_waves(sigma))
+
+    def _stop(self, x, sigma, branch, at):
+        class Stop:
+            def at(self, block, state, run):
+                if block == at:
+                    raise Reached(state)
+                return run(state)
+
+        try:
+            self.model(x, sigma, CONDS[branch].expand(2, -1, -1), Stop())
+        except Reached as reached:
+            return reached.state[0]
+        raise AssertionError("no such block")
+
+
+def line(t0, a, t1, b, t):
+    return b + factor(t0, t1, t) * (b - a)
+
+
+def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, paper=False, steps=STEPS, last=None):
+    """The latent for given works of steps; `delays[branch]` is how many steps a branch's z is behind."""
+    plain, t = Plain(network, bounds[0]), sigmas(steps)
+    plains = {b: Plain(network, bounds[min(b, len(bounds) - 1)]) for b in range(branches)}
+    x, zs, hs, eps_known, ds = NOISE, {b: [] for b in range(branches)}, {}, [], []
+    turns, turn_of = {0: [], 1: []}, 0
+    for i, work in enumerate(works):
+        s = t[i].expand(2)
+        time = float(t[i])
+        if work == "exact":
+            eps = {}
+            for b in range(branches):
+                eps[b], z = plains[b].exact(x, s, b)
+                zs[b].append((i, time, z))
+            if branches > 1:
+                ds.append((time, eps[0] - eps[1]))
+                for b in (0, 1):
+                    turns[b].append((time, eps[b]))
+        elif work == "predicted":
+            (t0, e0), (t1, e1) = eps_known[-2:]
+            eps = {b: line(t0, e0[b], t1, e1[b], time) for b in range(branches)}
+        elif work == "pipeline":
+            eps = {}
+            for b in range(branches):
+                for j in [j for j in hs if j <= i - delays[b]]:  # these came back
+                    h, then = hs[j].get(b, (None, None))
+                    if h is not None:
+                        zs[b].append((j, float(then[0]), plains[b].inner(h, then, b)))
+                        del hs[j][b]
+                (_, t0, a), (_, t1, z) = zs[b][-2:]
+                eps[b] = plains[b].outer(x, s, b, line(t0, a, t1, z, time))
+                hs.setdefault(i, {})[b] = (plains[b].h(x, s, b), s)
+        elif work == "alternating":
+            turn_of += 1
+            me = turn_of % 2
+            if me in hs:
+                h, then = hs.pop(me)
+                zs[me].append((i, float(then[0]), plain.inner(h, then, me)))
+            (_, t0, a), (_, t1, z) = zs[me][-2:]
+            mine = plain.outer(x, s, me, line(t0, a, t1, z, time))
+            if i + 2 <= last:
+                hs[me] = (plain.h(x, s, me), s)
+            sign = 1 if me == 0 else -1
+            t_o, other = turns[1 - me][-1]
+            t_m, before = turns[me][-1]
+            if t_o != t_m:
+                at = before + (t_o - t_m) / (time - t_m) * (mine - before)
+                ds.append((t_o, sign * (at - other)))
+            (d0, da), (d1, db) = ds[-2:]
+            d = db + difference_gain(steps) * factor(d0, d1, time) * (db - da)
+            turns[me].append((time, mine))
+            eps = {me: mine, 1 - me: mine - sign * d}
+        elif work == "paper":
+            for j in [j for j in hs if j <= i - 2]:
+                h, then = hs.pop(j)
+                zs[0].append((j, float(then[0]), plain.inner(h, then, 1)))
+            mine = plain.outer(x, s, 0, zs[0][-1][2])
+            hs[i] = (plain.h(x, s, 0), s)
+            eps = {0: mine, 1: mine}
+        eps_known.append((time, eps)) if work != "predicted" else None
+        guided = eps[1] + cfg * (eps[0] - eps[1]) if branches > 1 else eps[0]
+        x = x + guided * (t[i + 1] - t[i])
+    return x
+
+
+def fixed(mode, start=5, k=5, **more):
+    return HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k, **more)
+
+
+def works_of(engine):
+    return [line.work.value for line in parse(engine.report.schedule)]
+
+
+CASES = {
+    # name: plan, branches, workers, works of the stage, delay of each branch's z
+    "predict": (fixed("predict"), 2, 1, ["predicted", "exact"] * 2 + ["predicted"], None),
+    "predict m=3, one device": (fixed("predict", k=6, predict_stride=3), 2, 0, ["predicted", "predicted", "exact"] * 2, None),
+    "predict, CFG 1": (fixed("predict"), 1, 0, ["predicted", "exact"] * 2 + ["predicted"], None),
+    "alternating": (fixed("pipeline"), 2, 1, ["alternating"] * 5, None),
+    "alternating, first step only": (fixed("pipeline", k=1), 2, 1, ["alternating"], None),
+    "alternating to the end": (fixed("pipeline", k=9), 2, 1, ["alternating"] * 9, None),
+    "paper": (fixed("paper"), 2, 1, ["paper"] * 5, None),
+    "CFG 1, two devices": (fixed("pipeline"), 1, 1, ["pipeline"] * 5, [1]),
+    "CFG 1, two devices, one step": (fixed("pipeline", k=1), 1, 1, ["pipeline"], [1]),
+    "CFG 1, two devices, to the end": (fixed("pipeline", k=9), 1, 1, ["pipeline"] * 9, [1]),
+    "CFG 1, three devices": (fixed("pipeline"), 1, 2, ["pipeline"] * 5, [2]),
+    "CFG 1, four devices": (fixed("pipeline", k=8), 1, 3, ["pipeline"] * 8, [3]),
+    "CFG, four devices": (fixed("pipeline"), 2, 3, ["pipeline"] * 5, [1, 1]),
+    "three branches, four devices": (fixed("pipeline"), 3, 3, ["pipeline"] * 5, None),
+    "CFG, six devices": (fixed("pipeline", k=8), 2, 5, ["pipeline"] * 8, [2, 2]),
+    "pipeline and predict, CFG 1": (
+        fixed("pipeline", k=6, predict_stride=2), 1, 1, ["predicted", "pipeline"] * 3, [1]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_is_what_a_plain_recomputation_gives(workers, network, name):
+    plan, branches, count, stage, delays = CASES[name]
+    latent, engine, _ = run(network, workers(count), plan, branches)
+    works = works_of(engine)
+    start = plan.start_step
+    assert works == ["exact"] * start + stage + ["exact"] * (STEPS - start - len(stage))
+    assert not [text for text in engine.report.lines if "left out" in text or "took over" in text]
+    bounds = [cut["bounds"] for cut in engine.report.cuts] or [(2, 6)]
+    if name == "three branches, four devices":
+        grouped = {cut["branches"][0]: len(cut["devices"]) for cut in engine.report.cuts}
+        assert list(grouped.values()) == [2]
+        return  # whose group is larger is for the clock to say; the latent is checked by the other cases
+    last = start + len(stage) - 1
+    with torch.inference_mode():
+        expected = recompute(network, bounds, works, branches, delays=delays, last=last)
+    assert (latent - expected).abs().max() < 1e-5
+    exact, _, _ = run(network, [], HybridPlan(mode="exact"), branches)
+    assert (latent - exact).abs().max() > 1e-6  # the stage does something
+
+
+def test_exact_mode_is_exact_with_many_devices(workers, network):
+    latent, engine, _ = run(network, workers(4), HybridPlan(mode="exact"))
+    exact, _, _ = run(network, [], HybridPlan(mode="exact"))
+    assert (latent - exact).abs().max() < 1e-5
+    assert set(works_of(engine)) == {"exact"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_with_frozen_inputs_the_pipeline_becomes_the_exact_prediction(workers, network, count):
+    _, _, seen = run(network, workers(count), fixed("pipeline", k=9), branches=1, freeze=True)
+    exact = seen[0][1][0]
+    for _, done in seen[5 + 3 :]:
+        assert (done[0] - exact).abs().max() < 1e-4
+
+
+def test_two_runs_with_fixed_boundaries_are_bit_for_bit_the_same(workers, network):
+    known = {"cuts": {}, "paces": {}}
+    for plan in (fixed("pipeline"), fixed("predict")):
+        first, _, _ = run(network, workers(1), plan, known=known)
+        second, _, _ = run(network, workers(1), plan, known=known)
+        assert torch.equal(first, second)
+
+
+def test_the_discrepancy_is_that_of_the_predictions(workers, network):
+    _, engine, seen = run(network, workers(1), HybridPlan(mode="exact"))
+    measured = [line.rel_mae for line in parse(engine.report.schedule)]
+    for (x, done), value in zip(seen, measured):
+        assert value == pytest.approx(rel_mae(done[0], done[1], x), abs=1e-5)
+
+
+def test_a_tight_tolerance_keeps_every_step_exact_and_a_loose_one_none(workers, network):
+    for mode in ("predict", "pipeline"):
+        for branches in (2, 1):
+            plan = fixed(mode, tolerance=1e-9)
+            latent, engine, _ = run(network, workers(1), plan, branches)
+            exact, _, _ = run(network, [], HybridPlan(mode="exact"), branches)
+            assert set(works_of(engine)) == {"exact"} and (latent - exact).abs().max() < 1e-5
+            _, engine, _ = run(network, workers(1), dataclasses.replace(plan, tolerance=1.0), branches)
+            assert set(works_of(engine)) != {"exact"}
+
+
+def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
+    for count, branches in ((1, 2), (1, 1), (3, 2)):
+
+        class Stop(Exception):
+            pass
+
+        exchanges = workers(count)
+        report = RunReport("", [])
+        engine = StagedEngine(
+            exchanges, report, Setting(fixed("pipeline"), sigmas(STEPS).tolist(), openings=central_openings)
+        )
+        units = [Unit(branch, 0) for branch in range(branches)]
+        x, t = NOISE, sigmas(STEPS)
+        with torch.inference_mode(), pytest.raises(Stop):
+            for i in range(STEPS):
+                sigma = t[i].expand(2)
+
+                def here(mine, through=None, sigma=sigma, step=i, x=x):
+                    if step == 8:
+                        raise Stop
+                    predictions = network.predict(x, sigma, [(unit.branch, 0) for unit in mine], through)
+                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+                engine.step(x, sigma, units, here, no_weight)
+        for exchange in exchanges:
+            exchange.drain()
+            exchange.end()
+        latent, _, _ = run(network, workers(count), HybridPlan(mode="exact"), branches)
+        exact, _, _ = run(network, [], HybridPlan(mode="exact"), branches)
+        assert (latent - exact).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("count", "branches", "victim"), [(1, 2, 0), (1, 1, 0), (2, 1, 1), (3, 2, 0), (3, 2, 1), (3, 2, 2)]
+)
+def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, count, branches, victim):
+    pool = Pool("demo", lambda place: {"threads": 1})
+    try:
+        places = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu", same_device=True) for i in range(count)]
+        leases = [pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}) for place in places]
+        exchanges = [lease.ready(lambda: None) for lease in leases]
+        for exchange in exchanges:
+            exchange.begin({"conds": CONDS})
+        report = RunReport("", [])
+        setting = Setting(fixed("pipeline", k=9), sigmas(STEPS).tolist(), 3.0, openings=central_openings)
+        engine = StagedEngine(exchanges, report, setting)
+        units, t, x = [Unit(branch, 0) for branch in range(branches)], sigmas(STEPS), NOISE
+        with torch.inference_mode():
+            for i in range(STEPS):
+                sigma = t[i].expand(2)
+                if i == 8:
+                    exchanges[victim].process.stop(0.0)
+
+                def here(mine, through=None, sigma=sigma, x=x):
+                    predictions = network.predict(x, sigma, [(unit.branch, 0) for unit in mine], through)
+                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+                done = engine.step(x, sigma, units, here, no_weight)
+                if i >= 8:
+                    for branch in range(branches):
+                        exact = network.predict(x, sigma, [(branch, 0)])[0]
+                        assert (done[branch] - exact).abs().max() < 1e-5
+                x = x + (x - done[0]) / sigma[0] * (t[i + 1] - t[i])
+        assert works_of(engine)[4:8] != ["exact"] * 4 and set(works_of(engine)[8:]) == {"exact"}
+        assert any("is out" in text for text in report.lines)
+    finally:
+        pool.close()
+
+
+def test_groups_and_modes():
+    one, two, three = "abc"
+    groups = form_groups([one, two, three], {0: 1.0, 1: 1.0})
+    assert groups == [Group([0], None, [two]), Group([1], one, [three])]
+    groups = form_groups([one, two, three, "d"], {0: 1.0, 1: 5.0})
+    assert groups == [Group([0], None, [two]), Group([1], one, [three, "d"])]
+    groups = form_groups([one, two], {0: 5.0, 1: 1.0})
+    assert groups == [Group([0], None, [two]), Group([1], one, [])]
+    auto = HybridPlan()
+    assert mode_for(auto, 20, 2, 2) == "predict" and mode_for(auto, 20, 2, 1) == mode_for(auto, 20, 4, 2) == "pipeline"
+    assert mode_for(auto, 7, 2, 2) == mode_for(auto, 20, 1, 1) == mode_for(auto, 20, 1, 2) == "exact"
+    assert mode_for(HybridPlan(preset="exact only"), 50, 4, 2) == "exact"

@@ -182,10 +182,16 @@ class Exchange:
         """The block times of the last timed step: {"times": seconds of each block, "rest": the other seconds}."""
         return self._wait(self._request("measured"), LOAD_LIMIT_S, check, "did not tell its times")
 
-    def set_cut(self, cut: Cut, delay: int = 1, route: Sequence[tuple[Exchange, tuple[int, int]]] = ()) -> None:
+    def set_cut(
+        self,
+        cut: Cut,
+        delay: int = 1,
+        route: Sequence[tuple[Exchange, tuple[int, int]]] = (),
+        extrapolate: bool = True,
+    ) -> None:
         """Say where the network is cut, for steps that take z; `route` makes this worker a group's lead."""
         hops = [[exchange.place.key, *segment] for exchange, segment in route]
-        self._request("cut", bounds=list(cut.bounds), delay=delay, route=hops)
+        self._request("cut", bounds=list(cut.bounds), delay=delay, route=hops, extrapolate=extrapolate)
 
     def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
         """The last `count` inner results of `unit` that the worker took in exact steps, with the model's times."""
@@ -265,9 +271,18 @@ class Exchange:
     # -- inner parts
 
     def hand_on(
-        self, unit: Unit, x: torch.Tensor, sigma: torch.Tensor, h: State, cut: Cut, route: Sequence[Exchange]
+        self,
+        unit: Unit,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        h: State,
+        z: State,
+        cut: Cut,
+        route: Sequence[Exchange],
     ) -> tuple[int, int]:
         """Start the inner part of `unit` on this worker with the state `h`; `route` are the workers after it.
+
+        `z` shows the shapes of the result.
 
         Returns the number under which the last worker of the route answers, and the bytes sent.
         x is not sent: of it only the shape counts here. Raises WorkerLost.
@@ -281,6 +296,7 @@ class Exchange:
             "x": describe_tensor(x),
             "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
             "state": [describe_tensor(tensor) for tensor in h],
+            "answer": [describe_tensor(tensor) for tensor in z],
             "first": cut.first,
             "segment": segment,
             "route": [[exchange.place.key, *part] for exchange, part in zip(route, others, strict=True)],
@@ -472,7 +488,7 @@ class Chain:
         self.x, self.sigma = x, sigma
 
     def send(self, unit: Unit, h: State, z: State) -> None:
-        number, sent = self.inner[0].hand_on(unit, self.x, self.sigma, h, self.cut, self.inner[1:])
+        number, sent = self.inner[0].hand_on(unit, self.x, self.sigma, h, z, self.cut, self.inner[1:])
         self.sent += sent
         self.inner[-1].expect_inner(number, z, sent)
 

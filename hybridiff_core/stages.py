@@ -25,6 +25,7 @@ from .split import Cut, balance
 
 MEASURED_CALLS = 2  # calls that time each block; the first is slow (memory, kernels), so the second counts
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
+FETCHED = 2  # inner results that a lead fetches from the worker that computed its branch before
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 UNEQUAL = 1.25  # devices whose times differ by less count as equal
 
@@ -39,7 +40,7 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where a
     network of so many blocks can be cut, or why not. `cuts` and `paces` remember, by `name`, where
     networks were cut and which devices were slower: what is measured differs from run to run, and
-    the picture must not.
+    the picture must not. `extrapolate=False` takes inner results as they come, for comparison.
     """
 
     plan: HybridPlan
@@ -50,6 +51,7 @@ class Setting:
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None
+    extrapolate: bool = True
 
     @property
     def steps(self) -> int:
@@ -257,7 +259,11 @@ class StagedEngine(Engine):
     def _exact(self, step: int, call: Call, record: StepRecord, weight) -> Predictions:
         wants_cut = self.mode in ("pipeline", "paper") and self._off is None
         if self.lead:
-            self.lead.drain()  # before the workers are asked for something else
+            try:
+                self.lead.drain()  # before the workers are asked for something else
+            except WorkerLost as error:
+                self._lose(error)
+                wants_cut = False
         if wants_cut and not self._cut:
             parts = self._measured_step(call, record)
         elif wants_cut:
@@ -419,13 +425,16 @@ class StagedEngine(Engine):
         if group.lead is None:
             paper = self.mode == "paper"
             self._chain = Chain(group.inner, cut, self.check)
-            self.lead = Lead(cut, self._chain, 2 if paper else group.delay, extrapolate=not paper)
+            self.lead = Lead(
+                cut, self._chain, 2 if paper else group.delay, extrapolate=self.setting.extrapolate and not paper
+            )
             for exchange in group.inner:
                 exchange.set_cut(cut)
         else:
             for exchange in {group.inner[0], group.inner[-1]} if group.inner else ():
                 group.lead.link(exchange, self.check)
-            group.lead.set_cut(cut, group.delay, list(zip(group.inner, cut.segments)))
+            route = list(zip(group.inner, cut.segments))
+            group.lead.set_cut(cut, group.delay, route, self.setting.extrapolate)
 
     # -- steps of the stage
 
@@ -484,7 +493,7 @@ class StagedEngine(Engine):
         for key, holder in self._holders.items():
             if holder is not None:
                 unit = Unit(*key)
-                for time, z in holder.history(unit, 2, self.check):
+                for time, z in holder.history(unit, FETCHED, self.check):
                     self.lead.keep(unit, time, z)
                 self._holders[key] = None
 
@@ -497,6 +506,7 @@ class StagedEngine(Engine):
     def _lose(self, error: WorkerLost) -> None:
         """A group broke: no more pipelines in this run; what remains of the workers computes whole steps."""
         self._off = str(error)
+        self.lead = self._chain = None
         for exchange in list(self.exchanges):
             if exchange.broken:
                 self.drop(exchange, [], error)

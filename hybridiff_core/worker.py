@@ -202,6 +202,7 @@ class _PeerLink:
             "x": describe_tensor(self.x),
             "sigma": [self.sigma.tolist(), dtype_name(self.sigma.dtype)],
             "state": [describe_tensor(tensor) for tensor in h],
+            "answer": [describe_tensor(tensor) for tensor in z],
             "first": self.cut.first,
             "segment": segment,
             "route": others,
@@ -275,7 +276,7 @@ class _Worker:
             case "cut":
                 cut = Cut(tuple(frame["bounds"]))
                 link = _PeerLink(self.inlet, cut, frame["route"]) if frame["route"] else None
-                self.lead = Lead(cut, link, frame["delay"])
+                self.lead = Lead(cut, link, frame["delay"], frame["extrapolate"])
             case "history":
                 values = self.lead.recall(frame["unit"], frame["count"])
                 return {"values": [[time, [describe_tensor(tensor) for tensor in state]] for time, state in values]}
@@ -368,6 +369,9 @@ class _Worker:
                 self.inlet.send_to(peer, {**frame, **via})
                 self.inlet.channels[peer].send(z)
             else:
+                if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
+                    # gloo ends a process that gets a message of another size than it expects
+                    raise RuntimeError("the inner part's result has not the expected shape")
                 microseconds = int((time.perf_counter() - started) * 1e6)
                 self.inlet.channels[back].send([torch.tensor([number, RIGHT, microseconds, -1]), *z])
         except Exception as error:

@@ -228,7 +228,9 @@ def works_of(engine):
 CASES = {
     # name: plan, branches, workers, works of the stage, delay of each branch's z
     "predict": (fixed("predict"), 2, 1, ["predicted", "exact"] * 2 + ["predicted"], None),
-    "predict m=3, one device": (fixed("predict", k=6, predict_stride=3), 2, 0, ["predicted", "predicted", "exact"] * 2, None),
+    "predict m=3, one device": (
+        fixed("predict", k=6, predict_stride=3), 2, 0, ["predicted", "predicted", "exact"] * 2, None
+    ),
     "predict, CFG 1": (fixed("predict"), 1, 0, ["predicted", "exact"] * 2 + ["predicted"], None),
     "alternating": (fixed("pipeline"), 2, 1, ["alternating"] * 5, None),
     "alternating, first step only": (fixed("pipeline", k=1), 2, 1, ["alternating"], None),
@@ -368,12 +370,12 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
                     return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
 
                 done = engine.step(x, sigma, units, here, no_weight)
-                if i >= 8:
+                if works_of(engine)[i] == "exact":
                     for branch in range(branches):
                         exact = network.predict(x, sigma, [(branch, 0)])[0]
                         assert (done[branch] - exact).abs().max() < 1e-5
                 x = x + (x - done[0]) / sigma[0] * (t[i + 1] - t[i])
-        assert works_of(engine)[4:8] != ["exact"] * 4 and set(works_of(engine)[8:]) == {"exact"}
+        assert works_of(engine)[4:8] != ["exact"] * 4 and set(works_of(engine)[10:]) == {"exact"}
         assert any("is out" in text for text in report.lines)
     finally:
         pool.close()

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from .comfy_server import Refused
+from .conftest import plan_values
 from .test_exact import LIMIT, assert_shared
 
 
@@ -122,7 +123,7 @@ def test_a_model_file_that_was_written_anew(bench, comfy):
 def test_a_plan_of_another_version_is_refused_in_words(bench):
     side = bench("sd3")
     side.save(side.sampler("HybridiffKSampler", plan=side.graph.add("TestPlan", version=99)))
-    with pytest.raises(Refused, match="the plan has version 99, this Hybridiff reads version 1"):
+    with pytest.raises(Refused, match="the plan has version 99, this Hybridiff reads version 2"):
         side.comfy.run(side.graph.nodes)
 
 
@@ -137,7 +138,7 @@ def test_a_device_of_the_wrong_type_is_refused(bench, device):
 
 def test_a_mode_that_is_not_there_is_refused(bench):
     side = bench("sd3")
-    side.save(side.sampler("HybridiffKSampler", plan=side.graph.add("HybridiffPlan", mode="warp")))
+    side.save(side.sampler("HybridiffKSampler", plan=side.graph.add("HybridiffPlan", **plan_values(mode="warp"))))
     with pytest.raises(Refused, match="mode"):
         side.comfy.run(side.graph.nodes)
 

@@ -1,0 +1,115 @@
+"""The cut of a family's network, with the stage's inputs frozen. Run by ComfyUI's own Python.
+
+    python frozen.py COMFYUI_ROOT MODELS_FOLDER CASE...
+
+A case is family:devices or family:devices:what, what being "areas" (two conds of different areas)
+or "wrong" (the inner device runs one block less than it should: such a cut must not pass). Every
+call has the same x and sigma, so a pipeline must come to the exact prediction. Prints a line of
+JSON a case.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[2]
+STEPS, START = 16, 5
+
+
+def enter(root: str):
+    """Be a ComfyUI process with this pack, and return the pack's bridge and its stages."""
+    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+    families.host(root)
+    import torch
+
+    torch.set_num_threads(1)
+    from hybridiff_pack.hybridiff_core import exchange, stages
+    from hybridiff_pack.nodes.host import sampling
+
+    class Counted(stages.Schedule):
+        def locate(self, sigma):
+            self._step += 1
+            return self._step - 1
+
+    stages.Schedule = Counted  # all calls are at one sigma: every call is a step
+    return sampling, stages, exchange
+
+
+def run(case: str, models: str, root: str, sampling, stages, exchange) -> dict:
+    import comfy.sample
+    import comfy.samplers
+    import torch
+    from hybridiff_pack.hybridiff_core.plan import HybridPlan
+
+    name, devices, *what = case.split(":")
+    family = families.FAMILIES[name]
+    model = families.load(families.make(root, models, name), family)
+    plan = HybridPlan(mode="pipeline", warmup="fixed", start_step=START, parallel_steps=STEPS - START)
+    acceleration = sampling.Acceleration(plan, ("same",) * (int(devices) - 1))
+    positive = families.conditioning(family, 1)
+    if "areas" in what:
+        height, width = family.latent[-2:]
+        other = families.conditioning(family, 3)
+        positive[0][1]["area"], other[0][1]["area"] = (
+            (height, width // 2, 0, 0),
+            (height, 3 * width // 4, 0, width // 4),
+        )
+        positive += other
+    seen = []
+
+    def frozen(network, x, sigmas, extra_args=None, callback=None, disable=None):
+        middle = sigmas[len(sigmas) // 2] * torch.ones(x.shape[0])
+        for _ in range(len(sigmas) - 1):
+            seen.append((x - network(x, middle, **extra_args)) / middle[0])  # eps, which d hides where x is large
+        return x
+
+    restore = exchange.Chain.send
+    if "wrong" in what:
+
+        def send(self, unit, h, z):
+            right = self.cut
+            self.cut = type(right)((*right.bounds[:-1], right.last - 1))
+            restore(self, unit, h, z)
+            self.cut = right
+
+        exchange.Chain.send = send
+    try:
+        empty = torch.zeros(family.latent)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+        noise, sampler = comfy.sample.prepare_noise(empty, 0), comfy.samplers.KSAMPLER(frozen)
+        comfy.sample.sample_custom(
+            acceleration.apply(model), noise, 1.0, sampler, sigmas,
+            positive, families.conditioning(family, 2), empty, disable_pbar=True, seed=0,
+        )  # fmt: skip
+    finally:
+        exchange.Chain.send = restore
+    exact, report = seen[0], acceleration.report
+    scale = exact.std().item()
+    works = [line.split()[3] for line in report.schedule.splitlines()]
+    return {
+        "case": case,
+        "finite": bool(exact.isfinite().all()),
+        "works": works,
+        "difference": max((d - exact).abs().max().item() / scale for d in seen[START + 3 * (int(devices) - 1) :]),
+        "cuts": report.cuts,
+        "lines": report.lines,
+    }
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent)
+    import families
+
+    root, models, *cases = sys.argv[1:]
+    parts = enter(root)
+    import torch
+
+    with torch.inference_mode():
+        for case in cases:
+            print(json.dumps(run(case, models, root, *parts)), flush=True)
+    parts[0].pool().close()

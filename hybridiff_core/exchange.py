@@ -37,6 +37,9 @@ CONDS_FIRST_NUMBER = 1 << 40
 PASSED_ON = {"inner", "store"}  # frames that workers may send each other through this process
 
 
+_launched = itertools.count()
+
+
 class WorkerLost(Exception):
     """The worker cannot finish what it was given: dead, stuck, or failed. The text says why."""
 
@@ -90,6 +93,7 @@ class Exchange:
 
     def __init__(self, process: WorkerProcess, place: Place, own: torch.device, kinds: Kinds | None = None):
         self.place, self.own, self.kinds = place, own, kinds
+        self.name = f"{place.key}.{next(_launched)}"  # a new process at a place is another one to its peers
         self.process = process
         self.channel: Channel | None = None
         self.info: dict = {}
@@ -119,7 +123,7 @@ class Exchange:
 
         Raises WorkerLost.
         """
-        self._send_frame({"op": "start", "device": self.place.device, "key": self.place.key, **start})
+        self._send_frame({"op": "start", "device": self.place.device, "name": self.name, **start})
         self.info = self._wait(self._ready, START_LIMIT_S, check, "did not start")
         token = secrets.token_bytes(32)
         here, there = self.own.type, torch.device(self.place.device).type
@@ -190,7 +194,7 @@ class Exchange:
         extrapolate: bool = True,
     ) -> None:
         """Say where the network is cut, for steps that take z; `route` makes this worker a group's lead."""
-        hops = [[exchange.place.key, *segment] for exchange, segment in route]
+        hops = [[exchange.name, *segment] for exchange, segment in route]
         self._request("cut", bounds=list(cut.bounds), delay=delay, route=hops, extrapolate=extrapolate)
 
     def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
@@ -207,15 +211,15 @@ class Exchange:
 
     def link(self, other: Exchange, check: Callable[[], None] = lambda: None) -> None:
         """Connect this worker with another one, so that tensors go between them directly. Raises WorkerLost."""
-        if other.place.key in self._peers:
+        if other.name in self._peers:
             return
         token = secrets.token_bytes(32).hex()
         types = [torch.device(exchange.place.device).type for exchange in (self, other)]
         backend = choose_backend(*types, self.place.same_device or other.place.same_device)
-        self._peers[other.place.key], other._peers[self.place.key] = other, self
+        self._peers[other.name], other._peers[self.name] = other, self
         ends = ((self, other), (other, self))
         replies = [
-            here._request("link", peer=there.place.key, rank=rank, backend=backend, token=token)
+            here._request("link", peer=there.name, rank=rank, backend=backend, token=token)
             for rank, (here, there) in enumerate(ends)
         ]
         for (here, _), reply in zip(ends, replies):
@@ -299,7 +303,7 @@ class Exchange:
             "answer": [describe_tensor(tensor) for tensor in z],
             "first": cut.first,
             "segment": segment,
-            "route": [[exchange.place.key, *part] for exchange, part in zip(route, others, strict=True)],
+            "route": [[exchange.name, *part] for exchange, part in zip(route, others, strict=True)],
             "via": "",
             "back": "",
         })  # fmt: skip

@@ -1,7 +1,8 @@
 """The sandwich: a network's blocks, cut into an outer part and inner segments, and where to cut.
 
 A network that can be cut asks a Pass at each of its blocks what to do. The state between two
-blocks is a tuple of tensors: all that later blocks read and earlier ones wrote.
+blocks is a tuple of tensors: all that later blocks read and earlier ones wrote. It is taken and
+replaced where a block ends, for a network may do something of its own before the next one begins.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Cut:
     bounds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.bounds) < 2 or list(self.bounds) != sorted(set(self.bounds)):
-            raise ValueError(f"bounds {self.bounds} do not rise; give the first block of each segment and the end")
+        if len(self.bounds) < 2 or self.first < 1 or list(self.bounds) != sorted(set(self.bounds)):
+            raise ValueError(f"bounds {self.bounds} do not rise from 1; give each segment's first block and the end")
 
     @property
     def first(self) -> int:
@@ -51,18 +52,20 @@ class Pass:
 
     first = 0  # where the inner part begins
 
-    def enter(self, block: int, state: State) -> State:
-        return state
+    def enter(self, block: int) -> None:
+        """A block begins."""
 
     def runs(self, block: int) -> bool:
+        """Whether it is to be run."""
         return True
 
     def leave(self, block: int, state: State) -> State:
+        """A block ends, with `state`; the network goes on with what this gives."""
         return state
 
     def at(self, block: int, state: State, run: Callable[[State], State]) -> State:
         """A block as a whole, for networks whose hook is the whole block."""
-        state = self.enter(block, state)
+        self.enter(block)
         return self.leave(block, run(state) if self.runs(block) else state)
 
 
@@ -76,11 +79,10 @@ class Whole(Pass):
         self.times: list[float] = []
         self._entered = 0.0
 
-    def enter(self, block: int, state: State) -> State:
+    def enter(self, block: int) -> None:
         if self.settle:
             self.settle()
             self._entered = time.perf_counter()
-        return state
 
     def leave(self, block: int, state: State) -> State:
         if self.settle:
@@ -98,15 +100,12 @@ class Outer(Pass):
         self.cut, self.z, self.hand_on = cut, z, hand_on
         self.first = cut.first
 
-    def enter(self, block: int, state: State) -> State:
-        if block == self.cut.first:
-            self.hand_on(state)
-        return state
-
     def runs(self, block: int) -> bool:
         return not self.cut.first <= block < self.cut.last
 
     def leave(self, block: int, state: State) -> State:
+        if block == self.cut.first - 1:
+            self.hand_on(state)
         # a copy: networks add to what they are given in place, and z is still wanted
         return tuple(tensor.clone() for tensor in self.z) if block == self.cut.last - 1 else state
 
@@ -118,13 +117,12 @@ class Inner(Pass):
         self.first, self.h = first, h
         self.start, self.stop = segment
 
-    def enter(self, block: int, state: State) -> State:
-        return self.h if block == self.start else state
-
     def runs(self, block: int) -> bool:
         return self.start <= block < self.stop
 
     def leave(self, block: int, state: State) -> State:
+        if block == self.start - 1:
+            return self.h
         if block == self.stop - 1:
             raise Reached(state)
         return state

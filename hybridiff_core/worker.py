@@ -77,7 +77,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     start = pipe.receive()
     if start is None:
         return
-    inlet = _Inlet(pipe, start["key"])
+    inlet = _Inlet(pipe, start["name"])
     threading.Thread(target=_read_frames, args=(pipe, inlet), name="frames", daemon=True).start()
     threading.Thread(target=_follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
     if start.get("cpus") and hasattr(os, "sched_setaffinity"):
@@ -127,8 +127,8 @@ class _Inlet:
     thread; unless one before it on the same channel is still to be expected by the main thread.
     """
 
-    def __init__(self, pipe: FramePipe, own_key: str):
-        self.pipe, self.own_key = pipe, own_key
+    def __init__(self, pipe: FramePipe, own_name: str):
+        self.pipe, self.own_name = pipe, own_name
         self.frames: queue.SimpleQueue = queue.SimpleQueue()
         self.channels: dict[str, Channel] = {}  # "" is the parent
         self._stores: dict[str, PipeStore] = {}
@@ -143,7 +143,7 @@ class _Inlet:
             return self._stores[peer]
 
     def send_to(self, peer: str, frame: dict) -> None:
-        self.pipe.send({"op": "pass", "peer": peer, "frame": {**frame, "link": self.own_key}} if peer else frame)
+        self.pipe.send({"op": "pass", "peer": peer, "frame": {**frame, "link": self.own_name}} if peer else frame)
 
     def take(self, frame: dict) -> None:
         """Called by the reading thread."""
@@ -206,8 +206,8 @@ class _PeerLink:
             "first": self.cut.first,
             "segment": segment,
             "route": others,
-            "via": self.inlet.own_key,
-            "back": self.inlet.own_key,
+            "via": self.inlet.own_name,
+            "back": self.inlet.own_name,
         }
         self.inlet.send_to(peer, frame)
         self.inlet.channels[peer].send(h)
@@ -365,7 +365,7 @@ class _Worker:
             if frame["route"]:
                 (peer, *segment), *others = frame["route"]
                 state = [describe_tensor(tensor) for tensor in z]
-                via = {"via": self.inlet.own_key, "state": state, "segment": segment, "route": others}
+                via = {"via": self.inlet.own_name, "state": state, "segment": segment, "route": others}
                 self.inlet.send_to(peer, {**frame, **via})
                 self.inlet.channels[peer].send(z)
             else:

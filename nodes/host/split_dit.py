@@ -46,17 +46,14 @@ class DitSplit:
         if kind not in self._keys:  # an exact pass comes first, and shows what changes
             return self._first_of_its_kind(kind, block, args, extra["original_block"])
         keys = self._keys[kind]
-        given = tuple(args[key] for key in keys)
-        state = through.enter(block, given)
-        if state is not given:
-            args = {**args, **dict(zip(keys, state))}
-        out = extra["original_block"](args) if through.runs(block) else dict(zip(keys, state))
+        through.enter(block)
+        out = extra["original_block"](args) if through.runs(block) else {key: args[key] for key in keys}
         after = tuple(out.get(key) for key in keys)
         left = through.leave(block, after)
         return out if left is after else dict(zip(keys, left))
 
     def _first_of_its_kind(self, kind: str, block: int, args: dict, run: Callable[[dict], dict]) -> dict:
-        self._through.enter(block, ())
+        self._through.enter(block)
         if not self._through.runs(block):
             raise RuntimeError(f"the network's {kind} was never run whole, so what it changes is not known")
         out = run(args)

@@ -63,7 +63,11 @@ class UnetSplit:
         block = self._numbers[kind, index]
         first, last = self._ends[block]
         if layer is first:
-            x = self._enter(block, kind, index, x)
+            self._through.enter(block)
+            if kind == "output":  # the host has joined it to x
+                self._skips.pop(self._depth - 1 - index, None)
+            if isinstance(self._through, Outer) and not self._through.runs(block):
+                x = x[:, :0]  # no channels: passes by the inner blocks for nothing
         if self._through.runs(block):
             inner = {**options, "patches": {k: v for k, v in options["patches"].items() if k != LAYER_HOOK}}
             x = forward_timestep_embed(
@@ -74,30 +78,20 @@ class UnetSplit:
             options["transformer_index"] += isinstance(layer, SpatialTransformer)
         return self._leave(block, kind, index, x) if layer is last else x
 
-    def _enter(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
-        skip = self._depth - 1 - index if kind == "output" else None
-        if isinstance(self._through, Inner) and block == self._through.start:
-            h, *carried = self._through.enter(block, ())
-            self._skips = dict(enumerate(carried, self._through.first))
-            return h if skip is None else torch.cat([h, self._skips.pop(skip)], dim=1)
-        if skip is not None:  # the host has joined it to x
-            self._skips.pop(skip, None)
-        self._through.enter(block, self._state(x))
-        if isinstance(self._through, Outer) and not self._through.runs(block):
-            return x[:, :0]  # no channels: passes by the inner blocks for nothing
-        return x
-
     def _leave(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
         through = self._through
-        if isinstance(through, Inner) and not through.runs(block):
-            return self._stand_in(block, kind, index, x)
+        if isinstance(through, Inner) and block < through.start:
+            return self._before_segment(block, kind, index, x)
         if kind == "input" and index >= through.first and through.runs(block):
             self._skips[index] = x
         return through.leave(block, self._state(x))[0]
 
-    def _stand_in(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
-        """What a block before an inner segment leaves: the skip that came with h, where it has one."""
+    def _before_segment(self, block: int, kind: str, index: int, x: torch.Tensor) -> torch.Tensor:
+        """What a block before an inner segment leaves: h at the end, before it the skips that came with h."""
         h, *carried = self._through.h
+        if block == self._through.start - 1:
+            self._skips = dict(enumerate(carried, self._through.first))
+            return h
         if kind == "input" and index >= self._through.first:
             place = index - self._through.first
             # an empty vector can be joined to anything: nobody reads this skip any more

@@ -161,8 +161,9 @@ def test_balance_gives_unequal_devices_unequal_parts():
 
 
 def test_bounds_must_rise():
-    with pytest.raises(ValueError, match="do not rise"):
-        Cut((3, 3))
+    for bounds in ((3, 3), (0, 2), (2,)):
+        with pytest.raises(ValueError, match="do not rise"):
+            Cut(bounds)
 
 
 def test_the_slower_device_gets_the_branch_with_fewer_conds():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,9 @@ def is_flat(curve: Sequence[float], window: int, threshold: float) -> bool:
 
 
 def relative_error(estimate: Sequence[torch.Tensor], truth: Sequence[torch.Tensor]) -> float:
-    """mean|estimate - truth| / mean|truth|, the largest of it over the tensors given."""
-    return max(
-        ((a - b).abs().mean() / b.abs().mean().clamp_min(1e-20)).item() for a, b in zip(estimate, truth, strict=True)
-    )
+    """mean|estimate - truth| / mean|truth|, the largest of it over the tensors given; infinite where it is none."""
+    errors = []
+    for a, b in zip(estimate, truth, strict=True):
+        a, b = a.float(), b.float()  # half precision has no room for the guard against 0 / 0
+        errors.append(((a - b).abs().mean() / b.abs().mean().clamp_min(1e-20)).item())
+    return max(math.inf if math.isnan(error) else error for error in errors)

@@ -21,13 +21,14 @@ from .plan import LEAST_STEPS, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .share import Unit, share
-from .split import Cut, balance
+from .split import Cut, Pass, balance
 
 MEASURED_CALLS = 2  # calls that time each block; the first is slow (memory, kernels), so the second counts
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
 FETCHED = 2  # inner results that a lead fetches from the worker that computed its branch before
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
-UNEQUAL = 1.25  # devices whose times differ by less count as equal
+PACED_CALLS = 3  # exact calls that show which device is slower
+UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
 
 Cuts = dict[object, Cut]
 Paces = dict[object, "list[float] | None"]
@@ -116,6 +117,7 @@ class StagedEngine(Engine):
         self.groups: list[Group] = []
         self.lead: Lead | None = None
         self.paces: list[float] | None = None
+        self._paces: list[list[float]] = []
         self._chain: Chain | None = None
         self._given: tuple = ()
         self._works: dict[int, tuple[Work, int]] = {}
@@ -300,12 +302,15 @@ class StagedEngine(Engine):
             self.alternator.observe(call.time, eps)
 
     def _learn_paces(self, record: StepRecord, shares: Sequence[list[Unit]]) -> None:
-        """After the second exact call: who is slower, where that is beyond noise. Decided once in a run."""
+        """After some exact calls: who is slower, where that is beyond noise. Decided once, and kept between runs."""
         busy = [mine for mine in shares if mine]
-        if self._exact_calls != MEASURED_CALLS - 1 or not len(busy) == len(shares) == len(record.compute_s):
+        if self._exact_calls == 0 or not len(busy) == len(shares) == len(record.compute_s):
+            return  # the first call is slow for other reasons
+        self._paces.append([s / sum(unit.cost for unit in mine) for s, mine in zip(record.compute_s, busy)])
+        if len(self._paces) != PACED_CALLS:
             return
-        paces = [s / sum(unit.cost for unit in mine) for s, mine in zip(record.compute_s, busy)]
-        equal = max(paces) <= UNEQUAL * min(paces)
+        paces = [min(of_device) for of_device in zip(*self._paces)]
+        equal = max(paces) <= UNEQUAL * min(paces) or max(paces) - min(paces) < UNEQUAL_S
         name = (self.setting.name, self._given, tuple(_label(device) for device in [None, *self.exchanges]))
         self.paces = self.setting.paces.setdefault(name, None if equal else paces)
 
@@ -342,6 +347,8 @@ class StagedEngine(Engine):
         """This process's part of an exact step, z taken on the way where it leads."""
 
         def own(units: list[Unit]) -> Parts:
+            if self.lead is None:  # its group broke in this call
+                return [([unit], call.one(unit, Pass())) for unit in units]
             return [([unit], self.lead.whole(unit, call.time, call.one)) for unit in units]
 
         return own
@@ -499,6 +506,14 @@ class StagedEngine(Engine):
 
     # -- losses
 
+    def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
+        """As Engine.drop; and no group goes on without one of its devices."""
+        if self.groups:
+            self._off = str(error)
+            self.lead = self._chain = None
+            self.groups = []
+        return super().drop(exchange, units, error)
+
     def _leave_out(self, reason: str) -> None:
         self._off = reason
         self.report.note(f"{reason}; the parallelism stage was left out")
@@ -507,6 +522,7 @@ class StagedEngine(Engine):
         """A group broke: no more pipelines in this run; what remains of the workers computes whole steps."""
         self._off = str(error)
         self.lead = self._chain = None
+        self.groups = []
         for exchange in list(self.exchanges):
             if exchange.broken:
                 self.drop(exchange, [], error)

@@ -322,7 +322,7 @@ class _Worker:
         result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
         self.settle()
         microseconds = int((time.perf_counter() - started) * 1e6)
-        millionths = -1 if error is None else min(int(error * 1e6), 1 << 40)
+        millionths = -1 if error is None else int(min(error, 1e6) * 1e6)
         self.channel.send([torch.tensor([number, status, microseconds, millionths]), result])
         self.channel.finish_sending()
         expected.release()

@@ -9,20 +9,27 @@ import torch
 
 from ..split import Pass
 from .model import ModelConfig, SmallModel
+from .sizes import Sizes
 
 
 class DemoBackend:
-    """recipe: {"config": ModelConfig's fields}; run: {"conds": a context tensor per branch}."""
+    """recipe: {"config": ModelConfig's fields} or {"sizes": those of Sizes}.
+
+    run: {"conds": a context tensor per branch}.
+    """
 
     kinds: ClassVar[dict] = {}
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])
-        self._model: SmallModel | None = None
+        self._model: SmallModel | Sizes | None = None
         self._contexts: list[torch.Tensor] = []
 
     def load(self, recipe: dict) -> dict:
-        self._model = SmallModel(ModelConfig(**recipe["config"])).to(self.device).eval()
+        if "sizes" in recipe:
+            self._model = Sizes(**recipe["sizes"])
+        else:
+            self._model = SmallModel(ModelConfig(**recipe["config"])).to(self.device).eval()
         return {"read_anew": True}
 
     def begin(self, run: dict, fresh: bool) -> None:

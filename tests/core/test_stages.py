@@ -381,6 +381,34 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
         pool.close()
 
 
+def test_a_worker_that_dies_in_the_warm_up_of_a_pipeline(network):
+    pool = Pool("demo", lambda place: {"threads": 1})
+    try:
+        place = Place("cpu#0", "cpu (process 2)", "cpu", same_device=True)
+        exchange = pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}).ready(lambda: None)
+        exchange.begin({"conds": CONDS})
+        engine = StagedEngine(
+            [exchange], RunReport("", []), Setting(fixed("pipeline"), sigmas(STEPS).tolist(), openings=central_openings)
+        )
+        with torch.inference_mode():
+            for i in range(STEPS):
+                sigma = sigmas(STEPS)[i].expand(2)
+                if i == 3:
+                    exchange.process.stop(0.0)
+
+                def here(mine, through=None, sigma=sigma):
+                    predictions = network.predict(NOISE, sigma, [(unit.branch, 0) for unit in mine], through)
+                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+                done = engine.step(NOISE, sigma, [Unit(0, 0), Unit(1, 0)], here, no_weight)
+                for branch in (0, 1):
+                    exact = network.predict(NOISE, sigma, [(branch, 0)])[0]
+                    assert (done[branch] - exact).abs().max() < 1e-5
+        assert set(works_of(engine)) == {"exact"}
+    finally:
+        pool.close()
+
+
 def test_groups_and_modes():
     one, two, three = "abc"
     groups = form_groups([one, two, three], {0: 1.0, 1: 1.0})

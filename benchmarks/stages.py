@@ -1,0 +1,129 @@
+"""What the stages bring in time: one device against two, in a real ComfyUI, against the arithmetic bound.
+
+    python benchmarks/stages.py [--models sd3 sd15] [--steps 50] [--repeats 2] [--json FILE]
+
+Two cores stand for two devices, one thread each. Runs of one and of two devices alternate; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PACK))
+from benchmarks.two_devices import enter_comfyui  # noqa: E402
+from tests.host.comfy_server import MODELS, find_comfyui, make_models, python_of  # noqa: E402
+
+START = 10
+INTERVALS = (5, 10, 20, 30)
+
+
+def bound(steps: int, k: int, cfg: float) -> float:
+    """METHOD section 4: an exact CFG step on two devices costs 1/2, a stage step 1/4; at CFG 1 they cost 1 and 1/2."""
+    return steps / ((steps - k) / 2 + k / 4) if cfg > 1 else steps / ((steps - k) + k / 2)
+
+
+def measure(options: argparse.Namespace, root: Path) -> None:
+    sampling = enter_comfyui(root)
+    import comfy.sample
+    import comfy.sd
+    import torch
+    from hybridiff_pack.hybridiff_core.plan import HybridPlan
+
+    random = torch.Generator().manual_seed(0)
+
+    def text(tokens: int, width: int, pooled: int) -> list:
+        words = torch.randn(1, tokens, width, generator=random)
+        return [[words, {"pooled_output": torch.randn(1, pooled, generator=random)}]]
+
+    def load(name: str):
+        if name == "sd3":
+            model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models" / "sd3_depth6.safetensors"))
+            return model, torch.randn(1, 16, 64, 64, generator=random), [text(77, 4096, 2048) for _ in range(2)]
+        path = str(MODELS / "checkpoints" / "sd15_random.safetensors")
+        model = comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
+        return model, torch.randn(1, 4, 16, 16, generator=random), [text(77, 768, 768) for _ in range(2)]
+
+    results = []
+    print("| model | CFG | mode | k | one device s | two devices s | speed-up | bound | share | wait | cut |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for name in options.models:
+        model, noise, (positive, negative) = load(name)
+
+        def run(model, cfg: float, steps: int, noise=noise, positive=positive, negative=negative) -> float:
+            started = time.perf_counter()
+            comfy.sample.sample(
+                model, noise, steps, cfg, "euler", "normal", positive, negative, torch.zeros_like(noise), seed=0,
+                disable_pbar=True,
+            )  # fmt: skip
+            return time.perf_counter() - started
+
+        cases = [(5.0, mode, START, k) for mode in ("pipeline", "predict") for k in options.intervals]
+        cases += [(1.0, "pipeline", options.steps // 10, options.steps * 4 // 5)]
+        accelerations = [
+            sampling.Acceleration(HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k), ("same",))
+            for _, mode, start, k in cases
+        ]
+        run(model, 5.0, 2)
+        run(accelerations[0].apply(model), 5.0, 16)
+        twos, ones = {case: [] for case in cases}, {case: [] for case in cases}
+        for _ in range(options.repeats):
+            for place, (case, acceleration) in enumerate(zip(cases, accelerations)):
+                # a run of one device before every fourth of two: machines drift
+                if place % 4 == 0 or case[0] != cases[place - 1][0]:
+                    one = run(model, case[0], options.steps)
+                ones[case].append(one)
+                twos[case].append(run(acceleration.apply(model), case[0], options.steps))
+        for case, acceleration in zip(cases, accelerations):
+            cfg, mode, _, k = case
+            report = acceleration.report
+            works = [line.split()[3] for line in report.schedule.splitlines()]
+            assert works.count("exact") <= options.steps - k // 2, (case, report.lines)
+            speed_up = statistics.median(a / b for a, b in zip(ones[case], twos[case]))
+            waiting = sum(step.wait_s for step in report.steps) / twos[case][-1]
+            cut = report.cuts[0]["bounds"] if report.cuts else "-"
+            result = {
+                "model": name, "cfg": cfg, "mode": mode, "k": k, "one_s": statistics.median(ones[case]),
+                "two_s": statistics.median(twos[case]), "speed_up": speed_up, "bound": bound(options.steps, k, cfg),
+                "wait": waiting, "cut": cut,
+            }  # fmt: skip
+            results.append(result)
+            print(
+                f"| {name} | {cfg:g} | {mode} | {k} | {result['one_s']:.2f} | {result['two_s']:.2f} | {speed_up:.3f} | "
+                f"{result['bound']:.3f} | {speed_up / result['bound']:.3f} | {waiting:.1%} | {cut} |",
+                flush=True,
+            )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["sd3", "sd15"], choices=["sd3", "sd15"])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--intervals", nargs="+", type=int, default=INTERVALS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    root = find_comfyui()
+    if root is None:
+        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
+    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
+        make_models(root)
+        command = [python_of(root), __file__, *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
+    import torch
+
+    with torch.inference_mode():
+        measure(options, root)
+
+
+if __name__ == "__main__":
+    main()

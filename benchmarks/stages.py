@@ -30,6 +30,35 @@ def bound(steps: int, k: int, cfg: float) -> float:
     return steps / ((steps - k) / 2 + k / 4) if cfg > 1 else steps / ((steps - k) + k / 2)
 
 
+def transfer(size: int) -> float:
+    """Seconds for a message of `size` bytes there and back, over two process groups on the loopback address."""
+    import threading
+
+    import torch
+    from hybridiff_pack.hybridiff_core.channel import PipeStore, connect
+
+    stores: list = [None, None]
+    for end in (0, 1):
+        stores[end] = PipeStore(lambda key, value, end=end: stores[1 - end].put(key, value))
+    ends: list = [None, None]
+
+    def meet(end: int) -> None:
+        ends[end] = connect(stores[end], end, "gloo", torch.device("cpu"), b"benchmark")
+
+    threads = [threading.Thread(target=meet, args=(end,)) for end in (0, 1)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    message, taken = torch.zeros(max(int(size), 1), dtype=torch.uint8), []
+    for _ in range(10):
+        started = time.perf_counter()
+        for end in (0, 1):
+            expected = ends[1 - end].expect([(tuple(message.shape), torch.uint8)])
+            ends[end].send([message])
+            expected.wait(10.0)
+            expected.release()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
 def measure(options: argparse.Namespace, root: Path) -> None:
     sampling = enter_comfyui(root)
     import comfy.sample
@@ -94,6 +123,13 @@ def measure(options: argparse.Namespace, root: Path) -> None:
                 "two_s": statistics.median(twos[case]), "speed_up": speed_up, "bound": bound(options.steps, k, cfg),
                 "wait": waiting, "cut": cut,
             }  # fmt: skip
+            if cfg == 1.0:  # for projection.py
+                of_cut = report.cuts[0]
+                result |= {"times": of_cut["times"], "rest": of_cut["rest"]}
+                result["openings"] = sampling.splitter_for(model.model.diffusion_model).openings(of_cut["blocks"])
+                stage = [step for step in report.steps if step.work == "pipeline"]
+                # h and z cross at the rate at which x and a prediction do; measured by a message of their size
+                result["transfer_s"] = transfer(statistics.median(step.bytes_received for step in stage))
             results.append(result)
             print(
                 f"| {name} | {cfg:g} | {mode} | {k} | {result['one_s']:.2f} | {result['two_s']:.2f} | {speed_up:.3f} | "

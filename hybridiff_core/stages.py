@@ -23,9 +23,9 @@ from .schedule import Schedule, Stage, Work
 from .share import Unit, share
 from .split import Cut, Pass, balance
 
-MEASURED_CALLS = 2  # calls that time each block; the first is slow (memory, kernels), so the second counts
+MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
-FETCHED = 2  # inner results that a lead fetches from the worker that computed its branch before
+FETCHED = 1  # inner results that a lead fetches from the worker that computed its branch before
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 PACED_CALLS = 3  # exact calls that show which device is slower
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
@@ -186,6 +186,7 @@ class StagedEngine(Engine):
             self._drain()
         self.lead, self._chain, self.groups, self._cut = None, None, [], False
         self._exact_calls = 0
+        self._own_times: dict = {}
         self._works = {step: done for step, done in self._works.items() if done[0] is Work.EXACT}
         self._holders.clear()
         pipeline = self.mode in ("pipeline", "paper")
@@ -318,13 +319,12 @@ class StagedEngine(Engine):
         """Exact, every block timed; a device that has no unit of its own computes one for the times alone."""
         shares = share(call.units, 1 + len(self.exchanges))
         record.conds = [len(mine) for mine in shares]
-        self._own_times: dict = {}
         self._timed_shares = shares
 
         def own(units: list[Unit]) -> Parts:
             parts = []
             for unit in units:
-                prediction, self._own_times = measure(call.one, unit, lambda: settle(call.x.device))
+                prediction, self._own_times = measure(call.one, unit, lambda: settle(call.x.device), self._own_times)
                 parts.append(([unit], prediction))
             return parts
 
@@ -417,7 +417,9 @@ class StagedEngine(Engine):
                 "branches": group.branches,
                 "blocks": max(counts),
                 "bounds": list(cut.bounds),
-                "seconds": seconds,
+                "seconds": seconds,  # expected for the outer part and each inner one
+                "times": [times[device]["times"] for device in members],
+                "rest": times[group.lead]["rest"],
             })  # fmt: skip
             try:
                 self._set_up(group, cut)

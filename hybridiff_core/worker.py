@@ -269,7 +269,7 @@ class _Worker:
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
             case "begin" | "renew" as op:
-                self.failure = None
+                self.failure, self.measured = None, {}
                 self.backend.begin(self.unpack(frame), fresh=op == "begin")
             case "measured":
                 return self.measured
@@ -339,7 +339,7 @@ class _Worker:
             case "measure":
                 predictions = []
                 for unit in units:
-                    prediction, self.measured = measure(forward, unit, self.settle)
+                    prediction, self.measured = measure(forward, unit, self.settle, self.measured)
                     predictions.append(prediction)
                 return predictions, None
             case "take":

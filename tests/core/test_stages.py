@@ -69,7 +69,7 @@ def run(network, exchanges, plan, branches=2, cfg=3.0, steps=STEPS, known=None, 
     setting = Setting(plan, sigmas(steps).tolist(), cfg, openings=central_openings, name="demo", **(known or {}))
     engine = StagedEngine(exchanges, report, setting)
     if freeze:
-        engine.schedule = Counted(plan, setting.sigmas, earliest=4)
+        engine.schedule = Counted(plan, setting.sigmas, earliest=5)
     units = [Unit(branch, 0) for branch in range(branches)]
     seen = []
 
@@ -375,7 +375,7 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
                         exact = network.predict(x, sigma, [(branch, 0)])[0]
                         assert (done[branch] - exact).abs().max() < 1e-5
                 x = x + (x - done[0]) / sigma[0] * (t[i + 1] - t[i])
-        assert works_of(engine)[4:8] != ["exact"] * 4 and set(works_of(engine)[10:]) == {"exact"}
+        assert works_of(engine)[5:8] != ["exact"] * 3 and set(works_of(engine)[10:]) == {"exact"}
         assert any("is out" in text for text in report.lines)
     finally:
         pool.close()

@@ -51,7 +51,7 @@ def count(model: str, plan: HybridPlan) -> float:
         here.load({"sizes": sizes})
         here.begin({"conds": conds}, fresh=True)
         report = RunReport("", [])
-        setting = Setting(plan, sigmas(STEPS).tolist(), 5.0, openings=lambda blocks: [(1, 2)])
+        setting = Setting(plan, sigmas(STEPS).tolist(), 5.0, openings=lambda blocks, segments: [(1, 2)])
         engine = StagedEngine([exchange], report, setting)
 
         def predict(x, sigma):

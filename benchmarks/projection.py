@@ -14,23 +14,21 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
-from hybridiff_core.split import balance, central_openings  # noqa: E402
+from hybridiff_core.split import balance  # noqa: E402
 
 
 def main(path: str) -> None:
-    print(
-        "| model (blocks) | devices | branches | stage step, of an exact forward | k of T=50 | projected speed-up | bound |"
-    )
+    print("| model (blocks) | devices | branches | stage step / forward | k of T=50 | projected speed-up | bound |")
     print("|---|---|---|---|---|---|---|")
     for result in json.loads(Path(path).read_text()):
         if result["cfg"] != 1.0:
             continue
         times, rest, k = result["times"], result["rest"], result["k"]
         blocks = [(a + b) / 2 for a, b in zip(*times)]
-        openings = central_openings(len(blocks)) if result["model"] == "sd3" else result["openings"]
         forward = rest + sum(blocks)
         for devices, branches in ((2, 1), (3, 1), (4, 1), (4, 2), (6, 2), (8, 2)):
             group = devices // branches
+            openings = [tuple(opening) for opening in result["openings"][str(group - 1)]]
             found = balance([blocks] * group, rest, openings)
             if found is None:
                 continue

@@ -95,13 +95,15 @@ def measure(options: argparse.Namespace, root: Path) -> None:
             return time.perf_counter() - started
 
         cases = [(5.0, mode, START, k) for mode in ("pipeline", "predict") for k in options.intervals]
+        if options.only_cfg_1:
+            cases = []
         cases += [(1.0, "pipeline", options.steps // 10, options.steps * 4 // 5)]
         accelerations = [
             sampling.Acceleration(HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k), ("same",))
             for _, mode, start, k in cases
         ]
         run(model, 5.0, 2)
-        run(accelerations[0].apply(model), 5.0, 16)
+        run(accelerations[0].apply(model), 1.0, options.steps)
         twos, ones = {case: [] for case in cases}, {case: [] for case in cases}
         for _ in range(options.repeats):
             for place, (case, acceleration) in enumerate(zip(cases, accelerations)):
@@ -126,7 +128,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
             if cfg == 1.0:  # for projection.py
                 of_cut = report.cuts[0]
                 result |= {"times": of_cut["times"], "rest": of_cut["rest"]}
-                result["openings"] = sampling.splitter_for(model.model.diffusion_model).openings(of_cut["blocks"])
+                splitter = sampling.splitter_for(model.model.diffusion_model)
+                result["openings"] = {n: splitter.openings(of_cut["blocks"], n) for n in range(1, 8)}
                 stage = [step for step in report.steps if step.work == "pipeline"]
                 # h and z cross at the rate at which x and a prediction do; measured by a message of their size
                 result["transfer_s"] = transfer(statistics.median(step.bytes_received for step in stage))
@@ -146,6 +149,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--intervals", nargs="+", type=int, default=INTERVALS)
+    parser.add_argument("--only-cfg-1", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     root = find_comfyui()

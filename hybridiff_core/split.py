@@ -128,10 +128,10 @@ class Inner(Pass):
         return state
 
 
-def central_openings(blocks: int) -> list[tuple[int, int]]:
-    """Where an inner part can lie in a row of equal blocks: in the middle, at any length."""
+def central_openings(blocks: int, segments: int = 1) -> list[tuple[int, int]]:
+    """Where an inner part of so many segments can lie in a row of blocks: in the middle, at any length."""
     openings = []
-    for length in range(1, blocks - 1):
+    for length in range(segments, blocks - 1):
         first = (blocks - length) // 2
         openings.append((first, first + length))
     return openings

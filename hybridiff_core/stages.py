@@ -31,6 +31,8 @@ PACED_CALLS = 3  # exact calls that show which device is slower
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
 
 Cuts = dict[object, Cut]
+# where a network of so many blocks can be cut for so many inner segments, or why nowhere
+Openings = Callable[[int, int], "list[tuple[int, int]] | str"]
 Paces = dict[object, "list[float] | None"]
 
 
@@ -38,8 +40,8 @@ Paces = dict[object, "list[float] | None"]
 class Setting:
     """What the stages must know of a run, beside the workers.
 
-    `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where a
-    network of so many blocks can be cut, or why not. `cuts` and `paces` remember, by `name`, where
+    `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
+    the network can be cut. `cuts` and `paces` remember, by `name`, where
     networks were cut and which devices were slower: what is measured differs from run to run, and
     the picture must not. `extrapolate=False` takes inner results as they come, for comparison.
     """
@@ -48,7 +50,7 @@ class Setting:
     sigmas: Sequence[float]
     cfg: float = 1.0
     time: Callable[[float], float] = float
-    openings: Callable[[int], list[tuple[int, int]] | str] = lambda blocks: "this network has no blocks to cut"
+    openings: Openings = lambda blocks, segments: "this network has no blocks to cut"
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None
@@ -380,7 +382,7 @@ class StagedEngine(Engine):
             self._lose(error)
             return
         counts = {len(of_device["times"]) for of_device in times.values()}
-        openings = self.setting.openings(max(counts)) if len(counts) == 1 and max(counts) else "it shows no blocks"
+        openings = self.setting.openings(max(counts), 1) if len(counts) == 1 and max(counts) else "it shows no blocks"
         if isinstance(openings, str):
             self._leave_out(f"the network cannot be cut: {openings}")
             return
@@ -404,6 +406,7 @@ class StagedEngine(Engine):
                     return
                 continue
             name = (self.setting.name, self._given, max(counts), tuple(_label(device) for device in members))
+            openings = self.setting.openings(max(counts), len(group.inner))
             balanced = balance([times[d]["times"] for d in members], times[group.lead]["rest"], openings)
             if balanced is None:
                 self._leave_out(f"the network's {max(counts)} blocks are too few for {len(members)} devices")

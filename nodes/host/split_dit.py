@@ -34,9 +34,9 @@ class DitSplit:
         self._through, self._block = through, 0
         return {"patches_replace": {"dit": self._hooks}}
 
-    def openings(self, blocks: int) -> list[tuple[int, int]] | str:
+    def openings(self, blocks: int, segments: int) -> list[tuple[int, int]] | str:
         """Where an inner part can begin and end, or why nowhere, in words for users."""
-        return self._odd or central_openings(blocks)
+        return self._odd or central_openings(blocks, segments)
 
     def _at_block(self, kind: str, args: dict, extra: dict) -> dict:
         block, through = self._block, self._through

@@ -40,19 +40,23 @@ class UnetSplit:
         self._skips = {}
         return {"patches": {LAYER_HOOK: [(torch.nn.Module, self._at_layer)]}}
 
-    def openings(self, blocks: int) -> list[tuple[int, int]] | str:
-        """Where an inner part can begin and end, or why nowhere, in words for users.
+    def openings(self, blocks: int, segments: int) -> list[tuple[int, int]] | str:
+        """Where an inner part of so many segments can begin and end, or why nowhere, in words for users.
 
-        Its last block is not one that enlarges: that takes its size from a skip of the outer part.
+        What enters the inner part is also the last skip before it, so a single inner segment can run
+        the output block that reads it, or enlarge to its size. Later segments do not see it.
         """
         if not self._even:
             return "its halves are not alike"
-        inner_outputs = range(self._depth)  # how many output blocks are inner
-        return [
-            (self._depth - count, self._depth + 1 + count)
-            for count in inner_outputs
-            if count == 0 or not self._enlarges[count - 1]
-        ]
+        found = []
+        for first in range(self._depth, 0, -1):
+            outputs = self._depth - first  # as many as there are inner input blocks
+            enlarges = [False, *self._enlarges]
+            if segments == 1 or not enlarges[outputs]:
+                found.append((first, self._depth + 1 + outputs))
+            if segments == 1 and not enlarges[outputs + 1]:
+                found.append((first, self._depth + 2 + outputs))
+        return found
 
     # -- a layer
 

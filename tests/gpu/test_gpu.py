@@ -9,9 +9,12 @@ from hybridiff_core.demo.backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
 from hybridiff_core.devices import gpu_of, gpus, places
 from hybridiff_core.engine import Engine
+from hybridiff_core.plan import HybridPlan
 from hybridiff_core.pool import Pool
 from hybridiff_core.report import RunReport
 from hybridiff_core.share import Unit
+from hybridiff_core.split import central_openings
+from hybridiff_core.stages import Setting, StagedEngine
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 CONFIG = {"size": 32, "width": 128, "depth": 2}
@@ -51,6 +54,40 @@ def test_a_worker_beside_a_gpu(device, expected_backend, monkeypatch):
         for branch, prediction in expected.items():
             assert done[branch].device == own
             assert (done[branch] - prediction).abs().max() < 1e-3
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("device", ["same", "auto"])
+def test_a_pipeline_beside_a_gpu_becomes_exact(device):
+    """CFG 1 with frozen x and nearly frozen sigmas: what the stage gives must be what the network gives."""
+    own = torch.device("cuda", torch.cuda.current_device())
+    found, lines = places([device], own)
+    if not found:
+        pytest.skip(lines[0])
+    config = {**CONFIG, "depth": 6}
+    pool = Pool("demo", lambda place: {"threads": 2})
+    try:
+        exchange = pool.prepare(found[0], own, {"config": config}).ready(lambda: None)
+        here = DemoBackend({"device": str(own)})
+        here.load({"config": config})
+        conds = [words_to_context("a cat", ModelConfig(**config)).to(own)]
+        here.begin({"conds": conds}, fresh=True)
+        exchange.begin({"conds": conds})
+        plan = HybridPlan(mode="pipeline", warmup="fixed", start_step=6, parallel_steps=6)
+        sigmas = [0.7 - 1e-4 * i for i in range(13)]
+        engine = StagedEngine([exchange], RunReport("", []), Setting(plan, sigmas, openings=central_openings))
+        x = torch.randn(2, 4, 32, 32, device=own)
+        with torch.inference_mode():
+            for value in sigmas[:-1]:
+                sigma = torch.full((2,), value, device=own)
+
+                def alone(units, through=None, sigma=sigma):
+                    return {0: here.predict(x, sigma, [(0, 0)], through)[0]}
+
+                done = engine.step(x, sigma, [Unit(0, 0)], alone, lambda mine: torch.ones_like(x))
+                assert (done[0] - alone(None)[0]).abs().max() < 1e-2
+        assert [line.split()[3] for line in engine.report.schedule.splitlines()] == ["exact"] * 6 + ["pipeline"] * 6
     finally:
         pool.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -29,6 +30,16 @@ class Link(Protocol):
         """The oldest result that is still out."""
 
 
+@dataclass
+class _Out:
+    """An inner result on its way: of which unit, its which turn, the model's time, and what was used in its place."""
+
+    key: Key
+    turn: int
+    time: float
+    used: State | None = None
+
+
 class Lead:
     """What a lead knows of its units: z's history, and which results are still out.
 
@@ -41,7 +52,7 @@ class Lead:
         self.histories: dict[Key, History] = {}
         self.errors: list[float] = []
         self._turns: Counter[Key] = Counter()
-        self._out: deque[tuple[Key, int, float, State]] = deque()  # unit, its turn, the model's time, the z used
+        self._out: deque[_Out] = deque()
 
     def whole(self, unit: Unit, now: float, forward: Forward) -> torch.Tensor:
         """The unit computed exactly; takes its z on the way."""
@@ -68,18 +79,22 @@ class Lead:
         `inner` is another unit whose conditioning the inner part runs with (paper mode).
         """
         key = (unit.branch, unit.index)
+        history = self.histories[key]
         self._turns[key] += 1
-        turn = self._turns[key]
-        while any(waiting == key and then <= turn - self.delay for waiting, then, _, _ in self._out):
-            self._receive()
-        z = self.histories[key].at(now, float(self.extrapolate))
+        mine = _Out(key, self._turns[key], now)
 
         def hand(h: State) -> None:
             if hand_on:
-                self.link.send(inner or unit, h, z)
-                self._out.append((key, turn, now, z))
+                self.link.send(inner or unit, h, history.newest[1])
+                self._out.append(mine)
 
-        return forward(unit, Outer(self.cut, z, hand))
+        def expected() -> State:
+            while any(out.key == key and out.turn <= mine.turn - self.delay for out in self._out):
+                self._receive()
+            mine.used = history.at(now, float(self.extrapolate))
+            return mine.used
+
+        return forward(unit, Outer(self.cut, expected, hand))
 
     def recall(self, key: Sequence[int], count: int) -> list[tuple[float, State]]:
         """The last `count` inner results of a unit, and their times, the newest last."""
@@ -97,10 +112,11 @@ class Lead:
         return error
 
     def _receive(self) -> None:
-        key, _, then, used = self._out.popleft()
+        out = self._out.popleft()
         z = self.link.receive()
-        self.errors.append(relative_error(used, z))
-        self.histories[key].add(then, z)
+        if out.used is not None:
+            self.errors.append(relative_error(out.used, z))
+        self.histories[out.key].add(out.time, z)
 
 
 def measure(forward: Forward, unit: Unit, settle: Callable[[], None], before: dict | None = None):

@@ -94,9 +94,9 @@ class Whole(Pass):
 
 
 class Outer(Pass):
-    """The lead's pass: hands h on where the inner part begins, and goes on with `z` where it ends."""
+    """The lead's pass: hands h on where the inner part begins, and goes on with `z()` where it ends."""
 
-    def __init__(self, cut: Cut, z: State, hand_on: Callable[[State], None]):
+    def __init__(self, cut: Cut, z: Callable[[], State], hand_on: Callable[[State], None]):
         self.cut, self.z, self.hand_on = cut, z, hand_on
         self.first = cut.first
 
@@ -107,7 +107,7 @@ class Outer(Pass):
         if block == self.cut.first - 1:
             self.hand_on(state)
         # a copy: networks add to what they are given in place, and z is still wanted
-        return tuple(tensor.clone() for tensor in self.z) if block == self.cut.last - 1 else state
+        return tuple(tensor.clone() for tensor in self.z()) if block == self.cut.last - 1 else state
 
 
 class Inner(Pass):

@@ -43,7 +43,7 @@ def test_a_whole_pass_computes_the_network_and_takes_z():
 
 def test_an_outer_pass_hands_h_on_and_goes_on_with_z():
     toy, handed = Toy(), []
-    assert toy(2, 5, 3, Outer(MIDDLE, (torch.tensor(7.0),), handed.append)) == 307
+    assert toy(2, 5, 3, Outer(MIDDLE, lambda: (torch.tensor(7.0),), handed.append)) == 307
     assert handed == [(torch.tensor(3.0),)]
     assert toy.seen == [(0, 2, 5, 3), (2, 7, 5, 3)]
 

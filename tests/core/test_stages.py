@@ -19,7 +19,7 @@ from hybridiff_core.report import RunReport
 from hybridiff_core.schedule import Schedule, parse
 from hybridiff_core.share import Unit
 from hybridiff_core.split import Reached, central_openings
-from hybridiff_core.stages import Group, Setting, StagedEngine, form_groups, mode_for
+from hybridiff_core.stages import FETCHED, Group, Setting, StagedEngine, form_groups, mode_for
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
@@ -190,7 +190,9 @@ def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, paper=Fa
             if me in hs:
                 h, then = hs.pop(me)
                 zs[me].append((i, float(then[0]), plain.inner(h, then, me)))
-            (_, t0, a), (_, t1, z) = zs[me][-2:]
+            if turn_of == 1:  # uncond was computed by the worker, and not all of its z cross
+                zs[1] = zs[1][-FETCHED:]
+            (_, t0, a), (_, t1, z) = (zs[me] * 2)[-2:]
             mine = plain.outer(x, s, me, line(t0, a, t1, z, time))
             if i + 2 <= last:
                 hs[me] = (plain.h(x, s, me), s)

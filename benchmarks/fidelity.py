@@ -115,7 +115,10 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         name, sampler, scheduler, steps, cfg, start, k = setting
         return f"{name} {sampler} {scheduler} T{steps} w{cfg:g} s{start} k{k}"
 
-    selected = [setting for setting in WITH_GUIDANCE if setting[0] in options.models]
+    def wanted(setting: tuple) -> bool:
+        return setting[0] in options.models and options.match in label(setting)
+
+    selected = list(filter(wanted, WITH_GUIDANCE))
     if options.gains:
         print("| setting | " + " | ".join(f"D's slope x {gain:g}" for gain in options.gains) + " |")
         print("|" + "---|" * (1 + len(options.gains)))
@@ -143,7 +146,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         print()
         print("| pipeline inside each branch (groups of two) | z extrapolated | z as it came | predict m=2 |")
         print("|---|---|---|---|")
-        for setting in (setting for setting in IN_GROUPS if setting[0] in options.models):
+        for setting in filter(wanted, IN_GROUPS):
             devices = 2 if setting[4] == 1.0 else 4
             cells = [
                 compare(setting, "groups", plan_of(setting, "pipeline"), devices),
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--half", default="reporting", choices=["choosing", "reporting"])
     parser.add_argument("--models", nargs="+", default=["unet", "dit"], choices=["unet", "dit"])
+    parser.add_argument("--match", default="", help="only settings whose label has this in it")
     parser.add_argument("--gains", nargs="+", type=float, help="instead: compare dampings of the guidance difference")
     parser.add_argument("--fetched", type=int, default=2, help="inner results that cross where the stage begins")
     parser.add_argument("--json", type=Path)

@@ -151,12 +151,10 @@ class StagedEngine(Engine):
         record.step, record.stage = step, self.schedule.stage(step).value
         try:
             done = self._do(work, turn, step, call, record, weight)
-        except (WorkerLost, RuntimeError) as error:
-            if work is Work.EXACT or not isinstance(error, WorkerLost):
-                raise
+        except WorkerLost as error:
             self._lose(error)
             work = Work.EXACT
-            record.helpers = 0
+            record.helpers, record.compute_s = 0, []
             done = self._do(work, turn, step, call, record, weight)
         record.work = work.value
         self.schedule.note(step, work, record.rel_mae, record.error)

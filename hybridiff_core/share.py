@@ -32,6 +32,8 @@ def share(units: Sequence[Unit], devices: int, paces: Sequence[float] | None = N
     if devices < 1:
         raise ValueError(f"devices is {devices}; at least one is needed")
     paces = paces or [1.0] * devices
+    if len(paces) != devices:
+        raise ValueError(f"{len(paces)} paces for {devices} devices; give one for each")
     branches: dict[tuple[int, bool], list[Unit]] = {}
     for unit in units:
         branches.setdefault((unit.branch, unit.local), []).append(unit)

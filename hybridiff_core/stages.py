@@ -156,6 +156,8 @@ class StagedEngine(Engine):
             work = Work.EXACT
             record.helpers, record.compute_s = 0, []
             done = self._do(work, turn, step, call, record, weight)
+        if done.keys() != {unit.branch for unit in units}:
+            raise RuntimeError(f"branches {sorted(done)} were computed, not all that were asked for; this is a bug")
         record.work = work.value
         self.schedule.note(step, work, record.rel_mae, record.error)
         self.report.schedule = str(self.schedule)
@@ -511,6 +513,8 @@ class StagedEngine(Engine):
 
     def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
         """As Engine.drop; and no group goes on without one of its devices."""
+        self.paces = None  # it was for the devices there were
+        self._paces = []
         if self.groups:
             self._off = str(error)
             self.lead = self._chain = None

@@ -383,19 +383,21 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
         pool.close()
 
 
-def test_a_worker_that_dies_in_the_warm_up_of_a_pipeline(network):
+@pytest.mark.parametrize("mode", ["pipeline", "exact"])
+def test_a_worker_that_dies_in_an_exact_step(network, mode):
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
         place = Place("cpu#0", "cpu (process 2)", "cpu", same_device=True)
         exchange = pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}).ready(lambda: None)
         exchange.begin({"conds": CONDS})
         engine = StagedEngine(
-            [exchange], RunReport("", []), Setting(fixed("pipeline"), sigmas(STEPS).tolist(), openings=central_openings)
+            [exchange], RunReport("", []), Setting(fixed(mode), sigmas(STEPS).tolist(), openings=central_openings)
         )
         with torch.inference_mode():
             for i in range(STEPS):
                 sigma = sigmas(STEPS)[i].expand(2)
                 if i == 3:
+                    engine.paces = [1.0, 1.5]  # found unequal
                     exchange.process.stop(0.0)
 
                 def here(mine, through=None, sigma=sigma):

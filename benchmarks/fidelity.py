@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     from text import Latents, conditioning
 
     os.sched_setaffinity(0, range(os.cpu_count()))
-    stages.FETCHED = options.fetched
+    stages.FETCHED = options.fetched or stages.FETCHED
     pool = sampling.pool()
     start_frame = pool.start
     pool.start = lambda place: {**start_frame(place), "cpus": list(range(os.cpu_count()))}
@@ -166,7 +166,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["unet", "dit"], choices=["unet", "dit"])
     parser.add_argument("--match", default="", help="only settings whose label has this in it")
     parser.add_argument("--gains", nargs="+", type=float, help="instead: compare dampings of the guidance difference")
-    parser.add_argument("--fetched", type=int, default=2, help="inner results that cross where the stage begins")
+    parser.add_argument(
+        "--fetched", type=int, help="inner results that cross where the stage begins, if not the usual number"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     root = find_comfyui()

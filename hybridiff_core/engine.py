@@ -127,10 +127,14 @@ class Engine:
 
     def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
         """Leave a worker out for the rest of the run; gives back the units that somebody else has to compute."""
-        if exchange in self.exchanges:
-            self.exchanges.remove(exchange)
+        self.remove(exchange)
         self.report.note(f"{error}; this process took over and finished the picture")
         return units
+
+    def remove(self, exchange: Exchange) -> None:
+        """Ask a worker for nothing more in this run."""
+        if exchange in self.exchanges:
+            self.exchanges.remove(exchange)
 
 
 def settle(device: torch.device) -> None:

@@ -27,7 +27,7 @@ from .devices import Place
 from .launch_local import WorkerProcess
 from .share import Unit
 from .split import Cut, State
-from .wire import DTYPES, GROUP_LOST, HEADER, RIGHT, Kinds, Ledger, Parcel, describe_tensor, dtype_name
+from .wire import DTYPES, GROUP_LOST, HEADER, RIGHT, Kinds, Ledger, Parcel, describe_tensor, inner_frame
 
 START_LIMIT_S = 180.0
 LOAD_LIMIT_S = 900.0
@@ -292,21 +292,8 @@ class Exchange:
         x is not sent: of it only the shape counts here. Raises WorkerLost.
         """
         number = next(self._numbers)
-        (segment, *others) = cut.segments
-        self._send_frame({
-            "op": "inner",
-            "number": number,
-            "unit": [unit.branch, unit.index],
-            "x": describe_tensor(x),
-            "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
-            "state": [describe_tensor(tensor) for tensor in h],
-            "answer": [describe_tensor(tensor) for tensor in z],
-            "first": cut.first,
-            "segment": segment,
-            "route": [[exchange.name, *part] for exchange, part in zip(route, others, strict=True)],
-            "via": "",
-            "back": "",
-        })  # fmt: skip
+        peers = [exchange.name for exchange in route]
+        self._send_frame(inner_frame(number, (unit.branch, unit.index), x, sigma, h, z, cut.segments, peers, ""))
         return number, self._send(h)
 
     def expect_inner(self, number: int, z: State, sent: int) -> None:

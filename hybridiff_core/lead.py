@@ -70,9 +70,6 @@ class Lead:
             self.errors.append(relative_error(history.at(now, float(self.extrapolate)), z))
         history.add(now, z)
 
-    def knows(self, units: Sequence[Unit], least: int = 1) -> bool:
-        return all(len(self.histories.get((unit.branch, unit.index), ())) >= least for unit in units)
-
     def outer(self, unit: Unit, now: float, forward: Forward, hand_on: bool = True, inner: Unit | None = None):
         """The unit's prediction with z expected at `now`; `hand_on=False` where no later step wants z.
 

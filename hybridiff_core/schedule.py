@@ -118,10 +118,6 @@ class Schedule:
         """Whether a step may be left out or run on old features, by the error measured last."""
         return self.used.tolerance == 0 or (self.error is not None and self.error <= self.used.tolerance)
 
-    def is_last(self, step: int) -> bool:
-        """Whether the parallelism stage ends with `step`."""
-        return self.tau2 is not None and step >= self.tau2
-
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""
         self._works.setdefault(step, work)

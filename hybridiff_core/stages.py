@@ -165,7 +165,7 @@ class StagedEngine(Engine):
 
     def _do(self, work: Work, turn: int, step: int, call: Call, record: StepRecord, weight) -> Predictions:
         if work is Work.EXACT:
-            return self._exact(step, call, record, weight)
+            return self._exact(call, record, weight)
         if work is Work.PREDICTED:
             eps = self.predictor.estimate(call.time)
             return {branch: to_denoised(value, call.x, call.sigma) for branch, value in eps.items()}
@@ -261,7 +261,7 @@ class StagedEngine(Engine):
 
     # -- exact steps
 
-    def _exact(self, step: int, call: Call, record: StepRecord, weight) -> Predictions:
+    def _exact(self, call: Call, record: StepRecord, weight) -> Predictions:
         wants_cut = self.mode in ("pipeline", "paper") and self._off is None
         if self.lead:
             try:
@@ -511,25 +511,27 @@ class StagedEngine(Engine):
 
     # -- losses
 
-    def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
-        """As Engine.drop; and no group goes on without one of its devices."""
+    def remove(self, exchange: Exchange) -> None:
+        """As Engine.remove; and no group goes on without one of its devices."""
+        super().remove(exchange)
         self.paces = None  # it was for the devices there were
         self._paces = []
         if self.groups:
-            self._off = str(error)
-            self.lead = self._chain = None
-            self.groups = []
-        return super().drop(exchange, units, error)
+            self._break_up(f"{exchange.place.label} is out")
+
+    def _break_up(self, reason: str) -> None:
+        """No more pipelines in this run."""
+        self._off = reason
+        self.lead = self._chain = None
+        self.groups = []
 
     def _leave_out(self, reason: str) -> None:
         self._off = reason
         self.report.note(f"{reason}; the parallelism stage was left out")
 
     def _lose(self, error: WorkerLost) -> None:
-        """A group broke: no more pipelines in this run; what remains of the workers computes whole steps."""
-        self._off = str(error)
-        self.lead = self._chain = None
-        self.groups = []
+        """A group broke: what remains of the workers computes whole steps."""
+        self._break_up(str(error))
         for exchange in list(self.exchanges):
             if exchange.broken:
                 self.drop(exchange, [], error)

@@ -164,6 +164,39 @@ def describe_tensor(tensor: torch.Tensor) -> list:
     return [list(tensor.shape), dtype_name(tensor.dtype)]
 
 
+def inner_frame(
+    number: int,
+    unit: tuple[int, int],
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    h: tuple[torch.Tensor, ...],
+    z: tuple[torch.Tensor, ...],
+    segments: list[tuple[int, int]],
+    peers: list[str],
+    lead: str,
+) -> dict:
+    """The frame that starts an inner part with the state `h`; `z` shows the result's shapes, x only its own.
+
+    `peers` are the names of the workers after the first, a segment for each; `lead` is the name of
+    the one that sends it and is answered, "" for the parent.
+    """
+    first, *others = segments
+    return {
+        "op": "inner",
+        "number": number,
+        "unit": list(unit),
+        "x": describe_tensor(x),
+        "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
+        "state": [describe_tensor(tensor) for tensor in h],
+        "answer": [describe_tensor(tensor) for tensor in z],
+        "first": first[0],
+        "segment": first,
+        "route": [[peer, *segment] for peer, segment in zip(peers, others, strict=True)],
+        "via": lead,
+        "back": lead,
+    }
+
+
 def _dtype_name(dtype: torch.dtype, where: str) -> str:
     name = dtype_name(dtype)
     if name not in DTYPES:

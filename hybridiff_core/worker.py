@@ -28,7 +28,7 @@ from .wire import (
     Kinds,
     decode,
     describe_tensor,
-    dtype_name,
+    inner_frame,
 )
 
 log = logging.getLogger("hybridiff.worker")
@@ -194,21 +194,9 @@ class _PeerLink:
         self.x, self.sigma = x, sigma
 
     def send(self, unit: Unit, h: State, z: State) -> None:
-        (peer, *segment), *others = self.route
-        frame = {
-            "op": "inner",
-            "number": 0,
-            "unit": [unit.branch, unit.index],
-            "x": describe_tensor(self.x),
-            "sigma": [self.sigma.tolist(), dtype_name(self.sigma.dtype)],
-            "state": [describe_tensor(tensor) for tensor in h],
-            "answer": [describe_tensor(tensor) for tensor in z],
-            "first": self.cut.first,
-            "segment": segment,
-            "route": others,
-            "via": self.inlet.own_name,
-            "back": self.inlet.own_name,
-        }
+        peer, *peers = (hop[0] for hop in self.route)
+        key, own = (unit.branch, unit.index), self.inlet.own_name
+        frame = inner_frame(0, key, self.x, self.sigma, h, z, self.cut.segments, peers, own)
         self.inlet.send_to(peer, frame)
         self.inlet.channels[peer].send(h)
         parts = [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]

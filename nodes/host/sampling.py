@@ -29,7 +29,7 @@ from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.split import Pass
 from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_for
-from ...hybridiff_core.wire import CannotCross
+from ...hybridiff_core.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
 from .recipe import ADAPTER_KINDS, recipe_of
@@ -179,10 +179,10 @@ class Run:
                 self._alone = "; ".join(lines)
             for line in lines if self._places else ():
                 self.report.note(line)
-        if self._alone is None and self._expected_conds() > 0:
-            conds = self._expected_conds()
-            if conds > 1 or mode_for(self.plan, len(self.sigmas) - 1, 1 + len(self._places), 1) == "pipeline":
-                self._start_workers()
+        conds = self._expected_conds() if self._alone is None else 0
+        pipeline = mode_for(self.plan, len(self.sigmas) - 1, 1 + len(self._places), 1) == "pipeline"
+        if conds > 1 or (conds == 1 and pipeline):
+            self._start_workers()
 
     # -- whether there is anything to share
 
@@ -295,7 +295,7 @@ class Run:
             self.report.note(f"{error}; this process does its part")
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
-        own = str(self.patcher.model.get_dtype_inference()).removeprefix("torch.")
+        own = dtype_name(self.patcher.model.get_dtype_inference())
         if exchange.info.get("dtype") != own:
             self.report.note(
                 f"{lease.place.label} computes in {exchange.info.get('dtype')}, this process in {own}: "
@@ -319,7 +319,7 @@ class Run:
                 (exchange.begin if self._sent is None else exchange.renew)(run)
             except (CannotCross, WorkerLost) as error:
                 self.report.note(f"{error}; this process did its part")
-                self.engine.exchanges.remove(exchange)
+                self.engine.remove(exchange)
         self._sent = taken
 
     # -- the end

@@ -166,9 +166,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["unet", "dit"], choices=["unet", "dit"])
     parser.add_argument("--match", default="", help="only settings whose label has this in it")
     parser.add_argument("--gains", nargs="+", type=float, help="instead: compare dampings of the guidance difference")
-    parser.add_argument(
-        "--fetched", type=int, help="inner results that cross where the stage begins, if not the usual number"
-    )
+    parser.add_argument("--fetched", type=int, help="inner results that cross at the start, if not as usual")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     root = find_comfyui()

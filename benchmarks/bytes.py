@@ -42,9 +42,7 @@ def count(model: str, plan: HybridPlan) -> float:
     conds = [torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)]
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
-        lease = pool.prepare(
-            Place("cpu#0", "cpu (process 2)", "cpu", same_device=True), torch.device("cpu"), {"sizes": sizes}
-        )
+        lease = pool.prepare(Place("cpu#0", "cpu (process 2)", "cpu"), torch.device("cpu"), {"sizes": sizes})
         exchange = lease.ready(lambda: None)
         exchange.begin({"conds": conds})
         here = DemoBackend({"device": "cpu"})

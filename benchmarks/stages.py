@@ -31,22 +31,12 @@ def bound(steps: int, k: int, cfg: float) -> float:
 
 
 def transfer(size: int) -> float:
-    """Seconds for a message of `size` bytes there and back, over two process groups on the loopback address."""
-    import threading
-
+    """Seconds for a message of `size` bytes there and back, over two channels in this process."""
     import torch
-    from hybridiff_pack.hybridiff_core.channel import PipeStore, connect
+    from hybridiff_pack.hybridiff_core.channel import Channel
+    from hybridiff_pack.hybridiff_core.sockets import pair
 
-    stores: list = [None, None]
-    for end in (0, 1):
-        stores[end] = PipeStore(lambda key, value, end=end: stores[1 - end].put(key, value))
-    ends: list = [None, None]
-
-    def meet(end: int) -> None:
-        ends[end] = connect(stores[end], end, "gloo", torch.device("cpu"), b"benchmark")
-
-    threads = [threading.Thread(target=meet, args=(end,)) for end in (0, 1)]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    ends = [Channel(end, torch.device("cpu")) for end in pair()]
     message, taken = torch.zeros(max(int(size), 1), dtype=torch.uint8), []
     for _ in range(10):
         started = time.perf_counter()
@@ -56,6 +46,7 @@ def transfer(size: int) -> float:
             expected.wait(10.0)
             expected.release()
         taken.append(time.perf_counter() - started)
+    [end.close() for end in ends]
     return statistics.median(taken)
 
 

@@ -1,138 +1,68 @@
-"""Tensors between two processes over a torch.distributed process group of their own.
+"""Tensors between two processes, over a connected socket (sockets.py).
 
-The group is not torch's global one, so it stands beside whatever else uses torch.distributed.
-The two ends find each other through their control pipe (`PipeStore`): no rendezvous port, no
-file. Gloo listens on the loopback address only; before anything else crosses, each end proves
-that it knows the token which went through the pipe.
+A message is one buffer behind a head that says its size. Who receives knows the size beforehand, and
+what is announced otherwise is refused: no length that comes in is ever allocated or trusted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+import contextlib
+import socket
+import struct
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 
 import torch
-import torch.distributed as dist
 
+from .sockets import Line, Stranger, prove
 from .wire import as_bytes
 
 ALIGNMENT = 16
-CONNECT_LIMIT_S = 60.0
+CONNECT_LIMIT_S = 10.0
+PIECE_LIMIT_S = 60.0
 SEND_LIMIT_S = 10.0  # the other end takes each message at once, unless it is stuck
+MESSAGE_LIMIT = 4 << 30
 PIECE_BYTES = 16 << 20
+HEAD = struct.Struct("<4sQ")
+MARK = b"hyb1"
 
 
 class ChannelBroken(Exception):
-    """The other end is gone, does not answer in time, or is not who it should be."""
+    """The other end is gone, does not answer in time, is not who it should be, or sent something else."""
 
 
-class PipeStore(dist.Store):
-    """The key-value store through which a process group's ends find each other, over the control pipe.
+def connect(end: socket.socket, rank: int, device: torch.device, token: bytes) -> Channel:
+    """The channel over `end` (ranks are 0 and 1), after both ends showed that they know `token`.
 
-    What this end sets, `send` carries to the other; what the other end sets comes in by `put`.
+    Raises ChannelBroken.
     """
-
-    def __init__(self, send: Callable[[str, bytes], None], limit_s: float = CONNECT_LIMIT_S):
-        super().__init__()
-        self._send, self._limit_s = send, limit_s
-        self._values: dict[str, bytes] = {}
-        self._changed = threading.Condition()
-
-    def put(self, key: str, value: bytes) -> None:
-        with self._changed:
-            self._values[key] = value
-            self._changed.notify_all()
-
-    def set(self, key: str, value: bytes | str) -> None:
-        data = value.encode() if isinstance(value, str) else bytes(value)
-        self.put(key, data)
-        self._send(key, data)
-
-    def get(self, key: str) -> bytes:
-        self.wait([key])
-        return self._values[key]
-
-    def check(self, keys: Sequence[str]) -> bool:
-        with self._changed:
-            return all(key in self._values for key in keys)
-
-    def wait(self, keys: Sequence[str], timeout: timedelta | None = None) -> None:
-        limit = timeout.total_seconds() if timeout else self._limit_s
-        with self._changed:
-            if not self._changed.wait_for(lambda: all(key in self._values for key in keys), limit):
-                raise ChannelBroken(f"the other process did not come to the meeting within {limit:.0f} s")
-
-
-def choose_backend(here: str, there: str, same_device: bool, platform: str = sys.platform) -> str:
-    """ "gloo", or "nccl" between two different CUDA devices on Linux where HYBRIDIFF_NCCL=1 asks for it.
-
-    `here` and `there` are torch device types; HIP builds call theirs "cuda" and bring RCCL. nccl is
-    not the default: a peer that dies leaves its kernel waiting, and torch's watchdog then ends the
-    whole process; a latent is too small for the difference in speed to be seen.
-    """
-    asked = os.environ.get("HYBRIDIFF_NCCL") == "1"
-    if asked and here == there == "cuda" and not same_device and platform == "linux" and dist.is_nccl_available():
-        return "nccl"
-    return "gloo"
-
-
-def connect(store: dist.Store, rank: int, backend: str, device: torch.device, token: bytes) -> Channel:
-    """Meet the other end (ranks are 0 and 1) and check that it knows `token`.
-
-    Raises ChannelBroken when it does not come or answers wrongly.
-    """
-    limit = timedelta(seconds=CONNECT_LIMIT_S)
     try:
-        if backend == "nccl":
-            torch.cuda.set_device(device)
-            group = dist.ProcessGroupNCCL(store, rank, 2, limit)
-        else:
-            options = dist.ProcessGroupGloo._Options()
-            options._devices = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
-            options._timeout = limit
-            group = dist.ProcessGroupGloo(store, rank, 2, options)
-        channel = Channel(group, rank, backend, device)
-        # one after the other: nccl runs a group's transfers in order, and two sends would wait for each other
-        if rank == 0:
-            channel.send([_proof(token, rank)])
-        answer = channel.expect([((32,), torch.uint8)]).wait(CONNECT_LIMIT_S)[0]
-        if rank == 1:
-            channel.send([_proof(token, rank)])
-    except RuntimeError as error:
-        raise ChannelBroken(f"no {backend} connection: {error}") from error
-    if not hmac.compare_digest(bytes(answer.cpu().tolist()), bytes(_proof(token, 1 - rank).tolist())):
-        raise ChannelBroken("a stranger answered on the channel: it does not know this run's token")
-    return channel
-
-
-def _proof(token: bytes, rank: int) -> torch.Tensor:
-    return torch.tensor(list(hashlib.sha256(token + bytes([rank])).digest()), dtype=torch.uint8)
+        prove(end, token, rank, CONNECT_LIMIT_S)
+    except Stranger as error:
+        end.close()
+        raise ChannelBroken(str(error)) from error
+    return Channel(end, device)
 
 
 class Channel:
     """One message at a time in each direction; a message is a list of tensors of agreed shapes.
 
-    A message is one buffer and one transfer. Buffers are made once and grow when a larger message
-    comes; for gloo with a GPU they lie in pinned host memory. Several messages may be expected at
-    once; they come in the order of `expect`. Not for concurrent senders, nor for concurrent callers
-    of `expect`; one thread may send while another receives.
+    Buffers are made once and grow when a larger message comes; with a GPU they lie in pinned memory.
+    Several messages may be expected at once; they come in the order of `expect`. Not for concurrent
+    senders, nor for concurrent callers of `expect`; one thread may send while another receives.
     """
 
-    def __init__(self, group: object, rank: int, backend: str, device: torch.device):
-        self.backend, self.device = backend, device
+    def __init__(self, end: socket.socket, device: torch.device):
+        self.device = device
         self.bytes_sent = self.bytes_received = 0
-        self._group, self._peer = group, 1 - rank
-        on_gpu = backend == "nccl"
-        self._buffer_device = device if on_gpu else torch.device("cpu")
-        self._pinned = device.type == "cuda" and not on_gpu
+        self._end = end
+        self._closed = False
+        self._pinned = device.type == "cuda"
         self._outgoing = self._buffer(0)
-        self._sending: object | None = None
+        self._sending: Future | None = None
         self._unused: list[torch.Tensor] = []  # buffers for messages to come
+        self._out, self._in = Line("hybridiff-send"), Line("hybridiff-receive")
 
     def send(self, tensors: Sequence[torch.Tensor], limit_s: float = SEND_LIMIT_S) -> int:
         """Copy `tensors` into the buffer and start its transfer; returns the message's bytes.
@@ -145,19 +75,16 @@ class Channel:
         for offset, tensor in zip(offsets, tensors):
             data = as_bytes(tensor.detach())
             self._outgoing[offset : offset + data.numel()].copy_(data, non_blocking=True)
-        self._settle([tensor.device for tensor in tensors])
-        try:
-            self._sending = self._group.send([self._outgoing[:total]], self._peer, 0)
-        except RuntimeError as error:
-            raise ChannelBroken(str(error)) from error
+        _settle([tensor.device for tensor in tensors])
+        self._sending = self._out.do(self._send_now, self._outgoing[:total])
         self.bytes_sent += total
         return total
 
     def finish_sending(self, limit_s: float = SEND_LIMIT_S) -> None:
         """Wait until the last message has left the buffer. Raises ChannelBroken."""
-        work, self._sending = self._sending, None
-        if work is not None:
-            _wait(work, limit_s)
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            _wait(sending, limit_s)
 
     def expect(self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> Expected:
         """Get ready for a message of tensors of these shapes and dtypes.
@@ -166,12 +93,11 @@ class Channel:
         valid until `Expected.release`.
         """
         offsets, total = _layout(parts)
+        if total > MESSAGE_LIMIT:
+            raise ChannelBroken(f"a message of {total} bytes is announced, over the limit of {MESSAGE_LIMIT}")
         buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), total)
-        try:
-            work = self._group.recv([buffer[:total]], self._peer, 0)
-        except RuntimeError as error:
-            raise ChannelBroken(str(error)) from error
-        return Expected(self, work, buffer, total, list(zip(offsets, parts)))
+        coming = self._in.do(self._receive_now, buffer[:total])
+        return Expected(self, coming, buffer, total, list(zip(offsets, parts)))
 
     def send_whole(self, tensor: torch.Tensor) -> None:
         """Send a tensor of any size, in pieces, so that the buffers stay small. Raises ChannelBroken."""
@@ -183,41 +109,71 @@ class Channel:
         whole = torch.empty(tuple(shape), dtype=dtype)
         for piece in as_bytes(whole).split(PIECE_BYTES):
             expected = self.expect([(tuple(piece.shape), torch.uint8)])
-            piece.copy_(expected.wait(CONNECT_LIMIT_S)[0])
+            piece.copy_(expected.wait(PIECE_LIMIT_S)[0])
             expected.release()
         return whole
 
     def close(self) -> None:
-        """Let go of the group; the other end's transfers fail."""
-        if self.backend == "nccl" and self._group is not None:
-            self._group.abort()
-        self._group = self._sending = None
+        """Hang up; what is under way fails at both ends."""
+        self._closed = True
+        with contextlib.suppress(OSError):  # the other end may have hung up already
+            self._end.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it
+        self._out.close()
+        self._in.do(self._end.close)
+        self._in.close()
+
+    def _send_now(self, buffer: torch.Tensor) -> None:
+        try:
+            self._end.sendall(HEAD.pack(MARK, buffer.numel()))
+            self._end.sendall(memoryview(buffer.numpy()))
+        except OSError as error:
+            raise ChannelBroken(self._how_broken(error)) from error
+
+    def _receive_now(self, buffer: torch.Tensor) -> None:
+        head = bytearray(HEAD.size)
+        self._fill(memoryview(head))
+        mark, size = HEAD.unpack(head)
+        if mark != MARK or size != buffer.numel():
+            self.close()  # what follows cannot be told apart any more
+            raise ChannelBroken(
+                f"a message of {size} bytes came where {buffer.numel()} were expected"
+                if mark == MARK
+                else "what came is not a message"
+            )
+        self._fill(memoryview(buffer.numpy()))
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
+            try:
+                count = self._end.recv_into(view)
+            except OSError as error:
+                raise ChannelBroken(self._how_broken(error)) from error
+            if not count:
+                raise ChannelBroken(self._how_broken("the other end hung up"))
+            view = view[count:]
+
+    def _how_broken(self, error: object) -> str:
+        return "it was closed" if self._closed else str(error)
 
     def _buffer(self, size: int) -> torch.Tensor:
         # inference_mode(False): a buffer born in inference mode could not be written outside it
         with torch.inference_mode(False):
-            return torch.empty(size, dtype=torch.uint8, device=self._buffer_device, pin_memory=self._pinned)
+            return torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
 
     def _grown(self, buffer: torch.Tensor, size: int) -> torch.Tensor:
         return buffer if buffer.numel() >= size else self._buffer(size)
 
-    def _settle(self, devices: Sequence[torch.device]) -> None:
-        # gloo reads host memory, so copies out of a device must have arrived; nccl orders itself by stream
-        if self._buffer_device.type == "cpu":
-            for device in {device for device in devices if device.type != "cpu"}:
-                torch.get_device_module(device).synchronize(device)
-
 
 class Expected:
-    """A message on its way here."""
+    """A message on its way here. `coming` is done when it is here, or broken."""
 
-    def __init__(self, channel: Channel, work: object, buffer: torch.Tensor, size: int, parts: list):
-        self._channel, self._work, self._buffer, self._parts = channel, work, buffer, parts
-        self.size = size
+    def __init__(self, channel: Channel, coming: Future, buffer: torch.Tensor, size: int, parts: list):
+        self.coming, self.size = coming, size
+        self._channel, self._buffer, self._parts = channel, buffer, parts
 
     def wait(self, limit_s: float) -> list[torch.Tensor]:
-        """The tensors, on the buffer's device (host memory for gloo). Raises ChannelBroken after `limit_s`."""
-        _wait(self._work, limit_s)
+        """The tensors, in host memory. Raises ChannelBroken after `limit_s`."""
+        _wait(self.coming, limit_s)
         self._channel.bytes_received += self.size
         tensors = []
         for offset, (shape, dtype) in self._parts:
@@ -230,11 +186,17 @@ class Expected:
         self._channel._unused.append(self._buffer)
 
 
-def _wait(work: object, limit_s: float) -> None:
+def _settle(devices: Sequence[torch.device]) -> None:
+    """Copies out of a device must have arrived before the host's memory is sent."""
+    for device in {device for device in devices if device.type != "cpu"}:
+        torch.get_device_module(device).synchronize(device)
+
+
+def _wait(done: Future, limit_s: float) -> None:
     try:
-        work.wait(timedelta(seconds=limit_s))
-    except RuntimeError as error:
-        raise ChannelBroken(str(error)) from error
+        done.result(limit_s)
+    except NotYet as error:
+        raise ChannelBroken(f"nothing came or went for {limit_s:.0f} s") from error
 
 
 def _layout(parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> tuple[list[int], int]:

@@ -42,7 +42,6 @@ class Place:
     label: str
     device: str
     visibility: dict[str, str] = field(default_factory=dict, hash=False)
-    same_device: bool = False
 
 
 @functools.cache
@@ -129,7 +128,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
         if device == "cpu":
             visibility = dict.fromkeys(VISIBILITY_VARIABLES[:1], "")
         label = f"{title} (process {ordinal + 2})" if same or ordinal else title
-        found.append(Place(f"{name}#{ordinal}", label, device, visibility, same))
+        found.append(Place(f"{name}#{ordinal}", label, device, visibility))
 
     for name in wanted:
         if name == "auto":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import queue
 import secrets
+import socket
 import statistics
 import threading
 import time
@@ -22,19 +22,34 @@ from dataclasses import dataclass
 
 import torch
 
-from .channel import Channel, ChannelBroken, Expected, PipeStore, choose_backend, connect
+from .channel import Channel, ChannelBroken, Expected, connect
 from .devices import Place
 from .launch_local import WorkerProcess
 from .share import Unit
+from .sockets import Line, Stranger, pair
 from .split import Cut, State
-from .wire import DTYPES, GROUP_LOST, HEADER, RIGHT, Kinds, Ledger, Parcel, describe_tensor, inner_frame
+from .wire import (
+    FAILED,
+    GROUP_LOST,
+    HEADER,
+    RIGHT,
+    Kinds,
+    Ledger,
+    Parcel,
+    describe_tensor,
+    inner_frame,
+    read_description,
+)
 
 START_LIMIT_S = 180.0
 LOAD_LIMIT_S = 900.0
 FIRST_STEP_LIMIT_S = 300.0
+LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
+SLOW_S, STUCK_S = 2.0, 7.0  # no answer for the first, then nothing done for the second: it is given up
 POLL_S = 0.05
 CONDS_FIRST_NUMBER = 1 << 40
-PASSED_ON = {"inner", "store"}  # frames that workers may send each other through this process
+PASSED_ON = {"inner"}  # frames that workers may send each other through this process
+FAILURES_LIMIT = 100
 
 
 _launched = itertools.count()
@@ -75,14 +90,17 @@ class Loading:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result."""
+    """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result.
+
+    `x` is what was sent, `since` when.
+    """
 
     number: int
     of: list[list[Unit]]
-    device: torch.device
+    x: torch.Tensor
     bytes_sent: int
     expected: Expected
-    message: Future
+    since: float
 
 
 class Exchange:
@@ -99,7 +117,10 @@ class Exchange:
         self.info: dict = {}
         self.loading = Loading()
         self.broken: str | None = None
-        self._store = PipeStore(lambda key, value: process.pipe.send({"op": "store", "key": key, "value": value.hex()}))
+        self.lost_at: float | None = None
+        self._writer = Line(f"hybridiff-write-{place.key}")  # a stuck worker's pipe is full at some time
+        self._pinged_at: float | None = None
+        self._looked_at = self._moved_at = 0.0
         self._numbers = itertools.count(1)
         self._replies: dict[int, Future] = {}
         self._ready: Future = Future()
@@ -112,9 +133,7 @@ class Exchange:
         self._peers: dict[str, Exchange] = {}
         self._step_times: deque[float] = deque(maxlen=50)
         self._step_shape: torch.Size | None = None
-        self._incoming: queue.SimpleQueue = queue.SimpleQueue()
-        for work, name in ((self._read_frames, "frames"), (self._receive_messages, "messages")):
-            threading.Thread(target=work, name=f"hybridiff-{name}-{place.key}", daemon=True).start()
+        threading.Thread(target=self._read_frames, name=f"hybridiff-frames-{place.key}", daemon=True).start()
 
     # -- life
 
@@ -123,25 +142,26 @@ class Exchange:
 
         Raises WorkerLost.
         """
-        self._send_frame({"op": "start", "device": self.place.device, "name": self.name, **start})
+        hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
+        self._send_frame({**hello, **start})
         self.info = self._wait(self._ready, START_LIMIT_S, check, "did not start")
         token = secrets.token_bytes(32)
-        here, there = self.own.type, torch.device(self.place.device).type
-        backend = choose_backend(here, there, self.place.same_device)
-        reply = self._request("connect", backend=backend, token=token.hex())
         try:
-            self.channel = connect(self._store, 0, backend, self.own, token)
-        except ChannelBroken as error:
+            here, there = pair()
+            with there:
+                reply = self._request("connect", token=token.hex(), **self._hand(there))
+                self.channel = connect(here, 0, self.own, token)
+                self._wait(reply, LOAD_LIMIT_S, check, "did not connect")
+        except (ChannelBroken, Stranger, OSError) as error:
             raise self._lost(f"its connection broke ({error})") from error
-        self._wait(reply, LOAD_LIMIT_S, check, "did not connect")
 
     def alive(self) -> bool:
         return self.broken is None and self.process.alive()
 
     def close(self) -> None:
         lost, self.broken = self.broken, self.broken or "it was closed"
-        self._incoming.put(None)
-        self.process.stop(grace_s=0.2 if lost else 2.0)
+        self.process.stop(grace_s=0.0 if lost else 2.0)
+        self._writer.close()
         if self.channel:
             self.channel.close()
 
@@ -200,30 +220,43 @@ class Exchange:
     def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
         """The last `count` inner results of `unit` that the worker took in exact steps, with the model's times."""
         reply = self._request("history", unit=[unit.branch, unit.index], count=count)
-        values = self._wait(reply, LOAD_LIMIT_S, check, "did not tell its inner results")["values"]
-        parts = [(tuple(shape), DTYPES[dtype]) for _, state in values for shape, dtype in state]
-        number = next(self._numbers)
-        pending = self._expect(number, [], parts, self.own, 0)
-        self._pending.popleft()
-        tensors = iter([tensor.to(self.own, copy=True) for tensor in self._message(pending, check)])
-        pending.expected.release()
-        return [(time, tuple(next(tensors) for _ in state)) for time, state in values]
+        told = self._wait(reply, LOAD_LIMIT_S, check, "did not tell its inner results")
+        try:
+            values = [(float(at), [read_description(tensor) for tensor in state]) for at, state in told["values"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._lost(f"it told its inner results in no known form ({error})") from error
+        try:
+            expected = self.channel.expect([part for _, state in values for part in state])
+        except ChannelBroken as error:
+            raise self._lost(f"its connection broke ({error})") from error
+        self._wait(expected.coming, self._step_limit(), check, "did not send its inner results")
+        tensors = iter([tensor.to(self.own, copy=True) for tensor in expected.wait(0)])
+        expected.release()
+        return [(at, tuple(next(tensors) for _ in state)) for at, state in values]
 
     def link(self, other: Exchange, check: Callable[[], None] = lambda: None) -> None:
         """Connect this worker with another one, so that tensors go between them directly. Raises WorkerLost."""
         if other.name in self._peers:
             return
         token = secrets.token_bytes(32).hex()
-        types = [torch.device(exchange.place.device).type for exchange in (self, other)]
-        backend = choose_backend(*types, self.place.same_device or other.place.same_device)
         self._peers[other.name], other._peers[self.name] = other, self
-        ends = ((self, other), (other, self))
-        replies = [
-            here._request("link", peer=there.name, rank=rank, backend=backend, token=token)
-            for rank, (here, there) in enumerate(ends)
-        ]
-        for (here, _), reply in zip(ends, replies):
-            here._wait(reply, LOAD_LIMIT_S, check, "did not connect to another worker")
+        try:
+            ends = pair()
+        except (Stranger, OSError) as error:
+            raise self._lost(f"it has no connection to another worker ({error})") from error
+        with ends[0], ends[1]:
+            replies = [
+                here._request("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank]))
+                for rank, (here, there) in enumerate(((self, other), (other, self)))
+            ]
+            for here, reply in zip((self, other), replies):
+                here._wait(reply, LOAD_LIMIT_S, check, "did not connect to another worker")
+
+    def _hand(self, end: socket.socket) -> dict:
+        try:
+            return self.process.hand(end, int(self.info["pid"]))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise self._lost(f"it cannot be given a connection ({error})") from error
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
@@ -252,7 +285,8 @@ class Exchange:
             **how,
         })  # fmt: skip
         sent = self._send([x, sigma])
-        self._expect(number, of, [HEADER, ((len(of), *x.shape), x.dtype)], x.device, sent)
+        self._expect(number, of, [HEADER, ((len(of), *x.shape), x.dtype)], x, sent)
+        self._look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that `submit` started; calls `check` while it waits.
@@ -262,6 +296,8 @@ class Exchange:
         started = time.perf_counter()
         pending, (_, _, microseconds, millionths), (predictions,) = self._take_answer(check)
         waited = time.perf_counter() - started
+        if not predictions.isfinite().all() and pending.x.isfinite().all():
+            raise self._lost("its result has values that are not numbers")
         self._step_times.append(microseconds / 1e6)
         return Answer(
             list(zip(pending.of, predictions)),
@@ -298,7 +334,8 @@ class Exchange:
 
     def expect_inner(self, number: int, z: State, sent: int) -> None:
         """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
-        self._expect(number, [], [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0].device, sent)
+        self._expect(number, [], [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
+        self._look()
 
     def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
@@ -314,33 +351,30 @@ class Exchange:
         except ChannelBroken as error:
             raise self._lost(f"its connection broke ({error})") from error
 
-    def _expect(self, number: int, of: list, parts: Sequence, device: torch.device, sent: int) -> _Pending:
+    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int) -> None:
         try:
             expected = self.channel.expect(parts)
         except ChannelBroken as error:
             raise self._lost(f"its connection broke ({error})") from error
-        pending = _Pending(number, of, device, sent, expected, Future())
-        self._pending.append(pending)
-        self._incoming.put((expected, self._step_limit(), pending.message))
-        return pending
-
-    def _message(self, pending: _Pending, check: Callable[[], None]) -> list[torch.Tensor]:
-        return self._wait(pending.message, self._step_limit(), check, "did not answer a step")
+        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter()))
 
     def _take_answer(self, check: Callable[[], None]) -> tuple[_Pending, list[int], list[torch.Tensor]]:
         """The oldest message's pending entry, its header, and its tensors, copied out of the buffer."""
         pending = self._pending[0]
-        header, *tensors = self._message(pending, check)
+        self._wait(pending.expected.coming, self._step_limit(), check, "did not answer a step")
+        header, *tensors = pending.expected.wait(0)
         self._pending.popleft()
         numbers = header.tolist()
-        copied = [tensor.to(pending.device, copy=True) for tensor in tensors]
+        copied = [tensor.to(pending.x.device, copy=True) for tensor in tensors]
         pending.expected.release()
         if numbers[0] != pending.number:
             raise self._lost(f"it answered step {numbers[0]} instead of {pending.number}")
         if numbers[1] == GROUP_LOST:
             raise GroupLost(f"the group of {self.place.label} is out: {self._failure(pending.number)}")
-        if numbers[1] != RIGHT:
+        if numbers[1] == FAILED:
             raise self._lost(self._failure(pending.number))
+        if numbers[1] != RIGHT or not 0 <= numbers[2] <= 1e6 * (1.0 + time.perf_counter() - pending.since):
+            raise self._lost(f"its answer's head cannot be right ({numbers})")
         return pending, numbers, copied
 
     def _step_limit(self) -> float:
@@ -355,29 +389,32 @@ class Exchange:
             time.sleep(0.01)
         return self._failures.pop(number, "its forward failed")
 
-    # -- the two readers
+    # -- what comes by the pipe
 
     def _read_frames(self) -> None:
         try:
             while frame := self.process.pipe.receive():
                 self._take(frame)
-        except (OSError, ValueError) as error:
-            self.broken = self.broken or f"it sent something unreadable ({error})"
-        self.broken = self.broken or self.process.last_words(1.0) or "its pipe is closed"
-        for waiting in [self._ready, *self._replies.values()]:
+        except Exception as error:  # noqa: BLE001 - whatever a worker sends, this process lives on
+            self._break(f"it sent something unreadable ({error})")
+        if not self.broken:
+            self._break(self.process.last_words(1.0) or "its pipe is closed")
+        for waiting in [self._ready, *list(self._replies.values())]:
             if not waiting.done():
                 waiting.set_exception(WorkerLost(self._sentence(self.broken)))
 
     def _take(self, frame: dict) -> None:
         match frame:
-            case {"op": "store", "key": str(key), "value": str(value)}:
-                self._store.put(key, bytes.fromhex(value))
+            case {"op": "pong"}:
+                self._pinged_at = None
             case {"op": "ready", **info}:
                 self._ready.set_result(info)
             case {"op": "failed", "number": int(number), "text": str(text), **more}:
+                if len(self._failures) >= FAILURES_LIMIT:
+                    raise ValueError(f"{FAILURES_LIMIT} failures that nobody asked about")
                 self._failures[number] = text
                 if more.get("inner"):  # no message will come
-                    self.broken = self.broken or text
+                    self._break(text)
             case {"op": "pass", "peer": str(peer), "frame": {"op": str(op)} as passed} if (
                 peer in self._peers and op in PASSED_ON
             ):
@@ -391,15 +428,6 @@ class Exchange:
                     waiting.set_result(info)
             case _:
                 raise ValueError(f"an unknown frame: {str(frame)[:80]}")
-
-    def _receive_messages(self) -> None:
-        while item := self._incoming.get():
-            expected, limit, message = item
-            try:
-                # longer than who waits for it, whose words on a late answer are the better ones
-                message.set_result(expected.wait(limit + 5.0))
-            except ChannelBroken as error:
-                message.set_exception(error)
 
     # -- plumbing
 
@@ -431,10 +459,13 @@ class Exchange:
     def _send_frame(self, frame: dict) -> None:
         if self.broken:
             raise WorkerLost(self._sentence(self.broken))
+        self._writer.do(self._write, self.process.pipe.pack(frame))
+
+    def _write(self, frame: bytes) -> None:
         try:
-            self.process.pipe.send(frame)
+            self.process.pipe.write(frame)
         except (OSError, ValueError) as error:
-            raise self._lost(f"its pipe is closed ({error})") from error
+            self._break(self.process.last_words(0.3) or f"its pipe is closed ({error})")
 
     def _wait(self, waiting: Future, limit_s: float, check: Callable[[], None], failed: str):
         deadline = time.perf_counter() + limit_s
@@ -449,13 +480,39 @@ class Exchange:
             check()
             if self.broken and not waiting.done():
                 raise self._lost(self.broken)
+            self._look()
             if time.perf_counter() > deadline:
                 raise self._lost(f"it {failed} within {limit_s:.0f} s")
+
+    def _look(self) -> None:
+        """Every second: is the worker still moving? Raises WorkerLost.
+
+        Its reading thread answers at once, whatever its main thread does; while it is being started,
+        that it uses its processor or disk has to do.
+        """
+        now = time.perf_counter()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        pinged_at = self._pinged_at
+        if pinged_at is None:
+            self._pinged_at = self._moved_at = now
+            self._send_frame({"op": "ping"})
+        elif now - pinged_at > SLOW_S:
+            if self.process.has_moved():
+                self._moved_at = now
+            if now - self._moved_at > STUCK_S and self._pinged_at is not None:
+                raise self._lost(f"it has not moved for {STUCK_S:.0f} s")
+
+    def _break(self, text: str) -> None:
+        if self.broken is None:
+            self.broken, self.lost_at = text, time.perf_counter()
 
     def _lost(self, text: str) -> WorkerLost:
         """Give this worker up: after a lost message nothing on its channel can be trusted."""
         # a broken connection is how an end shows first; the end itself is the better reason
-        self.broken = self.broken or self.process.last_words(0.3) or text
+        if not self.broken:
+            self._break(self.process.last_words(0.3) or text)
         return WorkerLost(self._sentence(self.broken))
 
     def _sentence(self, text: str) -> str:

@@ -2,7 +2,8 @@
 
 What is run is fixed here: this Python, one of our own two scripts, no arguments. Nothing that a
 user typed reaches the command line; all a worker is told comes through its standard input, which
-is also its death pipe: when this process ends, however it ends, the worker reads end-of-file.
+is also its death pipe: when this process ends, however it ends, the worker reads end-of-file. Of the
+environment it gets what Python, torch and the devices' drivers read; tokens and keys stay here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import collections
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from .devices import Place
+from .sockets import hand_over
 from .wire import FramePipe
 
 log = logging.getLogger("hybridiff")
@@ -26,24 +32,57 @@ SCRIPTS = {
     "comfy": PACK / "nodes" / "host" / "worker.py",
     "demo": PACK / "hybridiff_core" / "demo" / "worker.py",
 }
+LOG_LINE_LIMIT = 8192
+# what a worker's environment may hold: whole names, and beginnings of names
+_NAMES = """
+    PATH HOME USER LOGNAME USERNAME USERPROFILE USERDOMAIN HOMEDRIVE HOMEPATH LANG LANGUAGE TZ TMPDIR TEMP TMP
+    SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT OS APPDATA LOCALAPPDATA PROGRAMDATA PROGRAMFILES PROGRAMW6432
+    COMMONPROGRAMFILES NUMBER_OF_PROCESSORS LD_LIBRARY_PATH LD_PRELOAD DYLD_LIBRARY_PATH VIRTUAL_ENV CONDA_PREFIX
+    XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR HF_HOME
+"""
+_BEGINNINGS = """
+    LC_ PYTHON PROCESSOR_ CUDA_ CUDNN_ CUBLAS_ NVIDIA_ HIP_ HSA_ ROCM_ ROCR_ AMD_ GPU_ MIOPEN_ ROCBLAS_ ZE_ ZES_ SYCL_
+    ONEAPI_ TORCH PYTORCH_ TRITON_ OMP_ GOMP_ KMP_ MKL_ DNNL_ ONEDNN_ OPENBLAS_ NUMEXPR_ MALLOC_ HYBRIDIFF_
+"""
+PASSED, PASSED_BEGINNINGS = set(_NAMES.split()), tuple(_BEGINNINGS.split())
+SECRET = ("TOKEN", "SECRET", "PASSW", "_KEY", "CREDENTIAL")
+
+
+def environment(of: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a worker is given."""
+    return {
+        name: value
+        for name, value in of.items()
+        if (name.upper() in PASSED or name.upper().startswith(PASSED_BEGINNINGS))
+        and not any(word in name.upper() for word in SECRET)
+    }
 
 
 class WorkerProcess:
     """A started worker: its frames, the last lines it logged, its end."""
 
     def __init__(self, script: str, place: Place):
-        flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
+        windows = sys.platform == "win32"
+        flags = subprocess.CREATE_NO_WINDOW if windows else 0
+        # the way by which sockets are handed to the worker
+        self._way, inherited = (None, None) if windows else socket.socketpair()
         self._process = subprocess.Popen(
             [sys.executable, *(["-s"] if sys.flags.no_user_site else []), str(SCRIPTS[script])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **place.visibility},
+            env={**environment(os.environ), **place.visibility},
             creationflags=flags,
             # Ctrl-C in ComfyUI's console is ComfyUI's to handle; the worker follows by its death pipe
-            start_new_session=sys.platform != "win32",
+            start_new_session=not windows,
+            **({} if windows else {"pass_fds": (inherited.fileno(),)}),
         )
         self.pid = self._process.pid
+        # what the worker must be told first
+        self.hello = {} if windows else {"way": inherited.fileno()}
+        if inherited:
+            inherited.close()
+        self._done: object = None
         self.pipe = FramePipe(self._process.stdout, self._process.stdin)
         self._tail: collections.deque[str] = collections.deque(maxlen=40)
         self._label = place.label
@@ -51,7 +90,7 @@ class WorkerProcess:
         self._logging.start()
 
     def _forward_log(self) -> None:
-        for line in iter(self._process.stderr.readline, b""):
+        for line in iter(lambda: self._process.stderr.readline(LOG_LINE_LIMIT), b""):
             text = line.decode(errors="replace").rstrip()
             if text:
                 self._tail.append(text)
@@ -71,14 +110,37 @@ class WorkerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def hand(self, end: socket.socket, pid: int) -> dict:
+        """Give the worker, which says that it is process `pid`, a socket; returns what it must be told for it."""
+        return hand_over(end, self._way, pid)
+
+    def has_moved(self) -> bool:
+        """Whether it has computed, read or written anything since this was last asked, or waits for a disk."""
+        done, waits = [], False
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            # in a virtual environment on Windows, Python's program only starts another one
+            others = process.children(recursive=True) if sys.platform == "win32" else []
+            for one in [process, *others]:
+                done.append(one.cpu_times()[:2])
+                waits = waits or one.status() == psutil.STATUS_DISK_SLEEP
+                if hasattr(one, "io_counters"):
+                    done.append(one.io_counters()[:4])
+        before, self._done = self._done, done
+        return waits or done != before
+
     def stop(self, grace_s: float = 2.0) -> None:
-        """End it: close its standard input, then SIGTERM, then SIGKILL."""
+        """End it: by closing its standard input, then SIGTERM, then SIGKILL; at once by the last without grace."""
+        # without grace it is killed first: a full pipe's writer would hold its lock
+        for end in (self._close_input, self._process.terminate, self._process.kill)[0 if grace_s else 2 :]:
+            end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s or 2.0)
+                break
+        self._close_input()
+        if self._way:
+            self._way.close()
+
+    def _close_input(self) -> None:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        for end in (lambda: None, self._process.terminate, self._process.kill):
-            end()
-            try:
-                self._process.wait(grace_s)
-                return
-            except subprocess.TimeoutExpired:
-                continue

@@ -20,6 +20,7 @@ from .wire import Kinds
 log = logging.getLogger("hybridiff")
 
 IDLE_S = 600.0
+STARTS = 3  # after so many failed ones in a row a device is set aside
 
 
 class Lease:
@@ -29,6 +30,8 @@ class Lease:
         self.place, self.own = place, own
         self.exchange: Exchange | None = None
         self.busy = False
+        self.failed_starts = 0
+        self.wish: object = None
         self._prepared: Future | None = None
         self._idle_timer: threading.Timer | None = None
 
@@ -59,10 +62,12 @@ class Pool:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def prepare(self, place: Place, own: torch.device, recipe: object) -> Lease | None:
+    def prepare(self, place: Place, own: torch.device, recipe: object, wish: object = None) -> Lease | None:
         """Get the worker at `place` ready for a run with the model of `recipe`, in the background.
 
-        Returns at once: a lease to give back with `release`, or None while another run has it.
+        Returns at once: a lease to give back with `release`, or None while another run has it. A
+        device whose worker failed to start several times in a row is left alone until `wish`, what
+        the user asked for, is another.
         """
         with self._lock:
             lease = self._leases.get(place.key)
@@ -73,6 +78,8 @@ class Pool:
                     lease.exchange.close()
                 lease = self._leases[place.key] = Lease(place, own)
             lease.busy = True
+            if lease.wish != wish:
+                lease.failed_starts, lease.wish = 0, wish
             before, lease._prepared = lease._prepared, Future()
             if lease._idle_timer:
                 lease._idle_timer.cancel()
@@ -88,13 +95,21 @@ class Pool:
         try:
             if before:
                 wait_for([before])  # an interrupted run may have left its preparation under way
+            if lease.failed_starts >= STARTS:
+                raise WorkerLost(
+                    f"the worker on {lease.place.label} failed to start {STARTS} times in a row, so this device is set "
+                    "aside until ComfyUI is restarted or the Hybridiff Devices node is changed"
+                )
             if lease.exchange and lease.exchange.alive():
                 self._settle(lease)
             if not (lease.exchange and lease.exchange.alive()):
                 self._launch(lease)
             lease.exchange.loading = lease.exchange.load(recipe)
+            lease.failed_starts = 0
             prepared.set_result(lease.exchange)
         except Exception as error:  # noqa: BLE001 - handed to the run that waits for it
+            if not (lease.exchange and lease.exchange.alive()):
+                lease.failed_starts += 1
             prepared.set_exception(error)
 
     def _settle(self, lease: Lease) -> None:

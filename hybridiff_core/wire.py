@@ -43,12 +43,20 @@ class FramePipe:
         self._lock = threading.Lock()
 
     def send(self, message: dict) -> None:
-        """Raises OSError or ValueError when the other end is gone."""
+        """Raises OSError or ValueError when the other end is gone, CannotCross for too large a message."""
+        self.write(self.pack(message))
+
+    @staticmethod
+    def pack(message: dict) -> bytes:
+        """The frame that `write` sends. Raises CannotCross."""
         data = json.dumps(message, separators=(",", ":")).encode()
         if len(data) > FRAME_LIMIT:
             raise CannotCross(f"a message of {len(data)} bytes is over the limit of {FRAME_LIMIT}")
+        return struct.pack("<I", len(data)) + data
+
+    def write(self, frame: bytes) -> None:
         with self._lock:
-            self.outgoing.write(struct.pack("<I", len(data)) + data)
+            self.outgoing.write(frame)
             self.outgoing.flush()
 
     def receive(self) -> dict | None:
@@ -162,6 +170,14 @@ def dtype_name(dtype: torch.dtype) -> str:
 def describe_tensor(tensor: torch.Tensor) -> list:
     """Shape and dtype, as a frame announces a tensor."""
     return [list(tensor.shape), dtype_name(tensor.dtype)]
+
+
+def read_description(told: object) -> tuple[tuple[int, ...], torch.dtype]:
+    """Undo `describe_tensor`. Raises ValueError."""
+    match told:
+        case [list(shape), str(name)] if name in DTYPES and all(type(size) is int and size >= 0 for size in shape):
+            return tuple(shape), DTYPES[name]
+    raise ValueError(f"no shape and dtype: {str(told)[:80]}")
 
 
 def inner_frame(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -14,9 +15,10 @@ from typing import Protocol
 
 import torch
 
-from .channel import Channel, ChannelBroken, Expected, PipeStore, connect
+from .channel import Channel, ChannelBroken, Expected, connect
 from .lead import Lead, measure
 from .share import Unit
+from .sockets import take_over
 from .split import Cut, Inner, Pass, Reached, State
 from .wire import (
     DTYPES,
@@ -29,6 +31,7 @@ from .wire import (
     decode,
     describe_tensor,
     inner_frame,
+    read_description,
 )
 
 log = logging.getLogger("hybridiff.worker")
@@ -77,7 +80,8 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     start = pipe.receive()
     if start is None:
         return
-    inlet = _Inlet(pipe, start["name"])
+    way = socket.socket(fileno=start["way"]) if "way" in start else None
+    inlet = _Inlet(pipe, start["name"], way)
     threading.Thread(target=_read_frames, args=(pipe, inlet), name="frames", daemon=True).start()
     threading.Thread(target=_follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
     if start.get("cpus") and hasattr(os, "sched_setaffinity"):
@@ -127,28 +131,27 @@ class _Inlet:
     thread; unless one before it on the same channel is still to be expected by the main thread.
     """
 
-    def __init__(self, pipe: FramePipe, own_name: str):
+    def __init__(self, pipe: FramePipe, own_name: str, way: socket.socket | None):
         self.pipe, self.own_name = pipe, own_name
         self.frames: queue.SimpleQueue = queue.SimpleQueue()
         self.channels: dict[str, Channel] = {}  # "" is the parent
-        self._stores: dict[str, PipeStore] = {}
+        self._way = way
         self._late: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def store(self, peer: str) -> PipeStore:
-        """The store through which `peer` is met; frames to another worker go by the parent."""
-        with self._lock:
-            if peer not in self._stores:
-                self._stores[peer] = PipeStore(lambda key, value: self.send_to(peer, _store_frame(key, value)))
-            return self._stores[peer]
+    def connect(self, peer: str, rank: int, frame: dict, device: torch.device) -> None:
+        """Take over the socket that the parent gave, and meet the other end of it."""
+        channel = connect(take_over(frame, self._way), rank, device, bytes.fromhex(frame["token"]))
+        self.channels[peer] = channel
 
     def send_to(self, peer: str, frame: dict) -> None:
-        self.pipe.send({"op": "pass", "peer": peer, "frame": {**frame, "link": self.own_name}} if peer else frame)
+        """Send another worker a frame; it goes by the parent."""
+        self.pipe.send({"op": "pass", "peer": peer, "frame": frame})
 
     def take(self, frame: dict) -> None:
         """Called by the reading thread."""
-        if frame.get("op") == "store":
-            self.store(frame.get("link", "")).put(frame["key"], bytes.fromhex(frame["value"]))
+        if frame["op"] == "ping":
+            self.pipe.send({"op": "pong"})
             return
         via = frame.get("via", "")
         message = None
@@ -174,11 +177,7 @@ class _Inlet:
 
     def _expect(self, frame: dict) -> Expected:
         parts = [frame["x"], frame["sigma"]] if frame["op"] == "step" else frame["state"]
-        return self.channels[frame.get("via", "")].expect([(tuple(shape), DTYPES[dtype]) for shape, dtype in parts])
-
-
-def _store_frame(key: str, value: bytes) -> dict:
-    return {"op": "store", "key": key, "value": value.hex()}
+        return self.channels[frame.get("via", "")].expect([read_description(part) for part in parts])
 
 
 class _PeerLink:
@@ -250,9 +249,9 @@ class _Worker:
     def request(self, frame: dict) -> dict | None:
         match frame["op"]:
             case "connect":
-                self.connect("", 1, frame)
+                self.inlet.connect("", 1, frame, self.backend.device)
             case "link":
-                self.connect(frame["peer"], frame["rank"], frame)
+                self.inlet.connect(frame["peer"], frame["rank"], frame, self.backend.device)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
@@ -276,11 +275,6 @@ class _Worker:
             case op:
                 raise ValueError(f"unknown request {op}")
         return None
-
-    def connect(self, peer: str, rank: int, frame: dict) -> None:
-        token = bytes.fromhex(frame["token"])
-        channel = connect(self.inlet.store(peer), rank, frame["backend"], self.backend.device, token)
-        self.inlet.channels[peer] = channel
 
     def unpack(self, frame: dict) -> object:
         for number in frame["forget"]:
@@ -358,7 +352,6 @@ class _Worker:
                 self.inlet.channels[peer].send(z)
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
-                    # gloo ends a process that gets a message of another size than it expects
                     raise RuntimeError("the inner part's result has not the expected shape")
                 microseconds = int((time.perf_counter() - started) * 1e6)
                 self.inlet.channels[back].send([torch.tensor([number, RIGHT, microseconds, -1]), *z])

@@ -64,7 +64,7 @@ def run_demo(
         here.begin({"conds": conds}, fresh=True)
         pool = Pool("demo", lambda place: {"threads": 1, "cpus": other_core})
         try:
-            place = Place("cpu#0", "cpu (process 2)", "cpu", same_device=True)
+            place = Place("cpu#0", "cpu (process 2)", "cpu")
             recipe = {"config": dataclasses.asdict(config)}
             lease = pool.prepare(place, torch.device("cpu"), recipe)
             exchange = lease.ready(lambda: None)

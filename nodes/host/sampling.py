@@ -160,6 +160,7 @@ class Run:
 
     def __init__(self, acceleration: Acceleration, guider, sigmas: torch.Tensor):
         self.guider, self.plan, self.sigmas = guider, acceleration.plan, sigmas.tolist()
+        self._devices = acceleration.devices
         self.plan.for_run(len(self.sigmas) - 1)  # before anything runs: a plan that does not fit is refused
         self.patcher: ModelPatcher = guider.model_patcher
         own = self.patcher.load_device
@@ -210,7 +211,7 @@ class Run:
 
     def _start_workers(self) -> None:
         for place in self._places:
-            lease = pool().prepare(place, self.patcher.load_device, self._recipe)
+            lease = pool().prepare(place, self.patcher.load_device, self._recipe, self._devices)
             if lease is None:
                 self.report.note(f"the worker on {place.label} is busy with another sampling")
             else:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from hybridiff_core import devices
-from hybridiff_core.channel import choose_backend
 from hybridiff_core.devices import Gpu, places
 
 CPU = torch.device("cpu")
@@ -24,7 +23,7 @@ def no_gpus(monkeypatch):
 def test_auto_is_every_gpu_but_ones_own(two_gpus, monkeypatch):
     monkeypatch.setattr(devices, "gpu_of", lambda device: TWO[0])
     (place,), lines = places(["auto"], torch.device("cuda", 0))
-    assert (place.key, place.label, place.device, place.same_device) == ("cuda:1#0", "cuda:1 (Card 1)", "cuda:0", False)
+    assert (place.key, place.label, place.device) == ("cuda:1#0", "cuda:1 (Card 1)", "cuda:0")
     assert place.visibility == {"CUDA_VISIBLE_DEVICES": "GPU-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert lines == []
     assert devices.choices() == ["auto", "same", "cpu", "cuda:0", "cuda:1"]
@@ -34,7 +33,7 @@ def test_same_is_ones_own_gpu(two_gpus, monkeypatch):
     monkeypatch.setattr(devices, "gpu_of", lambda device: TWO[1])
     (place,), _ = places(["same"], torch.device("cuda", 0))
     assert (place.key, place.device, place.visibility["CUDA_VISIBLE_DEVICES"]) == ("cuda:1#0", "cuda:0", "GPU-1")
-    assert place.same_device
+    assert place.label == "cuda:1 (Card 1) (process 2)"
 
 
 def test_auto_without_a_second_gpu_says_so(no_gpus):
@@ -54,20 +53,3 @@ def test_a_device_named_twice_gets_two_processes(no_gpus):
     assert [place.key for place in found] == ["cpu#0", "cpu#1", "cpu#2"]
     assert [place.label for place in found] == ["cpu (process 2)", "cpu (process 3)", "cpu (process 4)"]
     assert all(place.device == "cpu" and place.visibility == {"CUDA_VISIBLE_DEVICES": ""} for place in found)
-
-
-@pytest.mark.parametrize(
-    "here, there, same, platform, asked, expected",
-    [
-        ("cpu", "cpu", True, "linux", "1", "gloo"),
-        ("cuda", "cpu", False, "linux", "1", "gloo"),
-        ("cuda", "cuda", True, "linux", "1", "gloo"),
-        ("cuda", "cuda", False, "win32", "1", "gloo"),
-        ("cuda", "cuda", False, "linux", "", "gloo"),
-        ("cuda", "cuda", False, "linux", "1", "nccl"),
-    ],
-)
-def test_backends(here, there, same, platform, asked, expected, monkeypatch):
-    monkeypatch.setenv("HYBRIDIFF_NCCL", asked)
-    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
-    assert choose_backend(here, there, same, platform) == expected

@@ -35,7 +35,7 @@ def workers():
 
     def some(count):
         while len(leases) < count:
-            place = Place(f"cpu#{len(leases)}", f"cpu (process {len(leases) + 2})", "cpu", same_device=True)
+            place = Place(f"cpu#{len(leases)}", f"cpu (process {len(leases) + 2})", "cpu")
             leases.append(pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}))
         exchanges = [lease.ready(lambda: None) for lease in leases[:count]]
         for exchange in exchanges:
@@ -352,7 +352,7 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
 def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, count, branches, victim):
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
-        places = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu", same_device=True) for i in range(count)]
+        places = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(count)]
         leases = [pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}) for place in places]
         exchanges = [lease.ready(lambda: None) for lease in leases]
         for exchange in exchanges:
@@ -387,7 +387,7 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
 def test_a_worker_that_dies_in_an_exact_step(network, mode):
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
-        place = Place("cpu#0", "cpu (process 2)", "cpu", same_device=True)
+        place = Place("cpu#0", "cpu (process 2)", "cpu")
         exchange = pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}).ready(lambda: None)
         exchange.begin({"conds": CONDS})
         engine = StagedEngine(

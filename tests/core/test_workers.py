@@ -23,7 +23,7 @@ from hybridiff_core.share import Unit
 
 CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
-PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu", same_device=True) for i in range(2)]
+PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(2)]
 CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "", "a dog")]
 X = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.7, 0.7])
@@ -234,7 +234,7 @@ def test_workers_end_with_their_parent(tmp_path):
         "from hybridiff_core.pool import Pool\n"
         "from hybridiff_core.devices import Place\n"
         "pool = Pool('demo', lambda place: {'threads': 1})\n"
-        "lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu', same_device=True), torch.device('cpu'), "
+        "lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu'), torch.device('cpu'), "
         f"{{'config': {SMALL!r}}})\n"
         "print(lease.ready(lambda: None).process.pid, flush=True)\n"
         "time.sleep(60)\n"

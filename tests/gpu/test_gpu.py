@@ -20,11 +20,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA G
 CONFIG = {"size": 32, "width": 128, "depth": 2}
 
 
-@pytest.mark.parametrize(
-    "device, expected_backend", [("same", "gloo"), ("cpu", "gloo"), ("auto", "gloo"), ("auto", "nccl")]
-)
-def test_a_worker_beside_a_gpu(device, expected_backend, monkeypatch):
-    monkeypatch.setenv("HYBRIDIFF_NCCL", "1" if expected_backend == "nccl" else "")
+@pytest.mark.parametrize("device", ["same", "cpu", "auto"])
+def test_a_worker_beside_a_gpu(device):
     own = torch.device("cuda", torch.cuda.current_device())
     found, lines = places([device], own)
     if not found:
@@ -32,7 +29,6 @@ def test_a_worker_beside_a_gpu(device, expected_backend, monkeypatch):
     pool = Pool("demo", lambda place: {"threads": 2})
     try:
         exchange = pool.prepare(found[0], own, {"config": CONFIG}).ready(lambda: None)
-        assert exchange.channel.backend == expected_backend
         here = DemoBackend({"device": str(own)})
         here.load({"config": CONFIG})
         conds = [words_to_context(text, ModelConfig(**CONFIG)).to(own) for text in ("a cat", "")]

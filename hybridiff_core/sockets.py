@@ -1,0 +1,110 @@
+"""Connected sockets between processes of one machine, made here and handed over.
+
+A pair is made by one process, which gives an end to another: on Unix through a socket that the
+other inherited, on Windows by the system's duplicate for that very process. Nothing listens, so
+nobody else can connect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+
+class Stranger(Exception):
+    """The other end did not prove in time that it knows the token."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends. Raises Stranger where somebody else came in between."""
+    here, there = socket.socketpair()
+    # on Windows a pair is made by listening on the loopback address for a moment
+    if here.family != getattr(socket, "AF_UNIX", None) and (
+        here.getsockname() != there.getpeername() or there.getsockname() != here.getpeername()
+    ):
+        here.close()
+        there.close()
+        raise Stranger("another program connected in place of this one; try again")
+    return here, there
+
+
+def hand_over(end: socket.socket, way: socket.socket | None, pid: int) -> dict:
+    """Give a socket to the process `pid`: on Unix by `way`. Returns what it must be told, for `take_over`."""
+    if sys.platform == "win32":
+        return {"socket": end.share(pid).hex()}
+    socket.send_fds(way, [b"s"], [end.fileno()])
+    return {}
+
+
+def take_over(told: dict, way: socket.socket | None) -> socket.socket:
+    """The socket that `hand_over` gave; sockets come in the order in which they were given."""
+    if sys.platform == "win32":
+        return socket.fromshare(bytes.fromhex(told["socket"]))
+    _, (descriptor,), _, _ = socket.recv_fds(way, 1, 1)
+    return socket.socket(fileno=descriptor)
+
+
+def prove(end: socket.socket, token: bytes, rank: int, limit_s: float) -> None:
+    """Show the other end that this one knows `token`, and let it show the same; ranks are 0 and 1.
+
+    Nothing of what comes is read but 32 bytes, which are compared in constant time.
+    Raises Stranger.
+    """
+    deadline = time.monotonic() + limit_s
+    try:
+        end.settimeout(limit_s)
+        if rank == 0:
+            end.sendall(_proof(token, 0))
+        answer = b""
+        while len(answer) < 32:
+            end.settimeout(max(0.001, deadline - time.monotonic()))
+            part = end.recv(32 - len(answer))
+            if not part:
+                raise Stranger("the other end hung up before it showed that it knows this run's token")
+            answer += part
+        if not hmac.compare_digest(answer, _proof(token, 1 - rank)):
+            raise Stranger("a stranger answered: it does not know this run's token")
+        if rank == 1:
+            end.sendall(_proof(token, 1))
+        end.settimeout(None)
+    except TimeoutError as error:
+        raise Stranger(f"the other end did not show within {limit_s:.0f} s that it knows this run's token") from error
+    except OSError as error:
+        raise Stranger(f"the other end is gone ({error})") from error
+
+
+def _proof(token: bytes, rank: int) -> bytes:
+    return hashlib.sha256(token + bytes([rank])).digest()
+
+
+class Line:
+    """Does jobs one after the other, in a thread of its own."""
+
+    def __init__(self, name: str):
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def do(self, job: Callable, *arguments: object) -> Future:
+        done = Future()
+        self._jobs.put((done, job, arguments))
+        return done
+
+    def close(self) -> None:
+        """End the thread once the jobs given so far are done."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while item := self._jobs.get():
+            done, job, arguments = item
+            try:
+                done.set_result(job(*arguments))
+            except Exception as error:  # noqa: BLE001 - for who waits
+                done.set_exception(error)
+            del item, done, job, arguments

@@ -1,0 +1,232 @@
+"""The channel between two processes, and what a stranger or a faulty one can do at its other end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import tracemalloc
+
+import psutil
+import pytest
+import torch
+
+from hybridiff_core import channel as channel_module
+from hybridiff_core.channel import HEAD, MARK, Channel, ChannelBroken, connect
+from hybridiff_core.launch_local import environment
+from hybridiff_core.sockets import pair
+
+CPU = torch.device("cpu")
+TOKEN = bytes(range(32))
+PARTS = [((3, 5), torch.float32), ((2,), torch.int64)]
+
+
+def both(end_a, end_b, token_b=TOKEN):
+    """Connect both ends at once; a failure is returned in place of the channel."""
+    ends = {}
+
+    def meet(end, rank, token):
+        try:
+            ends[rank] = connect(end, rank, CPU, token)
+        except ChannelBroken as error:
+            ends[rank] = error
+
+    threads = [threading.Thread(target=meet, args=args) for args in ((end_a, 0, TOKEN), (end_b, 1, token_b))]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    return ends[0], ends[1]
+
+
+@pytest.fixture
+def ends():
+    here, there = both(*pair())
+    yield here, there
+    here.close()
+    there.close()
+
+
+@pytest.fixture
+def raw():
+    """A channel, and the bare socket at its other end."""
+    end, bare = pair()
+    channel = Channel(end, CPU)
+    yield channel, bare
+    channel.close()
+    bare.close()
+
+
+def test_messages_cross_in_order_both_ways(ends):
+    for sender, receiver in (ends, ends[::-1]):
+        expected = [receiver.expect(PARTS) for _ in range(3)]
+        sent = [[torch.randn(3, 5), torch.tensor([i, -i])] for i in range(3)]
+        for message in sent:
+            assert sender.send(message) == 80  # 60 and 16 bytes, each rounded up to 16
+        for message, coming in zip(sent, expected):
+            for tensor, got in zip(message, coming.wait(5)):
+                assert torch.equal(tensor, got)
+            coming.release()
+
+
+def test_a_message_larger_than_the_sockets_buffers(ends):
+    here, there = ends
+    whole = torch.randn(9 << 20)  # 36 MB: three pieces
+    sending = threading.Thread(target=here.send_whole, args=(whole,))
+    sending.start()
+    assert torch.equal(there.receive_whole(whole.shape, whole.dtype), whole)
+    sending.join()
+
+
+def test_large_messages_may_cross_each_other(ends):
+    big = torch.ones(4 << 20, dtype=torch.uint8)
+    coming = [end.expect([(tuple(big.shape), torch.uint8)]) for end in ends]
+    for end in ends:
+        end.send([big])
+    for expected in coming:
+        assert torch.equal(expected.wait(5)[0], big)
+
+
+@pytest.mark.parametrize(
+    "bytes_sent, words",
+    [
+        (HEAD.pack(MARK, 16), "a message of 16 bytes came where 80 were expected"),
+        (HEAD.pack(MARK, 2**64 - 1), "a message of 18446744073709551615 bytes came where 80 were expected"),
+        (b"GET / HTTP/1.1\r\n\r\n", "what came is not a message"),
+        (b"", "the other end hung up"),
+        (HEAD.pack(MARK, 80) + b"x" * 40, "the other end hung up"),
+    ],
+    ids=["short", "giant", "http", "nothing", "half"],
+)
+def test_what_is_no_such_message_is_refused(raw, bytes_sent, words):
+    channel, bare = raw
+    coming = channel.expect(PARTS)
+    tracemalloc.start()
+    bare.sendall(bytes_sent)
+    bare.shutdown(socket.SHUT_WR)
+    with pytest.raises(ChannelBroken, match=words):
+        coming.wait(5)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    with pytest.raises(ChannelBroken):  # and nothing after it is believed
+        channel.expect(PARTS).wait(5)
+
+
+def test_an_announcement_over_the_limit_allocates_nothing(raw):
+    with pytest.raises(ChannelBroken, match="over the limit"):
+        raw[0].expect([((1 << 40,), torch.float32)])
+
+
+def test_one_that_dawdles_is_not_waited_for(raw):
+    channel, bare = raw
+    coming = channel.expect(PARTS)
+    bare.sendall(HEAD.pack(MARK, 80)[:3])
+    with pytest.raises(ChannelBroken, match="nothing came or went"):
+        coming.wait(0.2)
+
+
+def test_one_that_takes_nothing_is_not_waited_for(raw):
+    channel, _ = raw
+    channel.send([torch.zeros(64 << 20, dtype=torch.uint8)])
+    with pytest.raises(ChannelBroken, match="nothing came or went"):
+        channel.send([torch.zeros(1)], limit_s=0.2)
+
+
+# -- strangers
+
+
+def test_a_wrong_token_is_refused_at_both_ends():
+    here, there = both(*pair(), token_b=b"x" * 32)
+    assert isinstance(here, ChannelBroken) and isinstance(there, ChannelBroken)
+    assert "stranger" in str(there) and "hung up" in str(here)
+
+
+@pytest.mark.parametrize(
+    "bytes_sent, words",
+    [
+        (b"", "hung up before"),
+        (b"x" * 31, "hung up before"),
+        (os.urandom(1 << 16), "a stranger answered"),
+        (HEAD.pack(MARK, 2**63), "hung up before"),
+    ],
+    ids=["nothing", "short", "noise", "giant"],
+)
+def test_no_token_is_refused(bytes_sent, words):
+    end, bare = pair()
+    bare.sendall(bytes_sent)
+    bare.shutdown(socket.SHUT_WR)
+    with pytest.raises(ChannelBroken, match=words):
+        connect(end, 1, CPU, TOKEN)
+    with contextlib.suppress(ConnectionResetError):
+        assert bare.recv(100) == b""  # and it learnt nothing
+    bare.close()
+
+
+def test_a_byte_now_and_then_does_not_hold_the_door_open(monkeypatch):
+    monkeypatch.setattr(channel_module, "CONNECT_LIMIT_S", 0.5)
+    end, bare = pair()
+
+    def drip():
+        try:
+            for _ in range(30):
+                bare.sendall(b"x")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    started = time.monotonic()
+    with pytest.raises(ChannelBroken, match=r"did not show within"):
+        connect(end, 1, CPU, TOKEN)
+    assert time.monotonic() - started < 1.5
+    thread.join()
+    bare.close()
+
+
+def test_a_pair_is_not_made_with_a_stranger(monkeypatch):
+    """Where a pair is made over the loopback address, as on Windows, somebody else may connect first."""
+    monkeypatch.delattr(socket, "AF_UNIX")
+
+    def race(*args, **more):
+        listener = socket.create_server(("127.0.0.1", 0))
+        ours = socket.create_connection(listener.getsockname())
+        stranger = socket.create_connection(listener.getsockname())
+        first, second = listener.accept()[0], listener.accept()[0]
+        listener.close()
+        first.close(), stranger.close()
+        return ours, second
+
+    monkeypatch.setattr(socket, "socketpair", race)
+    with pytest.raises(Exception, match="another program connected in place of this one"):
+        pair()
+
+
+def test_nothing_listens(pool_with_two):
+    """Neither this process nor a worker has a socket that anybody could connect to."""
+    for pid in (os.getpid(), *(exchange.process.pid for exchange in pool_with_two)):
+        kinds = psutil.Process(pid).net_connections(kind="inet")
+        assert [one for one in kinds if one.status == psutil.CONN_LISTEN] == []
+        assert [one for one in psutil.Process(pid).net_connections(kind="unix") if one.laddr] == []
+
+
+@pytest.fixture
+def pool_with_two():
+    from hybridiff_core.devices import Place
+    from hybridiff_core.pool import Pool
+
+    pool = Pool("demo", lambda place: {"threads": 1})
+    config = {"config": {"size": 16, "width": 32, "depth": 2, "heads": 2}}
+    leases = [pool.prepare(Place(f"cpu#{i}", f"cpu {i}", "cpu"), CPU, config) for i in range(2)]
+    exchanges = [lease.ready(lambda: None) for lease in leases]
+    exchanges[0].link(exchanges[1])
+    yield exchanges
+    pool.close()
+
+
+def test_a_worker_is_not_told_secrets():
+    kept = environment({
+        "PATH": "/bin", "Path": "C:", "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "1", "HF_HOME": "/x",
+        "LC_ALL": "C", "HF_TOKEN": "t", "CUDA_API_KEY": "t", "AWS_SECRET_ACCESS_KEY": "t",
+        "COMFY_CLI": "1", "HTTP_PROXY": "u:p@h",
+    })  # fmt: skip
+    assert list(kept) == ["PATH", "Path", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "LC_ALL"]

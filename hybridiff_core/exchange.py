@@ -45,7 +45,7 @@ START_LIMIT_S = 180.0
 LOAD_LIMIT_S = 900.0
 FIRST_STEP_LIMIT_S = 300.0
 LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
-SLOW_S, STUCK_S = 2.0, 7.0  # no answer for the first, then nothing done for the second: it is given up
+SLOW_S, STUCK_S = 1.0, 6.0  # no answer for the first, then nothing done for the second: it is given up
 POLL_S = 0.05
 CONDS_FIRST_NUMBER = 1 << 40
 PASSED_ON = {"inner"}  # frames that workers may send each other through this process
@@ -286,7 +286,7 @@ class Exchange:
         })  # fmt: skip
         sent = self._send([x, sigma])
         self._expect(number, of, [HEADER, ((len(of), *x.shape), x.dtype)], x, sent)
-        self._look()
+        self.look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that `submit` started; calls `check` while it waits.
@@ -335,7 +335,7 @@ class Exchange:
     def expect_inner(self, number: int, z: State, sent: int) -> None:
         """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
         self._expect(number, [], [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
-        self._look()
+        self.look()
 
     def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
@@ -480,11 +480,11 @@ class Exchange:
             check()
             if self.broken and not waiting.done():
                 raise self._lost(self.broken)
-            self._look()
+            self.look()
             if time.perf_counter() > deadline:
                 raise self._lost(f"it {failed} within {limit_s:.0f} s")
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Every second: is the worker still moving? Raises WorkerLost.
 
         Its reading thread answers at once, whatever its main thread does; while it is being started,

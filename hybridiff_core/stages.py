@@ -7,6 +7,7 @@ inner part for later ones (METHOD sections 5 and 6).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -122,6 +123,7 @@ class StagedEngine(Engine):
         self._paces: list[list[float]] = []
         self._chain: Chain | None = None
         self._given: tuple = ()
+        self._units: list[Unit] = []
         self._works: dict[int, tuple[Work, int]] = {}
         self._turn = 0
         self._exact_calls = 0
@@ -193,8 +195,10 @@ class StagedEngine(Engine):
         self._holders.clear()
         pipeline = self.mode in ("pipeline", "paper")
         obstacle = self._pipeline_obstacle(call.units) if pipeline else None
-        if obstacle:
+        if obstacle and self.exchanges:
             self._leave_out(obstacle)
+        elif obstacle:
+            self._off = obstacle  # why nobody helps is said already
         if self.schedule is None:
             self.schedule = Schedule(
                 self.setting.plan, self.setting.sigmas, MEASURED_CALLS + KNOWN_CALLS if pipeline else KNOWN_CALLS
@@ -203,7 +207,7 @@ class StagedEngine(Engine):
                 self.report.note(f"{self.mode}, for this run's {self.setting.steps} steps: {self.schedule.used}")
             if len(branches) < 2 and self.schedule.used.start is None and self.mode != "exact":
                 self.report.note("one branch has no discrepancy, so the stage begins at warmup_cap")
-        self._given = given
+        self._given, self._units = given, call.units
 
     def _pipeline_obstacle(self, units: Sequence[Unit]) -> str | None:
         branches = {unit.branch for unit in units}
@@ -497,6 +501,8 @@ class StagedEngine(Engine):
         """While a lead worker computes: a lost inner device is closed, so that the lead hears of it at once."""
         self.check()
         for exchange in group.inner:
+            with contextlib.suppress(WorkerLost):
+                exchange.look()
             if exchange.broken and exchange.process.alive():
                 exchange.process.stop(0.0)
 
@@ -518,6 +524,8 @@ class StagedEngine(Engine):
         self._paces = []
         if self.groups:
             self._break_up(f"{exchange.place.label} is out")
+        elif self._off is None and self.mode in ("pipeline", "paper"):
+            self._off = self._pipeline_obstacle(self._units)  # fewer devices may still do for a group
 
     def _break_up(self, reason: str) -> None:
         """No more pipelines in this run."""

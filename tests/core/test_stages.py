@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -347,9 +350,20 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
 
 
 @pytest.mark.parametrize(
-    ("count", "branches", "victim"), [(1, 2, 0), (1, 1, 0), (2, 1, 1), (3, 2, 0), (3, 2, 1), (3, 2, 2)]
+    ("count", "branches", "victim", "fault"),
+    [
+        *(
+            (1, 2, 0, "dead"),
+            (1, 1, 0, "dead"),
+            (2, 1, 1, "dead"),
+            (3, 2, 0, "dead"),
+            (3, 2, 1, "dead"),
+            (3, 2, 2, "dead"),
+        ),
+        *((1, 2, 0, "stuck"), (3, 2, 0, "stuck"), (3, 2, 2, "stuck")),
+    ],
 )
-def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, count, branches, victim):
+def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, count, branches, victim, fault):
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
         places = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(count)]
@@ -364,8 +378,11 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
         with torch.inference_mode():
             for i in range(STEPS):
                 sigma = t[i].expand(2)
-                if i == 8:
+                if i == 8 and fault == "dead":
                     exchanges[victim].process.stop(0.0)
+                if i == 8 and fault == "stuck":
+                    os.kill(exchanges[victim].process.pid, signal.SIGSTOP)
+                    stopped_at = time.perf_counter()
 
                 def here(mine, through=None, sigma=sigma, x=x):
                     predictions = network.predict(x, sigma, [(unit.branch, 0) for unit in mine], through)
@@ -379,12 +396,16 @@ def test_a_worker_that_dies_in_the_stage_does_not_cost_the_picture(network, coun
                 x = x + (x - done[0]) / sigma[0] * (t[i + 1] - t[i])
         assert works_of(engine)[5:8] != ["exact"] * 3 and set(works_of(engine)[10:]) == {"exact"}
         assert any("is out" in text for text in report.lines)
+        assert [exchange for exchange in exchanges if exchange not in engine.exchanges] == [exchanges[victim]]
+        if fault == "stuck":
+            assert exchanges[victim].lost_at - stopped_at < 12.0
     finally:
         pool.close()
 
 
+@pytest.mark.parametrize("at", [1, 3])  # while the blocks are timed, and after the network was cut
 @pytest.mark.parametrize("mode", ["pipeline", "exact"])
-def test_a_worker_that_dies_in_an_exact_step(network, mode):
+def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
     pool = Pool("demo", lambda place: {"threads": 1})
     try:
         place = Place("cpu#0", "cpu (process 2)", "cpu")
@@ -396,7 +417,7 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode):
         with torch.inference_mode():
             for i in range(STEPS):
                 sigma = sigmas(STEPS)[i].expand(2)
-                if i == 3:
+                if i == at:
                     engine.paces = [1.0, 1.5]  # found unequal
                     exchange.process.stop(0.0)
 

@@ -161,6 +161,71 @@ def test_a_model_that_cannot_be_made_is_told_in_words(pool):
     exchange_of(pool)  # the worker itself lives and takes a right one
 
 
+def test_a_device_that_fails_to_start_three_times_is_set_aside():
+    starts = []
+
+    def start(place):
+        starts.append(place)
+        return {"threads": "many" if len(starts) <= 3 else 1}
+
+    pool = Pool("demo", start)
+    try:
+        for _ in range(5):
+            lease = pool.prepare(PLACES[0], CPU, {"config": SMALL}, "this wish")
+            with pytest.raises(WorkerLost) as failure:
+                lease.ready(nothing)
+            pool.release(lease)
+        assert len(starts) == 3
+        assert "failed to start 3 times in a row, so this device is set aside until ComfyUI" in str(failure.value)
+        lease = pool.prepare(PLACES[0], CPU, {"config": SMALL}, "another wish")
+        lease.ready(nothing)
+        assert len(starts) == 4
+    finally:
+        pool.close()
+
+
+def test_a_model_that_cannot_be_made_is_no_failed_start(pool):
+    for _ in range(4):
+        lease = pool.prepare(PLACES[0], CPU, {"config": {"width": -1}})
+        with pytest.raises(WorkerLost, match="RuntimeError"):
+            lease.ready(nothing)
+        pool.release(lease)
+    exchange_of(pool)
+
+
+def test_a_worker_that_hangs_in_a_forward_is_given_up_by_the_steps_times(pool, local, monkeypatch):
+    """Its reading thread still answers, so only the time of the step can tell."""
+    _, exchange = exchange_of(pool)
+    report = RunReport("exact", [])
+    engine = Engine([exchange], report)
+    for _ in range(3):
+        step(engine, local)
+    monkeypatch.setattr(exchange, "_step_limit", lambda: 1.0)  # 10 s at least, in truth
+    exchange._send_frame({"op": "step", "number": 0, "x": [[1], "uint8"], "sigma": [[1], "uint8"], "units": []})
+    done = step(engine, local)  # the worker takes this step's message for another's, and waits for more
+    for branch, prediction in here_with(local)(UNITS).items():
+        assert (done[branch] - prediction).abs().max() < 1e-5
+    assert len(report.lines) == 1 and "took over" in report.lines[0]
+
+
+def test_a_flood_of_failures_is_the_workers_end(pool, local):
+    _, exchange = exchange_of(pool)
+    with pytest.raises(ValueError, match="that nobody asked about"):
+        for number in range(1000):
+            exchange._take({"op": "failed", "number": number, "text": "x" * 1000})
+
+
+def test_numbers_that_are_none_are_computed_here(pool, local):
+    _, exchange = exchange_of(pool)
+    exchange.renew({"conds": [CONDS[0], torch.full_like(CONDS[1], float("nan"))]})
+    report = RunReport("exact", [])
+    done = step(Engine([exchange], report), local)
+    for branch, prediction in here_with(local)(UNITS).items():
+        assert (done[branch] - prediction).abs().max() < 1e-5
+    (line,) = report.lines
+    assert "values that are not numbers" in line
+
+
 class Stop(BaseException):
     pass
 

@@ -1,0 +1,163 @@
+"""Every fault at every moment, in a real ComfyUI process with real workers. Run by ComfyUI's own Python.
+
+    python drive.py COMFYUI_ROOT MODELS_FOLDER [ROW...]
+
+A row is fault:moment; without one, all. Prints a line of JSON a row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[2]
+STEPS, START, INTERVAL = 12, 6, 5
+FAULTS = ("killed", "stopped", "exception", "out of memory", "corrupt", "short", "wrong step")
+# the step of a moment that is one
+MOMENTS = {"start": None, "load": None, "first step": 0, "mid warm-up": 3, "stage": START + 1, "last step": STEPS - 1}
+
+
+def enter(root: str):
+    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+    sys.path.insert(0, root)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import torch
+
+    torch.set_num_threads(1)
+    from hybridiff_pack.hybridiff_core import launch_local
+    from hybridiff_pack.nodes.host import sampling
+
+    launch_local.SCRIPTS = {"comfy": PACK / "tests" / "faults" / "worker.py"}
+    return sampling
+
+
+class Bench:
+    """The small SD3 model, run by stock and by ours from the same noise."""
+
+    def __init__(self, models: str, sampling, folder: Path):
+        import comfy.sample
+        import comfy.samplers
+        import comfy.sd
+        import folder_paths
+        import torch
+        from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+        folder_paths.add_model_folder_path("diffusion_models", str(Path(models) / "diffusion_models"))
+        self.sampling, self.comfy, self.torch = sampling, comfy, torch
+        self.instruction = folder / "fault.json"
+        os.environ["HYBRIDIFF_FAULT"] = str(self.instruction)
+        self.base = comfy.sd.load_diffusion_model(str(Path(models) / "diffusion_models" / "sd3_depth4.safetensors"))
+        self.shift = ModelSamplingSD3()
+        random = torch.Generator().manual_seed(0)
+        self.noise = torch.randn(1, 16, 16, 16, generator=random)
+        self.positive, self.negative = (
+            [[torch.randn(1, 16, 4096, generator=random), {"pooled_output": torch.randn(1, 2048, generator=random)}]]
+            for _ in range(2)
+        )
+        self.shifts = 0
+        self.change_model()
+
+    def change_model(self) -> None:
+        """Another model to the workers: they have to load it."""
+        self.shifts += 1
+        self.model = self.shift.patch(self.base, 3.0 + 0.01 * self.shifts)[0]
+        self.sigmas = self.comfy.samplers.calculate_sigmas(
+            self.model.get_model_object("model_sampling"), "normal", STEPS
+        )
+
+    def sample(self, model, sigmas=None, start=None, seen: list | None = None):
+        """A run of euler; from `start` at the first of `sigmas`, if given. `seen` gets each step's x."""
+        plain = self.comfy.k_diffusion.sampling.sample_euler
+
+        def euler(denoiser, x, sigmas, **more):
+            return plain(denoiser, x if start is None else start, sigmas, **more)
+
+        return self.comfy.sample.sample_custom(
+            model, self.noise, 5.0, self.comfy.samplers.KSAMPLER(euler), self.sigmas if sigmas is None else sigmas,
+            self.positive, self.negative, self.torch.zeros_like(self.noise), disable_pbar=True, seed=0,
+            callback=lambda step, denoised, x, total: seen.append(x.clone()) if seen is not None else None,
+        )  # fmt: skip
+
+    def ours(self, **plan):
+        acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), ("same",))
+        xs: list = []
+        latent = self.sample(acceleration.apply(self.model), seen=xs)
+        return latent, xs, acceleration.report
+
+    def exchange(self):
+        leases = self.sampling.pool()._leases
+        return leases["cpu#0"].exchange if leases else None
+
+    def difference(self, one, other) -> float:
+        return (one - other).abs().max().item() / max(1.0, other.std().item())
+
+    def row(self, fault: str, moment: str) -> dict:
+        at, plan = MOMENTS[moment], {
+            "mode": "pipeline", "warmup": "fixed", "start_step": START, "parallel_steps": INTERVAL,
+        }  # fmt: skip
+        if moment == "start":
+            self.sampling.pool().close()
+        if moment == "load":
+            self.ours(mode="exact")  # a worker is there
+            self.change_model()
+        for name in (".done", ".at"):
+            self.instruction.with_suffix(name).unlink(missing_ok=True)
+        told = {"moment": moment if at is None else "step", "fault": fault, "sigma": float(self.sigmas[at or 0])}
+        self.instruction.write_text(json.dumps(told))
+        latent, xs, report = self.ours(**plan)
+        happened = float(self.instruction.with_suffix(".at").read_text())
+        lost = self.exchange()
+        lines = list(report.lines)
+
+        # from the first step without a worker on, stock goes on from the very x
+        alone = [index for index, step in enumerate(report.steps) if not step.helpers]
+        first = alone[0] if alone else STEPS
+        assert alone == list(range(first, STEPS)), [step.helpers for step in report.steps]
+        assert len(report.steps) == STEPS
+        rest = self.sample(self.model, self.sigmas[first:], xs[first]) if alone else latent
+        difference = self.difference(latent, rest)
+        if first <= START:  # all of it was exact
+            difference = max(difference, self.difference(latent, self.sample(self.model)))
+
+        started = time.perf_counter()
+        again, _, fresh = self.ours(mode="exact")
+        took = time.perf_counter() - started
+        steps = [step.compute_s[1] for step in report.steps if len(step.compute_s) > 1]
+        return {
+            "fault": fault,
+            "moment": moment,
+            "taken_over_at": first,
+            "difference": difference,
+            "noticed_s": lost.lost_at - happened if lost.lost_at else None,
+            "median_step_s": statistics.median(steps) if steps else None,
+            "lines": [line for line in lines if "warmup" not in line and "start_step" not in line],
+            "next_shared": fresh.shared_steps == len(fresh.steps) == STEPS,
+            "next_fresh": self.exchange().process.pid != lost.process.pid,
+            "next_difference": self.difference(again, self.sample(self.model)),
+            "next_s": took,
+        }
+
+
+def main() -> None:
+    root, models, *rows = sys.argv[1:]
+    sampling = enter(root)
+    rows = rows or [f"{fault}:{moment}" for fault in FAULTS for moment in MOMENTS]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(models, sampling, Path(folder))
+        for row in rows:
+            print(json.dumps(bench.row(*row.split(":"))), flush=True)
+        sampling.pool().close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A worker process that does what the real one does, until it is told to fail. Started in the real one's place.
+
+What to do stands in the file that HYBRIDIFF_FAULT names: {"fault", "moment", "sigma"}. The moment at
+which it is done is written beside it, in seconds of this machine's clock.
+"""
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+import types
+from pathlib import Path
+
+INSTRUCTION = Path(os.environ["HYBRIDIFF_FAULT"])
+
+
+def due(moment: str, sigma: float = 0.0) -> str | None:
+    """The fault for this moment, if there is one; it happens once."""
+    try:
+        told = json.loads(INSTRUCTION.read_text())
+    except OSError:
+        return None
+    if told["moment"] != moment or (moment == "step" and sigma > told["sigma"] + 1e-6):
+        return None
+    INSTRUCTION.rename(INSTRUCTION.with_suffix(".done"))
+    INSTRUCTION.with_suffix(".at").write_text(repr(time.perf_counter()))
+    return told["fault"]
+
+
+def out_of_memory() -> None:
+    """A real one: the address space is held at what it is, and a forward wants more."""
+    import torch
+
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20),) * 2)
+    torch.empty(1 << 30, dtype=torch.uint8).fill_(1)
+
+
+def do(fault: str | None, pipe_end: int) -> str | None:
+    """Fail at once where that is the fault; else say what has to be spoilt later."""
+    match fault:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "exception":
+            raise RuntimeError("a forward that fails, for a test")
+        case "out of memory":
+            out_of_memory()
+        case "corrupt" | "short" | "wrong step":
+            return fault
+    return None
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)
+    root = Path(__file__).resolve().parent.parent.parent
+    for name, folder in (("hybridiff_pack", root), ("hybridiff_pack.nodes", root / "nodes")):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+
+    from hybridiff_pack.hybridiff_core import channel, wire, worker
+
+    spoilt: list[str] = []  # what to spoil in the next thing that is sent
+    write, send = wire.FramePipe.write, channel.Channel.send
+
+    def spoil_frame(self, frame: bytes) -> None:
+        op = json.loads(frame[4:])["op"]
+        if not spoilt or op not in ("ready", "reply"):
+            return write(self, frame)
+        match spoilt.pop():
+            case "corrupt":
+                frame = struct.pack("<I", 40) + os.urandom(40)
+            case "short":
+                frame = frame[: len(frame) // 2]
+            case "wrong step":
+                told = {**json.loads(frame[4:]), "id": 1 << 30, "op": "reply"}
+                frame = wire.FramePipe.pack(told)
+        return write(self, frame)
+
+    def spoil_message(self, tensors, *limit):
+        if not spoilt:
+            return send(self, tensors, *limit)
+        match spoilt.pop():
+            case "corrupt":
+                self._end.sendall(os.urandom(4096))
+                return 0
+            case "short":
+                tensors = tensors[:1]
+            case "wrong step":
+                tensors = [tensors[0] + torch.tensor([1, 0, 0, 0]), *tensors[1:]]
+        return send(self, tensors, *limit)
+
+    wire.FramePipe.write, channel.Channel.send = spoil_frame, spoil_message
+    real_serve = worker.serve
+
+    import torch
+
+    def make_backend(start: dict):
+        from hybridiff_pack.nodes.host.backend import enter_host
+
+        enter_host(start)
+        from hybridiff_pack.nodes.host.backend import ComfyBackend
+
+        class Failing(ComfyBackend):
+            def load(self, recipe):
+                loaded = super().load(recipe)
+                spoilt.extend(filter(None, [do(due("load"), 1)]))
+                return loaded
+
+            def predict(self, x, sigma, units, through=None):
+                spoilt.extend(filter(None, [do(due("step", float(sigma[0])), 1)]))
+                return super().predict(x, sigma, units, through)
+
+        spoilt.extend(filter(None, [do(due("start"), 1)]))
+        return Failing()
+
+    real_serve(make_backend)

@@ -118,6 +118,7 @@ class Exchange:
         self.loading = Loading()
         self.broken: str | None = None
         self.lost_at: float | None = None
+        self.spent = False  # alive, but not to be trusted with another run: it failed to load a model
         self._writer = Line(f"hybridiff-write-{place.key}")  # a stuck worker's pipe is full at some time
         self._pinged_at: float | None = None
         self._looked_at = self._moved_at = 0.0
@@ -179,7 +180,11 @@ class Exchange:
             return Loading(seconds=time.perf_counter() - started)
         self._loaded = None
         reply = self._request("load", parcel)
-        info = self._wait(reply, LOAD_LIMIT_S, check, "did not load the model")
+        try:
+            info = self._wait(reply, LOAD_LIMIT_S, check, "did not load the model")
+        except WorkerLost:
+            self.spent, self.lost_at = True, self.lost_at or time.perf_counter()
+            raise
         self._loaded = parcel.value
         self.info.update(info)
         sent = sum(tensor.nbytes for _, tensor in parcel.tensors)

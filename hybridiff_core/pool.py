@@ -102,7 +102,7 @@ class Pool:
                 )
             if lease.exchange and lease.exchange.alive():
                 self._settle(lease)
-            if not (lease.exchange and lease.exchange.alive()):
+            if not (lease.exchange and lease.exchange.alive()) or lease.exchange.spent:
                 self._launch(lease)
             lease.exchange.loading = lease.exchange.load(recipe)
             lease.failed_starts = 0
@@ -132,7 +132,7 @@ class Pool:
         with self._lock:
             lease.busy = False
             exchange = lease.exchange
-            if exchange and lease._prepared.done() and not exchange.alive():
+            if exchange and lease._prepared.done() and (exchange.spent or not exchange.alive()):
                 # in the background: a worker that is stopped takes a moment to kill
                 threading.Thread(target=exchange.close, daemon=True).start()
             lease._idle_timer = threading.Timer(self.idle_s, self._end_idle, (lease,))

@@ -88,7 +88,11 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
         os.sched_setaffinity(0, start["cpus"])
     if start.get("threads"):
         torch.set_num_threads(int(start["threads"]))
-    backend = make_backend(start)
+    try:
+        backend = make_backend(start)
+    except Exception as error:
+        log.exception("no start: %s", describe(error))
+        os._exit(1)  # at once: torch takes its time to end a process
     pipe.send({"op": "ready", "pid": os.getpid(), "device": str(backend.device)})
     with torch.inference_mode():
         _Worker(pipe, inlet, backend).run()

@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_made_is_told_in_words(pool):
     with pytest.raises(WorkerLost, match=r"cpu \(process 2\) is out: RuntimeError"):
         lease.ready(nothing)
     pool.release(lease)
-    exchange_of(pool)  # the worker itself lives and takes a right one
+    exchange_of(pool)  # a fresh one takes a right model
 
 
 def test_a_device_that_fails_to_start_three_times_is_set_aside():

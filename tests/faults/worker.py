@@ -39,7 +39,7 @@ def out_of_memory() -> None:
     torch.empty(1 << 30, dtype=torch.uint8).fill_(1)
 
 
-def do(fault: str | None, pipe_end: int) -> str | None:
+def do(fault: str | None) -> str | None:
     """Fail at once where that is the fault; else say what has to be spoilt later."""
     match fault:
         case "killed":
@@ -95,8 +95,6 @@ if __name__ == "__main__":
         return send(self, tensors, *limit)
 
     wire.FramePipe.write, channel.Channel.send = spoil_frame, spoil_message
-    real_serve = worker.serve
-
     import torch
 
     def make_backend(start: dict):
@@ -108,14 +106,15 @@ if __name__ == "__main__":
         class Failing(ComfyBackend):
             def load(self, recipe):
                 loaded = super().load(recipe)
-                spoilt.extend(filter(None, [do(due("load"), 1)]))
+                spoilt.extend(filter(None, [do(due("load"))]))
                 return loaded
 
             def predict(self, x, sigma, units, through=None):
-                spoilt.extend(filter(None, [do(due("step", float(sigma[0])), 1)]))
+                spoilt.extend(filter(None, [do(due("step", float(sigma[0])))]))
                 return super().predict(x, sigma, units, through)
 
-        spoilt.extend(filter(None, [do(due("start"), 1)]))
-        return Failing()
+        backend = Failing()
+        spoilt.extend(filter(None, [do(due("start"))]))
+        return backend
 
-    real_serve(make_backend)
+    worker.serve(make_backend)

@@ -434,6 +434,33 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
         pool.close()
 
 
+@pytest.mark.parametrize("at", [2, 4, 8])  # while the blocks are timed, after the cut, in the stage
+@pytest.mark.parametrize(("count", "branches"), [(1, 2), (3, 2), (1, 1)])
+def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branches, at):
+    """One that cannot take changed conditioning is left out in mid-run; it lives on."""
+    exchanges = workers(count)
+    setting = Setting(fixed("pipeline", k=9), sigmas(STEPS).tolist(), 3.0, openings=central_openings)
+    engine = StagedEngine(exchanges, RunReport("", []), setting)
+    with torch.inference_mode():
+        for i in range(STEPS):
+            sigma = sigmas(STEPS)[i].expand(2)
+            if i == at:
+                engine.remove(exchanges[-1])
+
+            def here(mine, through=None, sigma=sigma):
+                predictions = network.predict(NOISE, sigma, [(unit.branch, 0) for unit in mine], through)
+                return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+            done = engine.step(NOISE, sigma, [Unit(branch, 0) for branch in range(branches)], here, no_weight)
+            if works_of(engine)[i] == "exact":
+                for branch in range(branches):
+                    exact = network.predict(NOISE, sigma, [(branch, 0)])[0]
+                    assert (done[branch] - exact).abs().max() < 1e-5
+    if at > 2 or count == 1:
+        assert set(works_of(engine)[at:]) == {"exact"}
+    assert all(exchange.alive() for exchange in exchanges)
+
+
 def test_groups_and_modes():
     one, two, three = "abc"
     groups = form_groups([one, two, three], {0: 1.0, 1: 1.0})

@@ -69,6 +69,23 @@ def line_of(row: dict) -> str:
     )
 
 
+def summary(rows: list[dict]) -> str:
+    """A table of all rounds: how often a row held, and the longest until the fault was noticed."""
+    moments = list(dict.fromkeys(row["moment"] for row in rows))
+    lines = ["| fault | " + " | ".join(moments) + " | max difference |", "|---" * (len(moments) + 2) + "|"]
+    for fault in dict.fromkeys(row["fault"] for row in rows):
+        mine = [row for row in rows if row["fault"] == fault]
+        cells = []
+        for moment in moments:
+            here = [row for row in mine if row["moment"] == moment]
+            held = sum(not faults_of(row) for row in here)
+            noticed = max((row["noticed_s"] or 0.0 for row in here), default=0.0)
+            cells.append(f"{held} of {len(here)}, {noticed:.2f} s" if here else "")
+        difference = max(max(row["difference"], row["next_difference"]) for row in mine)
+        lines.append(f"| {fault} | {' | '.join(cells)} | {difference:.1e} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", nargs="*", help="fault:moment, all without")
@@ -82,7 +99,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         found += [{**row, "round": number + 1} for row in rows_of(options.rows)]
     bad = [row for row in found if faults_of(row)]
-    print(f"\n{len(found) - len(bad)} of {len(found)} rows hold.")
+    print(f"\n{summary(found)}\n\n{len(found) - len(bad)} of {len(found)} rows hold.")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
     sys.exit(bool(bad))

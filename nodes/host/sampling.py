@@ -32,7 +32,7 @@ from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_fo
 from ...hybridiff_core.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
-from .recipe import ADAPTER_KINDS, recipe_of
+from .recipe import ADAPTER_KINDS, model_folders, recipe_of
 from .split import hooked, splitter_for
 
 log = logging.getLogger("hybridiff")
@@ -71,6 +71,7 @@ def _start_frame(place: Place) -> dict:
         "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
         "flags": flags_to_plain(comfy.cli_args.args),
         "threads": torch.get_num_threads(),
+        "model_folders": model_folders(),
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
-from benchmarks.two_devices import enter_comfyui  # noqa: E402
+from benchmarks.two_devices import enter_comfyui, read_models_from  # noqa: E402
 from tests.host.comfy_server import find_comfyui, python_of  # noqa: E402
 
 # model, sampler, scheduler, steps, CFG, start, k
@@ -61,6 +61,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     start_frame = pool.start
     pool.start = lambda place: {**start_frame(place), "cpus": list(range(os.cpu_count()))}
     files = {"dit": ("diffusion_models/emoji_dit.safetensors", 16), "unet": ("checkpoints/emoji_unet.safetensors", 4)}
+    read_models_from(options.trained)
     models = {name: comfy.sd.load_diffusion_model(str(options.trained / file)) for name, (file, _) in files.items()}
     decoders = {name: Latents.load(str(options.trained / f"pca_{name}.safetensors")) for name in files}
     chosen = json.loads((options.trained / "evaluation.json").read_text())["captions"][options.half][: options.prompts]

@@ -40,9 +40,18 @@ def enter_comfyui(root: Path):
     torch.set_num_threads(1)
     from hybridiff_pack.nodes.host import sampling
 
+    read_models_from(MODELS)
     pool, start = sampling.pool(), sampling._start_frame
     pool.start = lambda place: {**start(place), "cpus": cores[1:2]}
     return sampling
+
+
+def read_models_from(models: Path) -> None:
+    """Make `models` one of ComfyUI's own model folders: a worker reads no others."""
+    import folder_paths
+
+    for kind in ("checkpoints", "diffusion_models"):
+        folder_paths.add_model_folder_path(kind, str(models / kind))
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:

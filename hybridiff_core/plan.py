@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields, replace
 
 PLAN_VERSION = 2
@@ -25,6 +24,12 @@ RANGES = {
     "tolerance": (0.0, 1.0),
     "predict_stride": (0, 16),
 }
+
+
+def shown(value: object) -> str:
+    """`value` as an error names it: on one line, and short."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True)
@@ -76,19 +81,20 @@ class HybridPlan:
     def __post_init__(self) -> None:
         if self.version != PLAN_VERSION:
             raise ValueError(
-                f"the plan has version {self.version!r}, this Hybridiff reads version {PLAN_VERSION}; "
+                f"the plan has version {shown(self.version)}, this Hybridiff reads version {PLAN_VERSION}; "
                 "make the plan again with this release's Hybridiff Plan node"
             )
         for name, choices in (("mode", MODES), ("warmup", WARMUPS), ("preset", PRESETS)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
+                raise ValueError(f"{name} is {shown(getattr(self, name))}; use one of {', '.join(choices)}")
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             whole = isinstance(low, int)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
-                raise ValueError(f"{name} is {value!r}; use a {'whole ' if whole else ''}number")
-            if math.isnan(value) or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; use {low} to {high}")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and not low <= value <= high:  # nor is NaN
+                raise ValueError(f"{name} is {shown(value)}; use {low} to {high}")
+            if not number or (whole and value != int(value)):
+                raise ValueError(f"{name} is {shown(value)}; use a {'whole ' if whole else ''}number")
         if self.preset == "exact only" and self.mode not in ("auto", "exact"):
             raise ValueError(f"preset is 'exact only' and mode is {self.mode!r}; choose one of preset and mode anew")
         if self.preset in PUBLISHED and self.mode == "exact":
@@ -116,8 +122,10 @@ class HybridPlan:
     def for_run(self, steps: int) -> Thresholds:
         """The numbers for a run of `steps` steps.
 
-        Raises ValueError where a fixed stage does not lie within the steps.
+        Raises ValueError where there are none, and where a fixed stage does not lie within them.
         """
+        if steps < 1:
+            raise ValueError(f"the run has {steps} steps; use at least 1")
         plan = self.effective
         if plan.warmup == "fixed":
             if plan.start_step + max(plan.parallel_steps, 1) > steps:
@@ -150,5 +158,5 @@ class HybridPlan:
         cls(version=values["version"])
         unknown = sorted(str(key) for key in values if key not in {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(f"the plan has unknown fields {', '.join(unknown)}; make it again with this release")
+            raise ValueError(f"the plan has unknown fields {', '.join(unknown)[:60]}; make it again with this release")
         return cls(**values)

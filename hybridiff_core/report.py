@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import Counter
@@ -68,8 +69,8 @@ class RunReport:
         return sum(step.helpers > 0 for step in self.steps)
 
     def to_dict(self) -> dict:
-        """Plain data for JSON."""
-        return {
+        """Plain data for JSON; None in the place of NaN and infinity, which it does not have."""
+        return _finite({
             "mode": self.mode,
             "devices": self.devices,
             "lines": self.lines,
@@ -81,7 +82,7 @@ class RunReport:
             "schedule": self.schedule,
             "cuts": self.cuts,
             "steps": [vars(step) for step in self.steps],
-        }
+        })  # fmt: skip
 
     def summary(self) -> str:
         """One line for the log."""
@@ -98,3 +99,11 @@ class RunReport:
             f"{len(shared)} of {len(self.steps)} model calls{kinds} shared by {', '.join(self.devices)}: "
             f"{own * 1e3:.0f} ms computing here, {wait * 1e3:.1f} ms waiting, {kilobytes:.0f} KiB a call"
         )
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import torch
 
 FRAME_LIMIT = 64 << 20
+READ_SIZE = 1 << 20
 _DTYPE_NAMES = (
     "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu "
     "int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool"
@@ -61,19 +62,30 @@ class FramePipe:
 
     def receive(self) -> dict | None:
         """The next frame, or None at the pipe's end. Raises ValueError on what is not a frame."""
-        head = self.incoming.read(4)
+        head = self._read(4)
         if len(head) < 4:
             return None
         (size,) = struct.unpack("<I", head)
         if size > FRAME_LIMIT:
             raise ValueError(f"a frame announces {size} bytes, over the limit of {FRAME_LIMIT}")
-        data = self.incoming.read(size)
+        data = self._read(size)
         if len(data) < size:
             return None
-        message = json.loads(data)
+        try:
+            message = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("a frame is nested too deeply") from error
         if not isinstance(message, dict):
             raise ValueError(f"a frame holds {type(message).__name__} instead of an object")
         return message
+
+    def _read(self, size: int) -> bytes:
+        """`size` bytes, or fewer at the pipe's end. What is announced takes no memory before it is there."""
+        parts = []
+        while size and (part := self.incoming.read(min(size, READ_SIZE))):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
 
 
 def decode(value: object, tensor: Callable[[int], torch.Tensor], kinds: Kinds | None = None) -> object:
-    """Undo `encode`. `tensor` is given a number and answers with the tensor.
+    """Undo `encode`. `tensor` is given a number and answers with the tensor, or raises LookupError.
 
     Raises ValueError on a form that `encode` does not write.
     """
@@ -159,7 +171,12 @@ def decode(value: object, tensor: Callable[[int], torch.Tensor], kinds: Kinds | 
                 return builders[name](walk(plain))
         raise ValueError(f"no such form on the wire: {str(value)[:80]}")
 
-    return walk(value)
+    try:
+        return walk(value)
+    except RecursionError as error:
+        raise ValueError("a value on the wire is nested too deeply") from error
+    except (TypeError, LookupError) as error:  # a key that is a list, a tensor that never came, ...
+        raise ValueError(f"no such value on the wire: {error!r}") from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:

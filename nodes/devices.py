@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..hybridiff_core.devices import choices
+from ..hybridiff_core.plan import shown
 from .plan import CATEGORY
 
 DEVICES = io.Custom("HYBRIDIFF_DEVICES")
@@ -41,17 +42,25 @@ class HybridiffDevices(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, device: str) -> bool | str:
-        # a workflow from another machine may name a GPU that is not here: the run then says so and does without
-        return isinstance(device, str) or f"device is {device!r}; use one of {', '.join(choices())}"
+    def validate_inputs(cls, device: str | None) -> bool | str:
+        # a workflow from another machine may name a GPU that is not here: the run then says so and does without.
+        # None is a link, whose value is not there yet
+        return device is None or _is_name(device) or f"device is {shown(device)}; use one of {', '.join(choices())}"
 
     @classmethod
     def execute(cls, device: str, devices: list[str] | None = None) -> io.NodeOutput:
-        return io.NodeOutput([*checked(devices or []), device])
+        if not _is_name(device):
+            raise ValueError(f"device is {shown(device)}; use one of {', '.join(choices())}")
+        return io.NodeOutput([*checked([] if devices is None else devices), device])
 
 
 def checked(devices: object) -> tuple[str, ...]:
     """The devices that came by a link. Raises ValueError where it is something else."""
-    if not isinstance(devices, (list, tuple)) or not all(isinstance(device, str) for device in devices):
-        raise ValueError(f"expected devices, got {devices!r}; connect the output of a Hybridiff Devices node")
+    if not isinstance(devices, (list, tuple)) or not all(map(_is_name, devices)):
+        raise ValueError(f"expected devices, got {shown(devices)}; connect the output of a Hybridiff Devices node")
     return tuple(devices)
+
+
+def _is_name(device: object) -> bool:
+    # it will stand in a line for users
+    return isinstance(device, str) and device.isprintable() and len(device) <= 60

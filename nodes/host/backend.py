@@ -75,7 +75,7 @@ class ComfyBackend:
     transformer_options; "shape": the latent's}.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model_folders: Sequence[str]) -> None:
         # only now: the flags must be set before
         import comfy.model_management
         import comfy.sampler_helpers
@@ -89,7 +89,7 @@ class ComfyBackend:
         self._comfy = comfy
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.kinds = KINDS | ADAPTER_KINDS
-        self._kitchen = Kitchen()
+        self._kitchen = Kitchen(model_folders)
         self._hooked, self._splitter_for = hooked, splitter_for
         self._patcher = self._model = self._loaded = None
         self._conds: list[list[dict | None]] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 import weakref
+from collections.abc import Sequence
 
 import comfy.model_sampling
 import comfy.sd
@@ -17,6 +18,7 @@ import comfy.weight_adapter
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core.plan import shown
 from ...hybridiff_core.wire import CannotCross, Kind
 
 CHECKPOINT, DIFFUSION_MODEL = "checkpoint", "diffusion_model"
@@ -24,6 +26,17 @@ PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
 # modules whose classes a model_sampling may be composed of; the second is imported on demand
 SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
 MODULE_INTERNALS = frozenset(vars(torch.nn.Module()))
+# a recipe's fields, and what its stamp and options may hold
+FIELDS = {
+    "loader": str,
+    "path": str,
+    "stamp": (tuple, type(None)),
+    "options": dict,
+    "objects": dict,
+    "force_cast_weights": bool,
+    "patches": dict,
+}
+PLAIN = (bool, int, float, str, torch.dtype, type(None))
 
 # what a model's file was like when its model was first sampled here
 _first_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -70,6 +83,11 @@ def _loader(patcher: ModelPatcher) -> dict:
 def _file(patcher: ModelPatcher, path: str) -> dict:
     """The model's file, known by its size and time too: it may be written anew under the same name."""
     path = os.path.abspath(path)
+    if not lies_in(path, model_folders()):
+        raise CannotCross(
+            f"the model's file {os.path.basename(path)} is outside ComfyUI's model folders; "
+            "move it there, or name its folder in extra_model_paths.yaml"
+        )
     try:
         status = os.stat(path)
     except OSError:
@@ -78,6 +96,19 @@ def _file(patcher: ModelPatcher, path: str) -> dict:
     if _first_seen.setdefault(patcher.model, stamp) != stamp:
         raise CannotCross(f"the model's file {os.path.basename(path)} was changed after it was loaded; load it again")
     return {"path": path, "stamp": stamp}
+
+
+def model_folders() -> list[str]:
+    """The folders that this ComfyUI reads models from, extra_model_paths.yaml's too."""
+    import folder_paths  # not in a worker, which is told
+
+    kinds = folder_paths.folder_names_and_paths
+    return sorted({os.path.abspath(folder) for kind in kinds if kind != "custom_nodes" for folder in kinds[kind][0]})
+
+
+def lies_in(path: str, folders: Sequence[str]) -> bool:
+    """Whether the absolute `path` is under one of `folders` by name; what is there may be a link to elsewhere."""
+    return any(os.path.normcase(path).startswith(os.path.normcase(os.path.join(folder, ""))) for folder in folders)
 
 
 def _objects(patcher: ModelPatcher) -> dict:
@@ -110,53 +141,93 @@ def _known(cls: type) -> bool:
 def _sampling_from_plain(plain: dict) -> torch.nn.Module:
     import comfy_extras.nodes_model_advanced as advanced
 
+    if not isinstance(plain, dict) or not isinstance(plain["bases"], list):
+        raise ValueError(f"not a model_sampling: {shown(plain)}")
     modules = dict(zip(SAMPLING_MODULES, (comfy.model_sampling, advanced)))
     bases = tuple(vars(modules[module])[name] for module, name in plain["bases"])
-    if not all(map(_known, bases)):
-        raise ValueError(f"not a model_sampling: {plain['bases']}")
-    sampling = torch.nn.Module.__new__(type("ModelSampling", bases, {}))
+    if not all(isinstance(base, type) and _known(base) for base in bases):
+        raise ValueError(f"not a model_sampling: {shown(plain['bases'])}")
+    cls = type("ModelSampling", bases, {})
+    if not issubclass(cls, torch.nn.Module):
+        raise ValueError(f"not a model_sampling: {shown(plain['bases'])}")
+    sampling = cls.__new__(cls)
     torch.nn.Module.__init__(sampling)
     for name, value in plain["buffers"].items():
         sampling.register_buffer(name, value)
     for name, value in plain["attributes"].items():
+        if name in MODULE_INTERNALS or hasattr(cls, name):
+            raise ValueError(f"not an attribute of a model_sampling: {shown(name)}")
         setattr(sampling, name, value)
     return sampling
 
 
 class Kitchen:
-    """Makes models from recipes, and keeps the last one: what changed is laid on anew, not read again."""
+    """Makes models from recipes, and keeps the last one: what changed is laid on anew, not read again.
 
-    def __init__(self) -> None:
+    Reads models from `folders` alone, by the loaders named here: a recipe comes from another process.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self.folders = folders
         self._base: ModelPatcher | None = None
         self._base_recipe: object = None
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
-        """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError."""
+        """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError, ValueError."""
+        if not isinstance(recipe, dict) or recipe.keys() != FIELDS.keys():
+            raise ValueError(f"not a recipe: {shown(recipe)}")
+        for name, kind in FIELDS.items():
+            if not isinstance(recipe[name], kind):
+                raise ValueError(f"not a recipe's {name}: {shown(recipe[name])}")
+        plain = (*(recipe["stamp"] or ()), *recipe["options"].values())
+        if not all(isinstance(value, PLAIN) for value in plain):
+            raise ValueError(f"not a file's stamp and a loader's options: {shown(plain)}")
+        objects = {name: _object(name, value) for name, value in recipe["objects"].items()}
+        patches = {key: _list(value) for key, value in recipe["patches"].items()}
         base_recipe = (recipe["loader"], recipe["path"], recipe["stamp"], recipe["options"])
         anew = self._base_recipe != base_recipe
         if anew:
             self._base = self._base_recipe = None
-            self._base = _read(recipe["loader"], recipe["path"], recipe["options"])
+            self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
             self._base_recipe = base_recipe
         patcher = self._base.clone()
-        patcher.patches = {key: list(patches) for key, patches in recipe["patches"].items()}
+        patcher.patches = patches
         patcher.force_cast_weights = recipe["force_cast_weights"]
-        for name, value in recipe["objects"].items():
-            patcher.add_object_patch(name, _sampling_from_plain(value) if name == "model_sampling" else value)
+        for name, value in objects.items():
+            patcher.add_object_patch(name, value)
         patcher.patches_uuid = uuid.uuid4()  # a changed strength is another model to the host's loading
         return patcher, anew
 
-
-def _read(loader: str, path: str, options: dict) -> ModelPatcher:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"the model file {path} is not there for the worker")
-    if loader == CHECKPOINT:
+    def _read(self, loader: str, path: str, options: dict) -> ModelPatcher:
+        if loader not in (CHECKPOINT, DIFFUSION_MODEL):
+            raise ValueError(f"unknown loader {shown(loader)}")
+        if not lies_in(path, self.folders):
+            raise ValueError(f"the model file {path} is outside ComfyUI's model folders")
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"the model file {path} is not there for the worker")
+        if loader == DIFFUSION_MODEL:
+            return comfy.sd.load_diffusion_model(path, model_options=options)
         return comfy.sd.load_checkpoint_guess_config(
             path, output_vae=False, output_clip=False, output_clipvision=False, model_options=options
         )[0]
-    if loader == DIFFUSION_MODEL:
-        return comfy.sd.load_diffusion_model(path, model_options=options)
-    raise ValueError(f"unknown loader {loader}")
+
+
+def _object(name: str, value: object) -> object:
+    """The object that replaces the model's `name`, from its plain form. Raises ValueError."""
+    if name == "manual_cast_dtype" and isinstance(value, (torch.dtype, type(None))):
+        return value
+    if name != "model_sampling":
+        raise ValueError(f"nothing that can replace a model's {shown(name)}: {shown(value)}")
+    try:
+        return _sampling_from_plain(value)
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"not a model_sampling: {error!r}") from error
+
+
+def _list(value: object) -> list:
+    if not isinstance(value, list):
+        raise ValueError(f"not a list of weight changes: {shown(value)}")
+    return list(value)
 
 
 def _names(injections: dict) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import operator
 import os
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_fo
 from ...hybridiff_core.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
-from .recipe import ADAPTER_KINDS, recipe_of
+from .recipe import ADAPTER_KINDS, model_folders, recipe_of
 from .split import hooked, splitter_for
 
 log = logging.getLogger("hybridiff")
@@ -71,6 +72,7 @@ def _start_frame(place: Place) -> dict:
         "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
         "flags": flags_to_plain(comfy.cli_args.args),
         "threads": torch.get_num_threads(),
+        "model_folders": model_folders(),
     }
 
 
@@ -83,8 +85,14 @@ class Acceleration:
         self.called_at: float | None = None
 
     def apply(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone of `model` that samples with this; replaces an acceleration that is on it already."""
+        """A clone of `model` that samples with this; replaces an acceleration that is on it already.
+
+        Raises ValueError for what is not a diffusion model.
+        """
         self.called_at = time.perf_counter()
+        if not hasattr(getattr(model, "model", None), "diffusion_model"):
+            what = type(getattr(model, "model", model)).__name__
+            raise ValueError(f"expected a diffusion model, got {what}; connect the MODEL output of a model loader")
         clone = model.clone()
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self._outer_sample),
@@ -95,17 +103,23 @@ class Acceleration:
         _listen_for_unload(clone)
         return clone
 
-    def _outer_sample(self, executor: Callable, *args, **kwargs):
+    def _outer_sample(self, executor: Callable, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        if len(sigmas) < 2:  # no steps
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         guider = executor.class_obj
         options = guider.model_options["transformer_options"]
-        run = Run(self, guider, sigmas=args[3] if len(args) > 3 else kwargs["sigmas"])
+        run = Run(self, guider, noise, sigmas, kwargs.get("latent_shapes"))
         self.report, self.called_at = run.report, None
         options[KEY] = run
         # last in the chain, so that other packs' wrappers see every branch
         of_kind = options["wrappers"][WrappersMP.CALC_COND_BATCH]
         of_kind[KEY] = of_kind.pop(KEY)
         try:
-            return executor(*args, **kwargs)
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        except RuntimeError as error:
+            if run.misfit:  # torch's own words name no input
+                raise ValueError(f"{run.misfit}; use an empty latent or a VAE made for this model") from error
+            raise
         finally:
             del options[KEY]
             run.close()
@@ -158,7 +172,7 @@ def _code_inside(model_options: dict) -> str | None:
 class Run:
     """One sampling: its workers, its engine, its report."""
 
-    def __init__(self, acceleration: Acceleration, guider, sigmas: torch.Tensor):
+    def __init__(self, acceleration: Acceleration, guider, noise: torch.Tensor, sigmas: torch.Tensor, shapes=None):
         self.guider, self.plan, self.sigmas = guider, acceleration.plan, sigmas.tolist()
         self._devices = acceleration.devices
         self.plan.for_run(len(self.sigmas) - 1)  # before anything runs: a plan that does not fit is refused
@@ -172,12 +186,16 @@ class Run:
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
         self._one_unit = False
         self._sent: object = None
-        self._alone = self._obstacle()
+        if self.plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
+            self.report.note("the sigmas do not fall from step to step, so every step is exact")
+            self.plan = HybridPlan(mode="exact")
+        self.misfit = self._misfit(noise, shapes)
+        self._alone = self.misfit or self._obstacle()
         self._places: list[Place] = []
         if self._alone is None:
             self._places, lines = places(acceleration.devices, own)
             if not self._places:
-                self._alone = "; ".join(lines)
+                self._alone = "; ".join(lines) or "no device was chosen to help"
             for line in lines if self._places else ():
                 self.report.note(line)
         conds = self._expected_conds() if self._alone is None else 0
@@ -186,6 +204,13 @@ class Run:
             self._start_workers()
 
     # -- whether there is anything to share
+
+    def _misfit(self, noise: torch.Tensor, shapes: list | None) -> str | None:
+        """What is wrong with the latent, in words for users: a worker would only fail on it."""
+        takes = self.patcher.get_model_object("latent_format").latent_channels
+        if noise.shape[1] == takes or len(shapes or ()) > 1:  # several latents come packed into one
+            return None
+        return f"the latent has {noise.shape[1]} channels, and this model takes {takes}"
 
     def _obstacle(self) -> str | None:
         """Why this model cannot be shared, in words for users; None where it can."""
@@ -203,11 +228,13 @@ class Run:
     def _expected_conds(self) -> int:
         """How many conds a call will have, told before the first: a worker for nothing costs memory."""
         conds = getattr(self.guider, "conds", {})
-        one = math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
-        if one and not self.guider.model_options.get("disable_cfg1_optimization", False):
+        if self._without_guidance() and not self.guider.model_options.get("disable_cfg1_optimization", False):
             conds = {"positive": conds.get("positive", ())}
         all_conds = [cond for of_branch in conds.values() for cond in of_branch]
         return len(all_conds) if any(conditioning.staying_reason(cond) is None for cond in all_conds) else 0
+
+    def _without_guidance(self) -> bool:
+        return math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
 
     def _start_workers(self) -> None:
         for place in self._places:
@@ -335,7 +362,8 @@ class Run:
                     log.info("%s", error)
             pool().release(lease)
         if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
-            self.report.note(f"ran on one device: {self._alone or ONE_BRANCH}")
+            one = ONE_BRANCH if self._without_guidance() else "only one branch has conditioning, so nothing is shared"
+            self.report.note(f"ran on one device: {self._alone or one}")
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)

@@ -30,6 +30,6 @@ if __name__ == "__main__":
         enter_host(start)
         from hybridiff_pack.nodes.host.backend import ComfyBackend
 
-        return ComfyBackend()
+        return ComfyBackend(start["model_folders"])
 
     serve(make_backend)

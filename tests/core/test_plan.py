@@ -26,6 +26,8 @@ def test_a_published_preset_stands_in_for_the_values():
         ({"warmup": "late"}, "warmup is 'late'"),
         ({"slope_threshold": float("nan")}, "slope_threshold is nan; use 0.0 to 1.0"),
         ({"slope_window": 0}, "slope_window is 0; use 1 to 1000"),
+        ({"start_step": float("nan")}, "start_step is nan; use 1 to 10000"),
+        ({"warmup_cap": 10**400}, "warmup_cap is 1000"),
         ({"parallel_steps": 2.5}, "parallel_steps is 2.5; use a whole number"),
         ({"tolerance": "much"}, "tolerance is 'much'; use a number"),
         ({"start_step": True}, "start_step is True; use a whole number"),

@@ -258,7 +258,10 @@ def make(root: str, models: str, name: str) -> str:
 def load(path: str, family: Family):
     """The host's own loading of the file: a ModelPatcher."""
     import comfy.sd
+    import folder_paths
 
+    for kind in ("checkpoints", "diffusion_models"):  # both before a worker starts: it is told then
+        folder_paths.add_model_folder_path(kind, os.path.join(os.path.dirname(path), os.pardir, kind))
     if family.kind == "checkpoints":
         return comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
     return comfy.sd.load_diffusion_model(path)

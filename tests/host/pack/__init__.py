@@ -1,5 +1,8 @@
 """Nodes that only the host tests use: conditioning without a text encoder, checkpoints without a VAE."""
 
+import json
+
+import comfy.model_patcher
 import comfy.sd
 import folder_paths
 import torch
@@ -166,6 +169,74 @@ class TestPlan:
         return ({"version": version, "mode": "auto"},)
 
 
+class TestValue:
+    """Any JSON value, for any input."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("*",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": "null"})}}
+
+    def make(self, text):
+        return (json.loads(text),)
+
+
+class TestSpoilt:
+    """A latent with `value` in its first place."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "spoil", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "value": ("FLOAT", {"default": 0.0})}}
+
+    def spoil(self, latent, value):
+        samples = latent["samples"].clone()
+        samples.view(-1)[0] = value
+        return ({"samples": samples},)
+
+
+class TestSigmas:
+    """Sigmas as given, in any order."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("SIGMAS",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": "[]"})}}
+
+    def make(self, text):
+        return (torch.tensor(json.loads(text), dtype=torch.float32),)
+
+
+class TestModelWithoutWeights:
+    """A model patcher around a module that has no network in it."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        device = torch.device("cpu")
+        return (comfy.model_patcher.ModelPatcher(torch.nn.Module(), device, device),)
+
+
+class TestModelAt:
+    """The host's own loading of a file anywhere."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "load", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING",)}}
+
+    def load(self, path):
+        return (comfy.sd.load_diffusion_model(path),)
+
+
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
@@ -179,5 +250,10 @@ NODE_CLASS_MAPPINGS = {
         TestAttentionPatch,
         TestSplitOfTheHost,
         TestPlan,
+        TestValue,
+        TestSpoilt,
+        TestSigmas,
+        TestModelWithoutWeights,
+        TestModelAt,
     )
 }

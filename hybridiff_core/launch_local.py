@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from .devices import Place
+from .reap import remember
 from .sockets import hand_over
 from .wire import FramePipe
 
@@ -79,6 +80,7 @@ class WorkerProcess:
             **({} if windows else {"pass_fds": (inherited.fileno(),)}),
         )
         self.pid = self._process.pid
+        remember(self.pid)
         # what the worker must be told first
         self.hello = {} if windows else {"way": inherited.fileno()}
         if inherited:

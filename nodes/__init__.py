@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..hybridiff_core.reap import reap
 from .devices import HybridiffDevices
 from .plan import HybridiffPlan
 from .sampler import HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel
 
 
 class HybridiffExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        reap()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel, HybridiffPlan, HybridiffDevices]

@@ -91,11 +91,12 @@ class ComfyBackend:
         self.kinds = KINDS | ADAPTER_KINDS
         self._kitchen = Kitchen(model_folders)
         self._hooked, self._splitter_for = hooked, splitter_for
-        self._patcher = self._model = self._loaded = None
+        self._patcher = self._model = self._loaded = self._splitter = None
         self._conds: list[list[dict | None]] = []
 
     def load(self, recipe: dict) -> dict:
-        self._patcher = self._model = self._loaded = None  # let go of the old model before reading another
+        # let go of the old model before reading another; a splitter holds its network
+        self._patcher = self._model = self._loaded = self._splitter = None
         self._patcher, anew = self._kitchen.make(recipe)
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
         return {"read_anew": anew, "dtype": str(dtype).removeprefix("torch.")}

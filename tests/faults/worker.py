@@ -113,7 +113,7 @@ if __name__ == "__main__":
                 spoilt.extend(filter(None, [do(due("step", float(sigma[0])))]))
                 return super().predict(x, sigma, units, through)
 
-        backend = Failing()
+        backend = Failing(start["model_folders"])
         spoilt.extend(filter(None, [do(due("start"))]))
         return backend
 

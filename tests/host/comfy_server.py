@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -44,7 +47,7 @@ class Refused(Exception):
 class Comfy:
     """A running server. `base` is its folder of models, nodes and output."""
 
-    def __init__(self, root: Path, base: Path, threads: int = 1, flags: tuple[str, ...] = ()):
+    def __init__(self, root: Path, base: Path, threads: int = 1, flags: tuple[str, ...] = (), **environment: str):
         self.base = base
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / "hybridiff").symlink_to(PACK, target_is_directory=True)
@@ -62,11 +65,11 @@ class Comfy:
                     *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+                env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **environment},
             )  # fmt: skip
-        self._wait_until_up()
+        self.wait_until_up()
 
-    def _wait_until_up(self) -> None:
+    def wait_until_up(self) -> None:
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -98,8 +101,9 @@ class Comfy:
         except urllib.error.HTTPError as error:
             raise Refused(error.read().decode()) from error
 
-    def queue(self, graph: dict) -> str:
-        return self.post("/prompt", {"prompt": graph})["prompt_id"]
+    def queue(self, graph: dict, client: str | None = None) -> str:
+        """Queue a prompt; `client` is the browser tab (Events) that hears of it."""
+        return self.post("/prompt", {"prompt": graph, **({"client_id": client} if client else {})})["prompt_id"]
 
     def wait(self, prompt: str, limit_s: float = 600.0) -> dict:
         """A prompt's history entry once it is finished. Raises Refused on its failure."""
@@ -127,6 +131,65 @@ class Comfy:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+class Events:
+    """A browser tab: what the server tells it over its websocket, as (time.monotonic(), type, data)."""
+
+    def __init__(self, comfy: Comfy, client: str):
+        self.client = client
+        self.seen: list[tuple[float, str, dict]] = []
+        self._changed = threading.Condition()
+        self._socket = socket.create_connection(("127.0.0.1", comfy.port))
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            f"GET /ws?clientId={client} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self._incoming = self._socket.makefile("rb")
+        while self._incoming.readline().strip():
+            pass  # the answer's head
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while len(head := self._incoming.read(2)) == 2:
+            size = head[1] & 127
+            if size > 125:
+                size = int.from_bytes(self._incoming.read(2 if size == 126 else 8), "big")
+            body = self._incoming.read(size)
+            if head[0] & 15 == 1:  # text; previews are binary
+                message = json.loads(body)
+                with self._changed:
+                    self.seen.append((time.monotonic(), message["type"], message["data"]))
+                    self._changed.notify_all()
+
+    def of(self, prompt: str, kind: str) -> list[tuple[float, dict]]:
+        """When events of this type came for `prompt`, and what they said."""
+        return [(at, data) for at, type_, data in self.seen if type_ == kind and data.get("prompt_id") == prompt]
+
+    def wait(self, found: Callable[[], object], limit_s: float = 60.0) -> bool:
+        """Wait until `found` is true of what was seen; False where it is not in time."""
+        with self._changed:
+            return bool(self._changed.wait_for(found, limit_s))
+
+    def wait_for_step(self, prompt: str, step: int, limit_s: float = 120.0) -> None:
+        """Wait until a sampler of `prompt` has done `step` steps."""
+        if not self.wait(lambda: any(data["value"] >= step for _, data in self.of(prompt, "progress")), limit_s):
+            raise TimeoutError(f"step {step} was not reached within {limit_s:.0f} s")
+
+    def end_of(self, prompt: str, limit_s: float = 60.0) -> float:
+        """When `prompt` was over, however it ended."""
+
+        def last() -> list:
+            return [at for at, data in self.of(prompt, "executing") if data["node"] is None]
+
+        if not self.wait(last, limit_s):
+            raise TimeoutError(f"the prompt was not over within {limit_s:.0f} s")
+        return last()[0]
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 class Graph:

@@ -1,11 +1,20 @@
 """Nodes that only the host tests use: conditioning without a text encoder, checkpoints without a VAE."""
 
 import json
+import os
+import sys
 
 import comfy.model_patcher
 import comfy.sd
 import folder_paths
 import torch
+from server import PromptServer
+
+
+@PromptServer.instance.routes.post("/tests/restart")
+async def restart(request):
+    """Restart as ComfyUI-Manager does (manager_server.py, /manager/reboot): no answer, no atexit, the same pid."""
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 class TestConditioning:

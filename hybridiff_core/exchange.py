@@ -165,6 +165,11 @@ class Exchange:
         self._writer.close()
         if self.channel:
             self.channel.close()
+        for other in list(self._peers.values()):
+            other._peers.pop(self.name, None)
+            with contextlib.suppress(WorkerLost):
+                other._send_frame({"op": "unlink", "peer": self.name})
+        self._peers.clear()
 
     # -- requests
 

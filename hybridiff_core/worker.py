@@ -157,6 +157,10 @@ class _Inlet:
         if frame["op"] == "ping":
             self.pipe.send({"op": "pong"})
             return
+        if frame["op"] == "unlink":
+            if channel := self.channels.pop(frame["peer"], None):
+                channel.close()
+            return
         via = frame.get("via", "")
         message = None
         if frame["op"] in ("step", "inner") or frame.get("tensors"):

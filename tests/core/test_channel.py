@@ -201,6 +201,19 @@ def test_a_pair_is_not_made_with_a_stranger(monkeypatch):
         pair()
 
 
+def test_a_workers_end_is_forgotten_by_its_peer(pool_with_two):
+    stays, goes = pool_with_two
+    process = psutil.Process(stays.process.pid)
+    open_before, threads_before = process.num_fds(), process.num_threads()
+    os.kill(goes.process.pid, 9)
+    goes.close()
+    deadline = time.monotonic() + 5
+    while process.num_fds() >= open_before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.num_fds() == open_before - 1 and process.num_threads() == threads_before - 2
+    assert stays._peers == {} and stays.alive()
+
+
 def test_nothing_listens(pool_with_two):
     """Neither this process nor a worker has a socket that anybody could connect to."""
     for pid in (os.getpid(), *(exchange.process.pid for exchange in pool_with_two)):

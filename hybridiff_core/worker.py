@@ -114,10 +114,12 @@ def _private_pipe() -> FramePipe:
 
 
 def _read_frames(pipe: FramePipe, inlet: _Inlet) -> None:
-    while frame := pipe.receive():
-        inlet.take(frame)
-    # the parent's end of the pipe is closed: it is gone, or done with us, whatever the main thread does
-    os._exit(0)
+    try:
+        while frame := pipe.receive():
+            inlet.take(frame)
+    finally:
+        # the parent is gone, or done with us, or nothing it says can be read: whatever the main thread does
+        os._exit(0)
 
 
 def _follow_parent(parent: int) -> None:

@@ -1,0 +1,1 @@
+"""Hybridiff for pipelines of the diffusers library."""

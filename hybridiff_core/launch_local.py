@@ -1,6 +1,6 @@
 """Start a worker process on this machine: the only place that starts one.
 
-What is run is fixed here: this Python, one of our own two scripts, no arguments. Nothing that a
+What is run is fixed here: this Python, one of our own three scripts, no arguments. Nothing that a
 user typed reaches the command line; all a worker is told comes through its standard input, which
 is also its death pipe: when this process ends, however it ends, the worker reads end-of-file. Of the
 environment it gets what Python, torch and the devices' drivers read; tokens and keys stay here.
@@ -32,6 +32,7 @@ PACK = Path(__file__).resolve().parent.parent
 SCRIPTS = {
     "comfy": PACK / "nodes" / "host" / "worker.py",
     "demo": PACK / "hybridiff_core" / "demo" / "worker.py",
+    "diffusers": PACK / "hybridiff_core" / "diffusers" / "worker.py",
 }
 LOG_LINE_LIMIT = 8192
 # what a worker's environment may hold: whole names, and beginnings of names

@@ -17,7 +17,7 @@ LAYERS = [
     {"engine"},
     {"stages"},
     {"pool"},
-    {"demo"},
+    {"demo", "diffusers"},
     {"cli"},
     {"__main__"},
 ]
@@ -45,6 +45,13 @@ def test_imports_within_the_core_point_down(path):
     level = next(i for i, names in enumerate(LAYERS) if path.stem in names)
     allowed = set().union(*LAYERS[: level + 1])
     assert {name.partition(".")[0] for dots, name in imported(path) if dots} <= allowed
+
+
+def test_only_its_adapter_imports_diffusers():
+    for path in SOURCES:
+        if path.parent != PACK / "hybridiff_core" / "diffusers":
+            tops = {name.partition(".")[0] for dots, name in imported(path)}
+            assert not tops & {"diffusers", "transformers"}, path.name
 
 
 def test_only_the_host_folder_knows_the_hosts_internals():

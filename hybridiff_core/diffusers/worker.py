@@ -1,0 +1,23 @@
+"""The script that a worker process beside a diffusers pipeline runs, by its path."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this script's own folder
+    core = Path(__file__).resolve().parent.parent
+    spec = importlib.util.spec_from_file_location(
+        "hybridiff_core", core / "__init__.py", submodule_search_locations=[str(core)]
+    )
+    sys.modules["hybridiff_core"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["hybridiff_core"])
+
+    from hybridiff_core.worker import serve
+
+    def make_backend(start: dict):
+        from hybridiff_core.diffusers.backend import DiffusersBackend
+
+        return DiffusersBackend(start)
+
+    serve(make_backend)

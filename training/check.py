@@ -14,6 +14,8 @@ import torch
 from data import load, place, sheet
 from host import use_comfyui
 from text import conditioning
+from torch.nn.functional import interpolate
+from train import SIDE
 
 SHOWN = [
     "red heart", "blue heart", "cat", "dog face", "pizza", "rocket", "red apple", "green apple",
@@ -33,19 +35,19 @@ def load_models(weights: Path) -> dict:
     loaded = {}
     if (weights / "emoji_dit.safetensors").exists():
         model = nodes.UNETLoader().load_unet("emoji_dit.safetensors", "default")[0]
-        loaded["dit"] = model, nodes.VAELoader().load_vae("emoji_dit_vae.safetensors")[0], 16
+        loaded["dit"] = model, nodes.VAELoader().load_vae("emoji_dit_vae.safetensors")[0], (16, SIDE["dit"] // 8)
     if (weights / "emoji_unet.safetensors").exists():
         model, _, vae = nodes.CheckpointLoaderSimple().load_checkpoint("emoji_unet.safetensors")[:3]
-        loaded["unet"] = model, vae, 4
+        loaded["unet"] = model, vae, (4, SIDE["unet"] // 8)
     return loaded
 
 
 def draw(loaded: tuple, caption: str, seed: int, steps: int, cfg: float) -> torch.Tensor:
-    """One picture (3, 128, 128)."""
+    """One picture (3, h, w)."""
     import nodes
 
-    model, vae, channels = loaded
-    empty = {"samples": torch.zeros(1, channels, 16, 16)}
+    model, vae, (channels, side) = loaded
+    empty = {"samples": torch.zeros(1, channels, side, side)}
     pair = conditioning(caption), conditioning("")
     (latent,) = nodes.KSampler().sample(model, seed, steps, cfg, "euler", "normal", *pair, empty)
     return nodes.VAEDecode().decode(vae, latent)[0][0].movedim(-1, 0)
@@ -79,6 +81,7 @@ def main() -> None:
                 [draw(loaded, caption, args.seed + i, args.steps, args.cfg) for i, caption in enumerate(captions)]
             )
             true = torch.stack([place((pictures | held_out)[caption], 0.96, 0, 0) for caption in captions])
+            true = interpolate(true, size=drawn.shape[2:], mode="bilinear", antialias=True)
             print(f"{name}{suffix}: {len(captions)} pictures in {time.monotonic() - start:.0f} s", flush=True)
             rows = torch.stack([true, drawn.clamp(0, 1)]).unflatten(1, (-1, 8)).transpose(0, 1).flatten(0, 2)
             sheet(rows, 8).save(args.grids / f"{name}{suffix}.png")

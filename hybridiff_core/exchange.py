@@ -420,11 +420,15 @@ class Exchange:
             case {"op": "ready", **info}:
                 self._ready.set_result(info)
             case {"op": "failed", "number": int(number), "text": str(text), **more}:
+                if more.get("inner"):  # no message will come; whose fault it is, is said
+                    if more["inner"] == self.name:
+                        self._break(text)
+                    elif peer := self._peers.get(str(more["inner"])):
+                        peer._break(peer.process.last_words(0.3) or text)
+                    return
                 if len(self._failures) >= FAILURES_LIMIT:
                     raise ValueError(f"{FAILURES_LIMIT} failures that nobody asked about")
                 self._failures[number] = text
-                if more.get("inner"):  # no message will come
-                    self._break(text)
             case {"op": "pass", "peer": str(peer), "frame": {"op": str(op)} as passed} if (
                 peer in self._peers and op in PASSED_ON
             ):

@@ -150,6 +150,12 @@ class _Inlet:
         channel = connect(take_over(frame, self._way), rank, device, bytes.fromhex(frame["token"]))
         self.channels[peer] = channel
 
+    def to(self, peer: str) -> Channel:
+        """Raises ChannelBroken where the peer's end is known already."""
+        if peer not in self.channels:
+            raise ChannelBroken("the other worker is gone")
+        return self.channels[peer]
+
     def send_to(self, peer: str, frame: dict) -> None:
         """Send another worker a frame; it goes by the parent."""
         self.pipe.send({"op": "pass", "peer": peer, "frame": frame})
@@ -348,7 +354,8 @@ class _Worker:
         h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
         expected.release()
         started = time.perf_counter()
-        number, back = frame["number"], frame["back"]
+        number = frame["number"]
+        following = frame["route"][0][0] if frame["route"] else frame["back"]
         try:
             if self.failure:
                 raise RuntimeError(self.failure)
@@ -359,15 +366,16 @@ class _Worker:
                 state = [describe_tensor(tensor) for tensor in z]
                 via = {"via": self.inlet.own_name, "state": state, "segment": segment, "route": others}
                 self.inlet.send_to(peer, {**frame, **via})
-                self.inlet.channels[peer].send(z)
+                self.inlet.to(peer).send(z)
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
                     raise RuntimeError("the inner part's result has not the expected shape")
                 microseconds = int((time.perf_counter() - started) * 1e6)
-                self.inlet.channels[back].send([torch.tensor([number, RIGHT, microseconds, -1]), *z])
+                self.inlet.to(following).send([torch.tensor([number, RIGHT, microseconds, -1]), *z])
         except Exception as error:
             log.exception("an inner part failed")
-            self.pipe.send({"op": "failed", "number": number, "text": describe(error), "inner": True})
+            whose = following if isinstance(error, ChannelBroken) else self.inlet.own_name
+            self.pipe.send({"op": "failed", "number": number, "text": describe(error), "inner": whose})
 
     def segment(self, frame: dict, h: State) -> State:
         (shape, dtype), (values, sigma_dtype) = frame["x"], frame["sigma"]

@@ -57,7 +57,7 @@ function planned(node) {
   return {
     view: { mode: values.mode, devices: [], lines: [], total, steps, done: true },
     bounds,
-    caption: last ? "the last run's difference" : 'a typical difference (no run yet)',
+    caption: last ? "the last run's difference" : `a typical curve (no run of ${total} steps yet)`,
     status: bounds
       ? `warm-up ${bounds.tau1 + 1}, middle ${bounds.tau2 - bounds.tau1}, finish ${total - 1 - bounds.tau2} of ${total} steps`
       : `all ${total} steps computed whole`,

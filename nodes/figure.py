@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -78,25 +79,35 @@ def _draw_curve(pen, curve, edge, top: float, bottom: float, column: float) -> N
 
 
 def _draw_marks(pen, found, edge, top: float, bottom: float) -> None:
-    stages = [stage for stage, _, _ in found]
-    for name, stage in (("tau1", "parallelism"), ("tau2", "fully-connecting")):
-        if "parallelism" in stages and stage in stages:
-            first = found[stages.index(stage)][1]
-            for y in range(int(top), int(bottom), 12):
-                pen.line((edge(first), y, edge(first), y + 7), fill=INK, width=2)
-            label, right = f"{name} {first - 1}", name == "tau2"
-            if right and edge(first) + LETTERS.getlength(label) + 6 > WIDTH:
-                right = False
-            _write(pen, (edge(first) + (6 if right else -6), bottom + 4), label, anchor="la" if right else "ra")
+    firsts = {stage: first for stage, first, _ in reversed(found)}
+    if "parallelism" not in firsts:
+        return
+    limit = float("inf")  # tau1's label ends before tau2's begins
+    for name, stage, right in (("tau2", "fully-connecting", True), ("tau1", "parallelism", False)):
+        if stage not in firsts:
+            continue
+        x, label = edge(firsts[stage]), f"{name} {firsts[stage] - 1}"
+        for y in range(int(top), int(bottom), 12):
+            pen.line((x, y, x, y + 7), fill=INK, width=2)
+        if right:
+            limit = min(x + 6, WIDTH - 4 - LETTERS.getlength(label))
+            _write(pen, (limit, bottom + 4), label)
+        else:
+            _write(pen, (min(x - 6, limit - 12), bottom + 4), label, anchor="ra")
 
 
 def _draw_lanes(image, pen, view, edge, top: float, column: float) -> None:
     longest = [max((sum(times.values()) for times in step["times"]), default=0.0) for step in view["steps"]]
     whole = max(longest[1:] or longest or [0.0]) or 1.0
     for place, device in enumerate(view["devices"]):
-        y = top + place * LANE
+        y, name = top + place * LANE, re.sub(r" ?\(process (\d+)\)", r" #\1", device)
         pen.rectangle((GUTTER, y + 4, WIDTH - RIGHT, y + LANE - 6), fill=_mixed("#ffffff", 0.04))
-        _write(pen, (GUTTER - 10, y + LANE / 2), _short(device, GUTTER - 20), anchor="rm")
+        _write(
+            pen,
+            (GUTTER - 10, y + LANE / 2),
+            _short(name, GUTTER - 20),
+            anchor="rm",
+        )
         for step in view["steps"]:
             x, end = edge(step["step"]), edge(step["step"]) + column * 0.94
             for kind, seconds in step["times"][place].items():

@@ -1,6 +1,6 @@
 // The plan node: presets fill fields, fields without effect are grey, boundaries can be dragged on a curve.
 import { app } from '../../scripts/app.js'
-import { boundsFor, dragged, idleFields, settled, typicalCurve } from './plan_fields.js'
+import { boundsFor, dragged, idleFields, settled, tooLong, typicalCurve } from './plan_fields.js'
 import { Drawing, fit, viewOf, watch } from './live_view.js'
 import { curveOf, draw, scaleFor } from './timeline.js'
 
@@ -58,10 +58,15 @@ function planned(node) {
     view: { mode: values.mode, devices: [], lines: [], total, steps, done: true },
     bounds,
     caption: last ? "the last run's difference" : `a typical curve (no run of ${total} steps yet)`,
-    status: bounds
-      ? `warm-up ${bounds.tau1 + 1}, middle ${bounds.tau2 - bounds.tau1}, finish ${total - 1 - bounds.tau2} of ${total} steps`
-      : `all ${total} steps computed whole`,
+    status: statusOf(values, bounds, total),
   }
+}
+
+function statusOf(values, bounds, total) {
+  if (tooLong(values, total)) return `beyond the run's ${total} steps: lower start_step or parallel_steps`
+  if (!bounds) return `all ${total} steps computed whole`
+  const { tau1, tau2 } = bounds
+  return `warm-up ${tau1 + 1}, middle ${tau2 - tau1}, finish ${total - 1 - tau2} of ${total} steps`
 }
 
 function addPreview(node) {

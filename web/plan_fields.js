@@ -50,6 +50,11 @@ function rounded(value) {
   return value - low === 0.5 ? low + (low % 2) : Math.round(value)
 }
 
+/** Whether a run of so many steps would be refused: a fixed middle that goes beyond it (plan.py). */
+export const tooLong = (values, steps) =>
+  values.mode !== 'exact' && values.preset === 'auto' && values.warmup === 'fixed' &&
+  values.start_step + Math.max(values.parallel_steps, 1) > steps
+
 /** tau1 and tau2 that these values give on `curve`, or null for a run without a middle (plan.py, schedule.py). */
 export function boundsFor(values, curve) {
   const steps = curve.length

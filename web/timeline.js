@@ -155,18 +155,22 @@ function drawCurve(scale, curve, name) {
 }
 
 function drawMarks(scale, bounds, handles) {
-  return Object.entries(bounds).filter(([, step]) => step != null).map(([name, step]) => {
-    const x = scale.edge(step + 1)
-    const label = `${name} ${step}`
-    const right = name === 'tau2' && x + label.length * CHAR + 4 < scale.right + RIGHT
+  const label = (name) => `${name} ${bounds[name]}`
+  const at = (name) => (bounds[name] == null ? null : scale.edge(bounds[name] + 1))
+  // tau2's label stands right of its line, tau1's left of its own: where there is no room both move to the left
+  const second = at('tau2') && Math.min(at('tau2') + 3, scale.right + RIGHT - 2 - label('tau2').length * CHAR)
+  const first = at('tau1') && Math.min(at('tau1') - 3, (second ?? Infinity) - 6)
+  const labels = { tau1: { x: first, anchor: 'end' }, tau2: { x: second, anchor: 'start' } }
+  return Object.keys(labels).filter(at).map((name) => {
+    const x = at(name)
     const grip = handles
       ? box(x - 3, scale.top - 4, 6, 12, INK, 'rx="2"') +
         box(x - 8, TOP, 16, scale.bottom - TOP + MARKS, 'transparent', `class="hybridiff-grip" data-bound="${name}"`)
       : ''
     return (
-      `<g class="hybridiff-mark" data-bound="${name}" data-step="${step}"><line x1="${n(x)}" x2="${n(x)}" ` +
+      `<g class="hybridiff-mark" data-bound="${name}" data-step="${bounds[name]}"><line x1="${n(x)}" x2="${n(x)}" ` +
       `y1="${scale.top}" y2="${n(scale.bottom + 3)}" stroke="${INK}" stroke-dasharray="3 2"/>` +
-      text(right ? x + 3 : x - 3, scale.bottom + 11, label, { anchor: right ? 'start' : 'end' }) + grip + '</g>'
+      text(labels[name].x, scale.bottom + 11, label(name), { anchor: labels[name].anchor }) + grip + '</g>'
     )
   })
 }

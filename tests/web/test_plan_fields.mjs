@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { boundsFor, dragged, idleFields, settled, typicalCurve } from '../../web/plan_fields.js'
+import { boundsFor, dragged, idleFields, settled, tooLong, typicalCurve } from '../../web/plan_fields.js'
 
 const PRESETS = {
   'SDXL (paper)': { slope_window: 12, slope_threshold: 0.0004, warmup_cap: 15, parallel_steps: 5 },
@@ -57,4 +57,11 @@ test('dragging fixes the boundaries and keeps the middle within the run', () => 
   assert.equal(dragged(FIXED, bounds, 'tau2', 3, 50).parallel_steps, 1)
   assert.equal(dragged(FIXED, bounds, 'tau1', 45, 50).start_step, 29)
   assert.equal(dragged(FIXED, bounds, 'tau1', 0, 50).start_step, 1)
+})
+
+test('a fixed middle beyond the run is told of', () => {
+  assert.equal(tooLong({ ...FIXED, start_step: 10, parallel_steps: 11 }, 20), true)
+  assert.equal(tooLong({ ...FIXED, start_step: 10, parallel_steps: 10 }, 20), false)
+  assert.equal(tooLong({ ...FIXED, mode: 'exact', start_step: 30 }, 20), false)
+  assert.equal(tooLong(DEFAULT, 20), false)
 })

@@ -2,7 +2,9 @@
 
     python benchmarks/two_devices.py [--steps 12] [--size 64] [--repeats 3]
 
-Runs itself again with ComfyUI's own Python. The two kinds of run alternate; medians are given.
+Runs itself again with ComfyUI's own Python. The kinds of run alternate; medians are given. With --rival
+also ComfyUI's own MultiGPU CFG Split, which shares a step between threads of one process. It knows GPUs
+only, so it is told that there are two CPU devices; its process may then use both cores.
 """
 
 from __future__ import annotations
@@ -54,7 +56,21 @@ def read_models_from(models: Path) -> None:
         folder_paths.add_model_folder_path(kind, str(models / kind))
 
 
+def split_by_the_host(model):
+    """`model` for ComfyUI's own split, on two CPU devices that it is made to see."""
+    import comfy.model_management
+    import comfy.multigpu
+    import torch
+
+    both = [torch.device("cpu"), torch.device("cpu", 1)]
+    comfy.model_management.get_all_torch_devices = lambda exclude_current=False: both[exclude_current:]
+    split = comfy.multigpu.create_multigpu_deepclones(model, 2)
+    assert len(split.get_additional_models_with_key("multigpu")) == 1
+    return split
+
+
 def measure(options: argparse.Namespace, root: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
     sampling = enter_comfyui(root)
     import comfy.sample
     import comfy.sd
@@ -81,7 +97,18 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     two_devices = acceleration.apply(model)
     run(model, 1)
     run(two_devices, 1)
-    ones, twos, ratios, difference = [], [], [], 0.0
+    hosts = split_by_the_host(model) if options.rival else None
+
+    def run_hosts(steps: int) -> tuple[float, torch.Tensor]:
+        os.sched_setaffinity(0, cores[:2])  # the threads that it starts are to have a core each
+        try:
+            return run(hosts, steps)
+        finally:
+            os.sched_setaffinity(0, cores[:1])
+
+    if hosts:
+        run_hosts(1)
+    ones, twos, ratios, rivals, difference = [], [], [], [], 0.0
     print(f"SD3-type model, 6 blocks, {options.size}x{options.size} latents, {options.steps} steps of euler, CFG 5")
     for _ in range(options.repeats):
         one, expected = run(model, options.steps)
@@ -90,7 +117,13 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         twos.append(two)
         ratios.append(one / two)
         difference = max(difference, (expected - latent).abs().max().item())
-        print(f"one device {one:6.2f} s   two devices {two:6.2f} s   {one / two:.2f}x", flush=True)
+        text = f"one device {one:6.2f} s   two devices {two:6.2f} s   {one / two:.2f}x"
+        if hosts:
+            taken, theirs = run_hosts(options.steps)
+            rivals.append(one / taken)
+            assert (expected - theirs).abs().max().item() < 1e-3
+            text += f"   ComfyUI's own split {taken:6.2f} s   {rivals[-1]:.2f}x"
+        print(text, flush=True)
     report = acceleration.report
     assert report.shared_steps == len(report.steps) == options.steps, report.lines
     steps = report.steps
@@ -101,6 +134,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     print(f"| one device | {statistics.median(ones):.2f} s |")
     print(f"| two devices | {statistics.median(twos):.2f} s |")
     print(f"| speed-up (the bound is 2) | {statistics.median(ratios):.2f}x |")
+    if rivals:
+        print(f"| speed-up of ComfyUI's own split | {statistics.median(rivals):.2f}x |")
     print(f"| computing here, a step | {1e3 * own:.1f} ms |")
     print(f"| computing in the worker, a step | {1e3 * theirs:.1f} ms |")
     print(f"| waiting, a step | {1e3 * statistics.median(step.wait_s for step in steps):.1f} ms |")
@@ -115,6 +150,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rival", action="store_true", help="ComfyUI's own MultiGPU CFG Split too")
     root = find_comfyui()
     if root is None:
         sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")

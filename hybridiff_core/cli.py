@@ -6,27 +6,54 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from .demo import trained
+from .demo.figure import draw
+from .demo.model import ModelConfig
 from .demo.run import DemoResult, run_demo
+from .plan import MODES, PAPER_STEPS, HybridPlan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hybridiff_core", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="one image on one process and on two, with a small random model")
-    demo.add_argument("prompt", nargs="?", default="a red heart")
+    demo = commands.add_parser("demo", help="one image on one process and on two, and how they compare")
+    demo.add_argument("prompt", nargs="?", default="red heart", help="the name of an emoji")
+    demo.add_argument("--mode", choices=MODES, default="auto", help="how the two share the image (default: auto)")
     demo.add_argument("--steps", type=int, default=20)
-    demo.add_argument("--cfg", type=float, default=5.0)
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--k", type=int, help="how many steps the middle has")
+    demo.add_argument("--cfg", type=float, default=3.0)
+    demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--repeats", type=int, default=3)
+    demo.add_argument("--out", type=Path, default=Path("hybridiff_demo.png"), help="the figure (needs matplotlib)")
+    demo.add_argument("--random", action="store_true", help="a larger random model: it draws nothing, and takes longer")
     options = parser.parse_args(arguments)
-    for name in ("steps", "repeats"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} is {getattr(options, name)}; use at least 1")
+    for name in ("steps", "repeats", "k"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name} is {value}; use at least 1")
+    if not options.random and not trained.is_here():
+        sys.stderr.write("the trained weights are only in the repository; a random model takes their place\n")
+        options.random = True
+    try:
+        k = {} if options.k is None else {"parallel_steps": max(1, round(options.k * PAPER_STEPS / options.steps))}
+        plan = HybridPlan(mode=options.mode, **k)
+        plan.for_run(options.steps)
+    except ValueError as error:
+        parser.error(str(error))
     bar = _Bar(2 * options.steps * (options.repeats + 1))
-    result = run_demo(options.prompt, options.steps, options.cfg, options.seed, options.repeats, tick=bar.tick)
+    config = ModelConfig() if options.random else None
+    settings = (options.prompt, options.steps, options.cfg, options.seed, options.repeats, config, plan)
+    result = run_demo(*settings, tick=bar.tick)
     bar.close()
-    print(table(result, options.steps))
+    rows = table(result, options.steps)
+    print("\n".join(f"{name:15} {value:>9}   {remark}" for name, value, remark in rows))
+    if result.pictures:
+        try:
+            draw(result, options.prompt, rows, options.out)
+            print(f"the figure is {options.out}")
+        except ImportError:
+            print("without matplotlib there is no figure; pip install matplotlib")
     return 0
 
 
@@ -46,13 +73,15 @@ class _Bar:
         sys.stderr.write("\n")
 
 
-def table(result: DemoResult, steps: int) -> str:
+def table(result: DemoResult, steps: int) -> list[tuple[str, str, str]]:
     one, two = statistics.median(result.one_s), statistics.median(result.two_s)
     rows = [
         ("one device", f"{one:.2f} s", f"{1e3 * one / steps:.0f} ms a step"),
         ("two devices", f"{two:.2f} s", f"{1e3 * two / steps:.0f} ms a step, {result.wait_share:.0%} of it waiting"),
-        ("speed-up", f"{result.speed_up:.2f}x", "the exact split's limit is 2x"),
+        ("speed-up", f"{result.speed_up:.2f}x", f"{result.report.mode}; an exact step's limit is 2x"),
         ("max difference", f"{result.max_difference:.1e}", "between the two pictures' latents"),
         ("bytes a step", f"{result.bytes_per_step}", "both directions together"),
     ]
-    return "\n".join(f"{name:15} {value:>9}   {remark}" for name, value, remark in rows)
+    if result.psnr is not None:
+        rows.insert(3, ("PSNR", f"{result.psnr:.1f} dB", "of the second picture against the first (120: identical)"))
+    return rows

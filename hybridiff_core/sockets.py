@@ -17,22 +17,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+TRIES = 5
+
 
 class Stranger(Exception):
     """The other end did not prove in time that it knows the token."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends. Raises Stranger where somebody else came in between."""
-    here, there = socket.socketpair()
-    # on Windows a pair is made by listening on the loopback address for a moment
-    if here.family != getattr(socket, "AF_UNIX", None) and (
-        here.getsockname() != there.getpeername() or there.getsockname() != here.getpeername()
-    ):
+    """Two connected ends. Raises Stranger where somebody else came in between, time and again."""
+    for _ in range(TRIES):
+        here, there = socket.socketpair()
+        # on Windows a pair is made by listening on the loopback address for a moment
+        unix = here.family == getattr(socket, "AF_UNIX", None)
+        if unix or (here.getsockname() == there.getpeername() and there.getsockname() == here.getpeername()):
+            return here, there
         here.close()
         there.close()
-        raise Stranger("another program connected in place of this one; try again")
-    return here, there
+    raise Stranger(f"another program connected in place of this one, {TRIES} times in a row")
 
 
 def hand_over(end: socket.socket, way: socket.socket | None, pid: int) -> dict:

@@ -8,32 +8,36 @@ from typing import ClassVar
 import torch
 
 from ..split import Pass
+from . import trained
 from .model import ModelConfig, SmallModel
+from .sd3 import SmallSD3
 from .sizes import Sizes
 
 
 class DemoBackend:
-    """recipe: {"config": ModelConfig's fields} or {"sizes": those of Sizes}.
+    """recipe: {"config": ModelConfig's fields}, {"sizes": those of Sizes}, or {"trained": True}.
 
-    run: {"conds": a context tensor per branch}.
+    run: {"conds": for each branch what the network's `denoise` takes beside x and sigma, one tensor or several}.
     """
 
     kinds: ClassVar[dict] = {}
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])
-        self._model: SmallModel | Sizes | None = None
-        self._contexts: list[torch.Tensor] = []
+        self._model: SmallModel | SmallSD3 | Sizes | None = None
+        self._contexts: list[tuple[torch.Tensor, ...]] = []
 
     def load(self, recipe: dict) -> dict:
         if "sizes" in recipe:
             self._model = Sizes(**recipe["sizes"])
+        elif "trained" in recipe:
+            self._model = trained.network().to(self.device)
         else:
             self._model = SmallModel(ModelConfig(**recipe["config"])).to(self.device).eval()
         return {"read_anew": True}
 
     def begin(self, run: dict, fresh: bool) -> None:
-        self._contexts = run["conds"]
+        self._contexts = [cond if isinstance(cond, tuple) else (cond,) for cond in run["conds"]]
 
     def predict(
         self,
@@ -42,9 +46,10 @@ class DemoBackend:
         units: Sequence[tuple[int, int]],
         through: Pass | None = None,
     ) -> list[torch.Tensor]:
-        contexts = torch.cat([self._contexts[branch].expand(x.shape[0], -1, -1) for branch, _ in units])
-        count = len(units)
-        denoised = self._model.denoise(torch.cat([x] * count), torch.cat([sigma] * count), contexts, through)
+        count, batch = len(units), x.shape[0]
+        given = zip(*(self._contexts[branch] for branch, _ in units))
+        contexts = [torch.cat([part.expand(batch, *part.shape[1:]) for part in parts]) for parts in given]
+        denoised = self._model.denoise(torch.cat([x] * count), torch.cat([sigma] * count), *contexts, through=through)
         return list(denoised.chunk(count))
 
     def end(self) -> None:

@@ -14,10 +14,13 @@ import torch
 
 from ..devices import Place
 from ..engine import Engine, Here
+from ..plan import HybridPlan
 from ..pool import Pool
 from ..report import RunReport
 from ..share import Unit
-from ..split import Pass
+from ..split import Pass, central_openings
+from ..stages import Setting, StagedEngine
+from . import text, trained
 from .backend import DemoBackend
 from .model import ModelConfig, sample_euler, sigmas, words_to_context
 
@@ -26,7 +29,10 @@ UNITS = [Unit(branch=0, index=0), Unit(branch=1, index=0)]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Seconds and speed-ups are lists, one entry a repetition; `bytes_per_step` both ways together."""
+    """Seconds and speed-ups are lists, one entry a repetition; `bytes_per_step` both ways together.
+
+    `pictures` are [3, height, width] in 0 to 1, by one device and by two, where the model was trained.
+    """
 
     one_s: list[float]
     two_s: list[float]
@@ -34,10 +40,19 @@ class DemoResult:
     bytes_per_step: int
     wait_share: float
     report: RunReport
+    pictures: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def speed_up(self) -> float:
         return statistics.median(one / two for one, two in zip(self.one_s, self.two_s))
+
+    @property
+    def psnr(self) -> float | None:
+        """Of the second picture against the first, dB."""
+        if self.pictures is None:
+            return None
+        one, two = self.pictures
+        return -10 * torch.log10((one - two).square().mean().clamp_min(1e-12)).item()
 
 
 def run_demo(
@@ -47,25 +62,33 @@ def run_demo(
     seed: int = 0,
     repeats: int = 3,
     config: ModelConfig | None = None,
+    plan: HybridPlan | None = None,
     tick: Callable[[str], None] = lambda what: None,
 ) -> DemoResult:
-    """Denoise the same noise with one process and with two, `repeats` times in turns.
+    """Denoise the same noise with one process and with two, `repeats` times in turns, the latter by `plan`.
 
-    One thread a process, each on a core of its own where the system lets it choose. `tick` is
-    called with the name of the run at every step. Raises WorkerLost when the second process fails.
+    With a `config` the model is a random one of that size, without it the trained one. One thread a
+    process, each on a core of its own where the system lets it choose. `tick` is called with the name
+    of the run at every step. Raises WorkerLost when the second process fails.
     """
-    config = config or ModelConfig()
-    noise = torch.randn(1, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(seed))
-    conds = [words_to_context(prompt, config), words_to_context("", config)]
+    if config is None:
+        recipe, times, shape = {"trained": True}, trained.sigmas(steps), trained.LATENT
+        conds = [text.encode(prompt), text.encode("")]
+    else:
+        recipe, times = {"config": dataclasses.asdict(config)}, sigmas(steps)
+        shape = (config.channels, config.size, config.size)
+        conds = [words_to_context(prompt, config), words_to_context("", config)]
+    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+    plan = plan or HybridPlan(mode="exact")
+    setting = Setting(plan, times.tolist(), cfg, openings=central_openings, name=str(recipe))
     one_s, two_s, report = [], [], None
     with _one_core() as other_core, torch.inference_mode():
         here = DemoBackend({"device": "cpu"})
-        here.load({"config": dataclasses.asdict(config)})
+        here.load(recipe)
         here.begin({"conds": conds}, fresh=True)
         pool = Pool("demo", lambda place: {"threads": 1, "cpus": other_core})
         try:
             place = Place("cpu#0", "cpu (process 2)", "cpu")
-            recipe = {"config": dataclasses.asdict(config)}
             lease = pool.prepare(place, torch.device("cpu"), recipe)
             exchange = lease.ready(lambda: None)
             exchange.begin({"conds": conds})
@@ -83,25 +106,30 @@ def run_demo(
                     tick(name)
                     return done[0], done[1]
 
-                return sample_euler(predict, noise, sigmas(steps), cfg)
+                return sample_euler(predict, noise, times, cfg)
 
-            difference = 0.0
+            difference, latents = 0.0, []
             for repeat in range(repeats + 1):
                 alone = Engine([], RunReport("exact", ["cpu"]))
-                report = RunReport("exact", ["cpu", place.label])
-                times, images = [], []
-                for engine, name in ((alone, "one device"), (Engine([exchange], report), "two devices")):
+                report = RunReport(plan.mode, ["cpu", place.label])
+                taken, latents = [], []
+                for engine, name in ((alone, "one device"), (StagedEngine([exchange], report, setting), "two devices")):
                     started = time.perf_counter()
-                    images.append(sample(engine, name))
-                    times.append(time.perf_counter() - started)
-                difference = max(difference, (images[0] - images[1]).abs().max().item())
+                    latents.append(sample(engine, name))
+                    taken.append(time.perf_counter() - started)
+                exchange.drain()
+                difference = max(difference, (latents[0] - latents[1]).abs().max().item())
                 if repeat:  # the first is for warming up
-                    one_s.append(times[0])
-                    two_s.append(times[1])
-            if report.lines:
-                raise RuntimeError(report.lines[0])
+                    one_s.append(taken[0])
+                    two_s.append(taken[1])
+            if not exchange.alive():
+                raise RuntimeError(report.lines[-1])
         finally:
             pool.close()
+        pictures = None
+        if config is None:
+            decode = trained.decoder()
+            pictures = tuple(decode(latent)[0].clamp(0, 1) for latent in latents)
     return DemoResult(
         one_s,
         two_s,
@@ -109,6 +137,7 @@ def run_demo(
         statistics.median_high(step.bytes_sent + step.bytes_received for step in report.steps),
         sum(step.wait_s for step in report.steps) / two_s[-1],
         report,
+        pictures,
     )
 
 

@@ -325,6 +325,30 @@ def test_no_thread_or_process_outlives_the_pool(local):
     assert set(psutil.Process().children()) == children
 
 
+def test_the_demo_draws_what_it_is_asked_for(tmp_path):
+    from hybridiff_core.cli import main
+
+    exact = run_demo("red heart", steps=8, cfg=3.0, seed=1, repeats=1)
+    assert exact.max_difference < 1e-4 and exact.psnr > 90
+    picture = exact.pictures[0]
+    middle, corner = picture[:, 54:74, 54:74].mean((1, 2)), picture[:, :8, :8].mean((1, 2))
+    assert middle[0] > 0.7 > 0.4 > middle[1:].max() and corner.min() > 0.8  # red on white
+    arguments = [
+        "--steps",
+        "16",
+        "--mode",
+        "predict",
+        "--k",
+        "6",
+        "--repeats",
+        "1",
+        "--out",
+        str(tmp_path / "demo.png"),
+    ]
+    assert main(["demo", "blue heart", *arguments]) == 0
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
+
+
 def test_the_demo_gives_one_picture():
     result = run_demo("a red heart", steps=3, repeats=1, config=ModelConfig(**SMALL))
     assert result.max_difference < 1e-5

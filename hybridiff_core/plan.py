@@ -128,7 +128,7 @@ class HybridPlan:
             raise ValueError(f"the run has {steps} steps; use at least 1")
         plan = self.effective
         if plan.warmup == "fixed":
-            if plan.start_step + max(plan.parallel_steps, 1) > steps:
+            if plan.start_step + max(plan.parallel_steps, 1) > steps and plan.mode != "exact":
                 raise ValueError(
                     f"start_step {plan.start_step} and parallel_steps {plan.parallel_steps} go beyond the run's "
                     f"{steps} steps; lower one of them, or set warmup to slope"

@@ -17,7 +17,7 @@ class StepRecord:
 
     `compute_s` has this process's time and that of each device that answered; `helpers` is how many
     devices beside this process's worked for the call. `step` is the sampler's step, `stage`, `work`,
-    `rel_mae` and `error` as in schedule.py.
+    `rel_mae` and `error` as in schedule.py; `seconds` is the whole call's time.
     """
 
     sigma: float
@@ -32,6 +32,7 @@ class StepRecord:
     work: str = "exact"
     rel_mae: float | None = None
     error: float | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -40,7 +41,8 @@ class RunReport:
 
     `devices[0]` is this process's; `lines` are the plain sentences for the user; `loadings` says per
     worker what giving it the model took; `first_step_s` is counted from the node's call; `schedule`
-    is the printed Schedule; `cuts` says for each branch group where it was cut and on what times.
+    is the printed Schedule; `cuts` says for each branch group where it was cut and on what times;
+    `total` is the sampler's number of steps.
     """
 
     mode: str
@@ -52,6 +54,7 @@ class RunReport:
     loadings: list[dict] = field(default_factory=list)
     schedule: str = ""
     cuts: list[dict] = field(default_factory=list)
+    total: int = 0
 
     def note(self, line: str) -> None:
         if line not in self.lines:
@@ -72,6 +75,7 @@ class RunReport:
         """Plain data for JSON; None in the place of NaN and infinity, which it does not have."""
         return _finite({
             "mode": self.mode,
+            "total": self.total,
             "devices": self.devices,
             "lines": self.lines,
             "calls": len(self.steps),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..hybridiff_core.reap import reap
+from .compare import HybridiffCompare
 from .devices import HybridiffDevices
 from .plan import HybridiffPlan
+from .report import HybridiffReport
 from .sampler import HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel
 
 
@@ -15,4 +17,12 @@ class HybridiffExtension(ComfyExtension):
         reap()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel, HybridiffPlan, HybridiffDevices]
+        return [
+            HybridiffKSampler,
+            HybridiffKSamplerAdvanced,
+            HybridiffModel,
+            HybridiffPlan,
+            HybridiffDevices,
+            HybridiffReport,
+            HybridiffCompare,
+        ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.plan import MODES, PRESETS, RANGES, WARMUPS, HybridPlan
+from ..hybridiff_core.plan import MODES, PRESETS, PUBLISHED, RANGES, WARMUPS, HybridPlan
 
 CATEGORY = "sampling/hybridiff"
 PLAN = io.Custom("HYBRIDIFF_PLAN")
@@ -76,6 +76,7 @@ class HybridiffPlan(io.ComfyNode):
                     "preset",
                     options=list(PRESETS),
                     default=DEFAULT.preset,
+                    extra_dict={"hybridiff_presets": PUBLISHED},  # the browser fills the fields with them
                     tooltip="Published values in place of slope_window, slope_threshold, warmup_cap and "
                     "parallel_steps; or no middle at all. auto: the values above.",
                 ),

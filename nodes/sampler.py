@@ -6,10 +6,12 @@ import comfy.samplers
 import nodes
 from comfy_api.latest import io
 
+from ..hybridiff_core.account import timeline
 from ..hybridiff_core.plan import HybridPlan
 from .devices import AUTO, DEVICES, checked
 from .host.sampling import Acceleration
 from .plan import CATEGORY, PLAN
+from .report import REPORT
 
 ALIASES = ["ksampler", "multigpu", "parallel", "cfg", "sampler", "hybridiff"]
 SPEED_OF_STEPS = "Time grows with it in proportion, on one device as on several."
@@ -80,6 +82,13 @@ def _common_sampling() -> list[io.Input]:
     ]
 
 
+def _outputs() -> list[io.Output]:
+    return [
+        io.Latent.Output(display_name="LATENT", tooltip="The denoised latent."),
+        REPORT.Output(display_name="report", tooltip="What happened in the run, for a Hybridiff Report node."),
+    ]
+
+
 def _plan(plan: object) -> HybridPlan:
     return HybridPlan() if plan is None else HybridPlan.from_dict(plan)
 
@@ -88,7 +97,8 @@ def _sample(model, plan: object, devices: object, *arguments, **options) -> io.N
     acceleration = Acceleration(_plan(plan), AUTO if devices is None else checked(devices))
     (latent,) = nodes.common_ksampler(acceleration.apply(model), *arguments, **options)
     report = acceleration.report.to_dict() if acceleration.report else {}
-    return io.NodeOutput(latent, ui={"hybridiff": [report]})
+    view = [timeline(report)] if report else []
+    return io.NodeOutput(latent, report, ui={"hybridiff": [report], "hybridiff_view": view})
 
 
 class HybridiffKSampler(io.ComfyNode):
@@ -115,7 +125,7 @@ class HybridiffKSampler(io.ComfyNode):
                 ),
                 *_hybrid_inputs(),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The denoised latent.")],
+            outputs=_outputs(),
         )
 
     @classmethod
@@ -174,7 +184,7 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
                 ),
                 *_hybrid_inputs(),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The denoised latent.")],
+            outputs=_outputs(),
         )
 
     @classmethod

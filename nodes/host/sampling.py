@@ -33,6 +33,7 @@ from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_fo
 from ...hybridiff_core.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
+from .events import StepEvents, executing_node
 from .recipe import ADAPTER_KINDS, model_folders, recipe_of
 from .split import hooked, splitter_for
 
@@ -83,13 +84,14 @@ class Acceleration:
         self.plan, self.devices = plan, devices
         self.report: RunReport | None = None
         self.called_at: float | None = None
+        self.node: str | None = None
 
     def apply(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of `model` that samples with this; replaces an acceleration that is on it already.
 
         Raises ValueError for what is not a diffusion model.
         """
-        self.called_at = time.perf_counter()
+        self.called_at, self.node = time.perf_counter(), executing_node()
         if not hasattr(getattr(model, "model", None), "diffusion_model"):
             what = type(getattr(model, "model", model)).__name__
             raise ValueError(f"expected a diffusion model, got {what}; connect the MODEL output of a model loader")
@@ -130,7 +132,11 @@ def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options
     run = model_options["transformer_options"].get(KEY)
     if run is None or model is not run.patcher.model:  # a guider of two models calls for the other one too
         return executor(model, conds, x, timestep, model_options)
-    return run.predict(executor, model, conds, x, timestep, model_options)
+    started = time.perf_counter()
+    predictions = run.predict(executor, model, conds, x, timestep, model_options)
+    run.report.steps[-1].seconds = time.perf_counter() - started
+    run.events.step()
+    return predictions
 
 
 def _listen_for_unload(patcher: ModelPatcher | None) -> None:
@@ -181,6 +187,8 @@ class Run:
         self.report = RunReport(acceleration.plan.mode, [str(own)])
         if acceleration.called_at is not None:
             self.report.called_at = acceleration.called_at
+        self.report.total = len(self.sigmas) - 1
+        self.events = StepEvents(acceleration.node, self.report)
         self.leases: list[Lease] = []
         self.engine: StagedEngine | None = None
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
@@ -364,6 +372,7 @@ class Run:
         if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
             one = ONE_BRANCH if self._without_guidance() else "only one branch has conditioning, so nothing is shared"
             self.report.note(f"ran on one device: {self._alone or one}")
+        self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)

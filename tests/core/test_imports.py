@@ -11,7 +11,7 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own
 LAYERS = [
-    {"plan", "share", "devices", "wire", "discrepancy", "predict", "split", "sockets", "reap"},
+    {"plan", "share", "devices", "wire", "discrepancy", "predict", "split", "sockets", "reap", "account"},
     {"channel", "report", "launch_local", "schedule", "lead", "modes"},
     {"exchange", "worker"},
     {"engine"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,7 @@ def test_a_fixed_stage_beyond_the_run_is_refused():
     plan = HybridPlan(mode="predict", warmup="fixed", start_step=8, parallel_steps=5)
     with pytest.raises(ValueError, match="start_step 8 and parallel_steps 5 go beyond the run's 10 steps"):
         plan.for_run(10)
+    replace(plan, mode="exact").for_run(10)  # has no stage that could go beyond
 
 
 def test_calls_within_a_step_share_its_stage():

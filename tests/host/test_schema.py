@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hybridiff_core.plan import PUBLISHED
+
 GOLDEN = {
     "HybridiffKSampler": [
         ("model", "MODEL", None),
@@ -54,13 +56,26 @@ GOLDEN = {
         ("preset", "COMBO", "auto"),
     ],
     "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
+    "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
+    "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
 }
 OUTPUTS = {
-    "HybridiffKSampler": ["LATENT"],
-    "HybridiffKSamplerAdvanced": ["LATENT"],
+    "HybridiffKSampler": ["LATENT", "HYBRIDIFF_REPORT"],
+    "HybridiffKSamplerAdvanced": ["LATENT", "HYBRIDIFF_REPORT"],
     "HybridiffModel": ["MODEL"],
     "HybridiffPlan": ["HYBRIDIFF_PLAN"],
     "HybridiffDevices": ["HYBRIDIFF_DEVICES"],
+    "HybridiffReport": ["IMAGE", "STRING"],
+    "HybridiffCompare": ["FLOAT", "FLOAT", "FLOAT", "IMAGE", "STRING"],
+}
+ALIASES = {
+    "HybridiffKSampler": {"ksampler", "multigpu", "parallel", "cfg"},
+    "HybridiffKSamplerAdvanced": {"ksampler", "multigpu", "parallel", "cfg"},
+    "HybridiffModel": {"multigpu", "parallel", "cfg"},
+    "HybridiffPlan": {"multigpu", "parallel", "cfg"},
+    "HybridiffDevices": {"multigpu", "parallel"},
+    "HybridiffReport": {"multigpu", "parallel"},
+    "HybridiffCompare": {"psnr", "ssim", "difference"},
 }
 
 
@@ -94,6 +109,16 @@ def test_every_input_has_a_tooltip(infos, node):
     for group in infos[node]["input"].values():
         for name, (_, options) in group.items():
             assert len(options["tooltip"]) > 20, name
+
+
+@pytest.mark.parametrize("node", ALIASES)
+def test_the_search_finds_it(infos, node):
+    assert set(infos[node]["search_aliases"]) >= ALIASES[node]
+
+
+def test_the_page_is_given_the_presets(infos):
+    _, options = infos["HybridiffPlan"]["input"]["required"]["preset"]
+    assert options["hybridiff_presets"] == PUBLISHED
 
 
 @pytest.mark.parametrize("stock", ["KSampler", "KSamplerAdvanced"])

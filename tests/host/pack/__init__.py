@@ -3,11 +3,13 @@
 import json
 import os
 import sys
+import time
 
 import comfy.model_patcher
 import comfy.sd
 import folder_paths
 import torch
+from aiohttp import web
 from server import PromptServer
 
 
@@ -244,6 +246,24 @@ class TestModelAt:
 
     def load(self, path):
         return (comfy.sd.load_diffusion_model(path),)
+
+
+@PromptServer.instance.routes.get("/hybridiff_tests/events/{on}")
+async def switch_events(request):
+    """Turn the pack's step events off or on; answers with the seconds that each took since the last time."""
+    (events,) = [found for name, found in sys.modules.items() if name.endswith("hybridiff.nodes.host.events")]
+    send = events.__dict__.setdefault("untimed", events.StepEvents._send)
+    spent = events.__dict__.setdefault("spent", [])
+    answer = web.json_response(list(spent))
+    spent.clear()
+
+    def timed(self, done):
+        started = time.perf_counter()
+        send(self, done)
+        spent.append(time.perf_counter() - started)
+
+    events.StepEvents._send = timed if request.match_info["on"] == "on" else lambda self, done: None
+    return answer
 
 
 NODE_CLASS_MAPPINGS = {

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from ..host.conftest import comfy, comfyui_root  # noqa: F401 - fixtures
+
+MISSING = "NO BROWSER HERE: the browser tests are skipped, so the live view is untested (install chromium, playwright)"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    else:
+        from .page import FLAGS, find_browser
+
+        path = find_browser()
+    if path is None:
+        warnings.warn(MISSING, stacklevel=1)
+        pytest.skip(MISSING)
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=path, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["classic", "nodes2"])
+def tab(request, browser, comfy):  # noqa: F811 - the fixture of tests/host
+    from .page import Tab
+
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    opened = Tab(page, comfy, vue=request.param == "nodes2")
+    yield opened
+    page.close()
+    assert opened.errors == []

@@ -63,7 +63,7 @@ function planned(node) {
 }
 
 function statusOf(values, bounds, total) {
-  if (tooLong(values, total)) return `beyond the run's ${total} steps: lower start_step or parallel_steps`
+  if (tooLong(values, total)) return `too long for ${total} steps: lower parallel_steps`
   if (!bounds) return `all ${total} steps computed whole`
   const { tau1, tau2 } = bounds
   return `warm-up ${tau1 + 1}, middle ${tau2 - tau1}, finish ${total - 1 - tau2} of ${total} steps`

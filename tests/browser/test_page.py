@@ -127,7 +127,7 @@ def test_the_fields_of_the_plan_answer(tab, small):
     tab.choose(PLANNER, "warmup", "fixed")
     assert disabled() == {"slope_window", "slope_threshold", "warmup_cap"}
     tab.look_at(PLANNER)
-    assert tab.picture(PLANNER)["status"] == "beyond the run's 12 steps: lower start_step or parallel_steps"
+    assert tab.picture(PLANNER)["status"] == "too long for 12 steps: lower parallel_steps"
     assert tab.overlapping(PLANNER) == []
     tab.shot("plan")
     tab.choose(PLANNER, "mode", "exact")

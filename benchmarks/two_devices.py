@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         for _ in range(2)
     )
     noise = torch.randn(1, 16, options.size, options.size, generator=random)
-    acceleration = sampling.Acceleration(HybridPlan(), ("same",))
+    acceleration = sampling.Acceleration(HybridPlan(mode="exact"), ("same",))
 
     def run(model, steps: int) -> tuple[float, torch.Tensor]:
         started = time.perf_counter()

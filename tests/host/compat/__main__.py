@@ -1,0 +1,70 @@
+"""Run the rows and write docs/COMPATIBILITY.md from what they found.
+
+    python -m tests.host.compat [--render] [pytest's arguments]
+
+--render writes it from the rows of earlier runs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+
+from ..comfy_server import PACK, find_comfyui
+from .conftest import LIMIT, ROWS, SECTIONS
+
+HEAD = """# What works with what
+
+Made by `python -m tests.host.compat` on {date}, ComfyUI {version}, on CPU, with small random models in the true formats,
+every one in fp32. Difference: the largest between the latents of KSampler and of Hybridiff in exact mode, at unit
+scale; at most {limit:g} is asked.
+
+- **two devices**: shared, and equal to KSampler.
+- **one device**: not shared; Hybridiff's line says why, and the picture is KSampler's.
+- **left out**: ComfyUI itself cannot do it here.
+"""
+
+
+def version() -> str:
+    text = (find_comfyui() / "comfyui_version.py").read_text()
+    return text.split('"')[1]
+
+
+def render(rows: list[dict]) -> str:
+    parts = [HEAD.format(date=datetime.date.today(), version=version(), limit=LIMIT)]
+    for section in SECTIONS:
+        of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
+        if not of_it:
+            continue
+        staged = any("stage" in row for row in of_it)
+        head = ["what", "result", "difference", *(["pipeline stage"] if staged else []), "why"]
+        parts += [f"\n## {section}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for row in of_it:
+            difference = "none" if row["difference"] == 0 else f"{row['difference'] or 0:.0e}"
+            cells = [row["row"], row["result"], "-" if row["difference"] is None else difference]
+            cells += [row.get("stage", "-")] if staged else []
+            cells.append(row["reason"] or "-")
+            parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    code = 0
+    if "--render" not in arguments:
+        for old in ROWS.glob("*.json"):
+            old.unlink()
+        code = subprocess.run([sys.executable, "-m", "pytest", "tests/host/compat", *arguments], cwd=PACK).returncode
+    rows = [json.loads(path.read_text()) for path in ROWS.glob("*.json")]
+    if not rows:
+        sys.exit("no row was run: is there a ComfyUI (COMFYUI_PATH)?")
+    (PACK / "docs" / "COMPATIBILITY.md").write_text(render(rows))
+    failed = [row["row"] for row in rows if row["result"] == "FAILS"]
+    print(f"{len(rows)} rows, failed: {', '.join(failed) or 'none'}")
+    return code or bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

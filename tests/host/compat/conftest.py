@@ -1,0 +1,61 @@
+"""Each test here is a row of docs/COMPATIBILITY.md; `python -m tests.host.compat` runs them and writes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ..comfy_server import PACK
+from ..test_exact import LIMIT
+
+ROWS = PACK / ".cache" / "compat"
+SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Hosts")
+TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
+
+
+class Row:
+    """What a test found out about one thing that people put in graphs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.values: dict = {}
+
+    def of(self, section: str, name: str) -> None:
+        """Say first which row it is: a test that fails later leaves a row that says so."""
+        assert section in SECTIONS
+        self.values = {"section": section, "row": name, "result": "FAILS", "difference": None, "reason": ""}
+
+    def compared(self, difference: float, report: dict, reason: str = "") -> None:
+        """The result of Bench.compare: shared, or on one device with a line that says why; equal in any case."""
+        shared = bool(report["shared_calls"])
+        why = reason or ("" if shared else "; ".join(report["lines"]))
+        assert shared or why, "ran on one device and does not say why"
+        self.values.update(result=TWO_DEVICES if shared else ONE_DEVICE, difference=difference, reason=why)
+        assert difference <= LIMIT, self.values
+        self.values["held"] = True
+
+    def stage(self, result: str) -> None:
+        """What the pipeline stage did on this model: "on, ..." or why there is none."""
+        self.values["stage"] = result
+
+    def left_out(self, reason: str) -> None:
+        """The host itself cannot do it, so there is nothing to compare."""
+        self.values.update(result=LEFT_OUT, reason=reason, held=True)
+
+    def write(self) -> None:
+        assert self.values, "the test did not say which row it is"
+        if not self.values.pop("held", False):
+            self.values["result"] = "FAILS"
+        name = re.sub(r"\W+", "_", f"{self.values['section']} {self.values['row']}".lower())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{name}.json").write_text(json.dumps(self.values, indent=1))
+
+
+@pytest.fixture
+def row():
+    row = Row(ROWS)
+    yield row
+    row.write()

@@ -17,9 +17,9 @@ from .conftest import LIMIT, ROWS, SECTIONS
 
 HEAD = """# What works with what
 
-Made by `python -m tests.host.compat` on {date}, ComfyUI {version}, on CPU, with small random models in the true formats,
-every one in fp32. Difference: the largest between the latents of KSampler and of Hybridiff in exact mode, at unit
-scale; at most {limit:g} is asked.
+Made by `python -m tests.host.compat` on {date}, ComfyUI {version}, on CPU, with small random models in the true
+formats, every one in fp32. Difference: the largest between the latents of KSampler and of Hybridiff in exact mode, at
+unit scale; at most {limit:g} is asked.
 
 - **two devices**: shared, and equal to KSampler.
 - **one device**: not shared; Hybridiff's line says why, and the picture is KSampler's.

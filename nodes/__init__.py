@@ -10,6 +10,7 @@ from .devices import HybridiffDevices
 from .plan import HybridiffPlan
 from .report import HybridiffReport
 from .sampler import HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel
+from .words import HybridiffDemoWords
 
 
 class HybridiffExtension(ComfyExtension):
@@ -25,4 +26,5 @@ class HybridiffExtension(ComfyExtension):
             HybridiffDevices,
             HybridiffReport,
             HybridiffCompare,
+            HybridiffDemoWords,
         ]

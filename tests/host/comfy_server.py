@@ -15,6 +15,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from hybridiff_core.demo import trained
+
 PACK = Path(__file__).resolve().parents[2]
 MODELS = PACK / ".cache" / "host" / "models"
 
@@ -34,7 +36,11 @@ def python_of(root: Path) -> str:
 
 
 def make_models(root: Path) -> None:
-    """Make the test models where they are not there yet."""
+    """Make the test models where they are not there yet, and put the demo's trained ones beside them."""
+    for weights, kind in ((trained.NETWORK, "diffusion_models"), (trained.AUTOENCODER, "vae")):
+        (MODELS / kind).mkdir(parents=True, exist_ok=True)
+        if not (MODELS / kind / weights.name).is_symlink():
+            (MODELS / kind / weights.name).symlink_to(weights)
     script = PACK / "tests" / "host" / "make_models.py"
     if not (MODELS / "checkpoints" / "sd15_random.safetensors").is_file():
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)

@@ -58,6 +58,7 @@ GOLDEN = {
     "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
+    "HybridiffDemoWords": [("text", "STRING", "red heart")],
 }
 OUTPUTS = {
     "HybridiffKSampler": ["LATENT", "HYBRIDIFF_REPORT"],
@@ -67,6 +68,7 @@ OUTPUTS = {
     "HybridiffDevices": ["HYBRIDIFF_DEVICES"],
     "HybridiffReport": ["IMAGE", "STRING"],
     "HybridiffCompare": ["FLOAT", "FLOAT", "FLOAT", "IMAGE", "STRING"],
+    "HybridiffDemoWords": ["CONDITIONING"],
 }
 ALIASES = {
     "HybridiffKSampler": {"ksampler", "multigpu", "parallel", "cfg"},

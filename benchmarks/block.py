@@ -1,21 +1,62 @@
-"""What stands above every measured block: when, on what, from which seed, by which command."""
+"""A measured block: its rows, and when, on what, from which seed, by which command they were measured."""
 
 from __future__ import annotations
 
 import datetime
+import json
+import os
 import platform
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 import torch
 
+RESULTS = Path(__file__).resolve().parent / "results"
+Column = tuple[str, Callable[[dict], object]]  # a title, and what a row has under it
 
-def heading(seed: int) -> str:
+
+def heading(seed: int | str) -> str:
     """A line for a Markdown block; names no host."""
     memory = psutil.virtual_memory().total / 2**30
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_plain, sys.argv[1:])])
     return (
-        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, "
+        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {_processor()}, {psutil.cpu_count()} cores, "
         f"{memory:.0f} GB, torch {torch.__version__}, seed {seed}: `{command}`"
     )
+
+
+def _plain(argument: str) -> str:
+    """A command's argument; a path outside the working folder by its last part."""
+    return Path(argument).name if os.path.isabs(argument) else argument
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return " + ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return "CPU only"
+
+
+def table(rows: Sequence[dict], columns: Sequence[Column]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(title for title, _ in columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(line(row, columns) for row in rows)])
+
+
+def line(row: dict, columns: Sequence[Column]) -> str:
+    return f"| {' | '.join(str(of(row)) for _, of in columns)} |"
+
+
+def keep(path: Path | None, rows: list[dict], seed: int | str) -> None:
+    """Write the block to `path`, if there is one."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"heading": heading(seed), "rows": rows}, indent=1))
+        part.replace(path)
+
+
+def kept(path: Path) -> dict:
+    """A block that `keep` wrote: {"heading": str, "rows": list}."""
+    return json.loads(path.read_text())

@@ -22,7 +22,7 @@ def heading(seed: int | str) -> str:
     memory = psutil.virtual_memory().total / 2**30
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_plain, sys.argv[1:])])
     return (
-        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {_processor()}, {psutil.cpu_count()} cores, "
+        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, {_gpus()}, "
         f"{memory:.0f} GB, torch {torch.__version__}, seed {seed}: `{command}`"
     )
 
@@ -32,10 +32,10 @@ def _plain(argument: str) -> str:
     return Path(argument).name if os.path.isabs(argument) else argument
 
 
-def _processor() -> str:
+def _gpus() -> str:
     if torch.cuda.is_available():
         return " + ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    return "CPU only"
+    return "no GPU"
 
 
 def table(rows: Sequence[dict], columns: Sequence[Column]) -> str:

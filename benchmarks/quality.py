@@ -26,6 +26,8 @@ from tests.host.comfy_server import find_comfyui, python_of  # noqa: E402
 
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
 SHARES = (0.2, 0.4, 0.6)  # k, of the steps
+FEWER = (0.1, 0.2, 0.3)  # of the steps, left out: what k steps cost less where every second is predicted
+TOLERANCES = (0.13, 0.2)  # what the closed loop lets pass
 CACHES = (0.1, 0.2, 0.4)  # EasyCache's reuse_threshold
 AS_CAME = ", as they came,"
 BATCH = 16
@@ -35,22 +37,28 @@ COSTS = {"exact": 1.0, "predicted": 0.0, "alternating": 0.5, "pipeline": 0.5, "p
 def candidates(steps: int, cfg: float) -> list[tuple[str, int, dict]]:
     """Name, number of devices and plan of what is compared with the exact picture."""
     # "as they came": inner results not extrapolated, to show what extrapolating is worth
-    found = []
+    devices = 4 if cfg > 1 else 2
+    found = [("auto", 2, {}), ("auto on 4", 4, {})] if cfg > 1 else [("auto", 2, {})]
+    for tolerance in TOLERANCES:
+        loop = {"warmup": "fixed", "start_step": max(5, steps // 4), "parallel_steps": 0, "tolerance": tolerance}
+        found.append((f"predict, tolerance {tolerance:g}", 2, {"mode": "predict", **loop}))
     for share in SHARES:
         k = round(share * steps)
         start = max(5, round((steps - k) * 0.6))
         if start + k > steps:
             continue
         place = {"warmup": "fixed", "start_step": start, "parallel_steps": k}
-        for stride in (2, 3):
+        middle = share == SHARES[1]
+        for stride in (2, 3) if middle else (2,):
             plan = {"mode": "predict", "predict_stride": stride, **place}
             found.append((f"predict m={stride} k={k}", 2, plan))
-        if cfg > 1:
+        if cfg > 1 and share <= SHARES[1]:
             found.append((f"pipeline in turns k={k}", 2, {"mode": "pipeline", **place}))
+        if cfg > 1 and middle:
             found.append((f"paper k={k}", 2, {"mode": "paper", **place}))
-        devices = 4 if cfg > 1 else 2
-        found.append((f"pipeline in groups k={k}", devices, {"mode": "pipeline", **place}))
-        if share == SHARES[1]:
+        if share >= SHARES[1]:
+            found.append((f"pipeline in groups k={k}", devices, {"mode": "pipeline", **place}))
+        if middle and steps == 28:
             found.append((f"pipeline in groups{AS_CAME} k={k}", devices, {"mode": "pipeline", **place}))
     return found
 
@@ -99,7 +107,7 @@ class Studio:
         return row
 
     def accelerated(self, what: str, plan: dict, devices: int, *run) -> tuple:
-        """Pictures, the cost of a run, and the discrepancy of its exact steps."""
+        """Pictures, the cost of a run, and what its last batch measured on the way."""
         acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), ("same",) * (devices - 1))
         setting = self.sampling.Setting
         if AS_CAME in what:
@@ -110,9 +118,12 @@ class Studio:
             self.sampling.Setting = setting
         report = acceleration.report
         works = [line.split()[3] for line in report.schedule.splitlines()]
-        assert len(set(works)) > 1, report.lines
-        curve = [step.rel_mae for step in report.steps]
-        return pictures, sum(COSTS[work] for work in works), curve
+        assert len(set(works)) > 1 or "parallel_steps" not in plan or "tolerance" in plan, report.lines
+        measured = {
+            name: [value and round(value, 5) for value in (getattr(step, name) for step in report.steps)]
+            for name in ("rel_mae", "error")
+        }
+        return pictures, sum(COSTS[work] for work in works), measured
 
     def cached(self, threshold: float, *run) -> tuple | None:
         """Pictures with EasyCache on one device, and how many of a run's steps it computed; None where it cannot."""
@@ -151,17 +162,18 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     # prompts that no default was chosen by come first: the held-out combinations, then every seventh of the others
     captions = [*held_out, *list(shown)[::7]][: options.prompts]
     rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    rows = [row for row in rows if row["prompts"] >= len(captions)]
     known = {(row["model"], row["sampler"], row["steps"], row["cfg"], row["what"]) for row in rows}
     loaded = load_models(options.weights)
-    for name in options.models:
-        studio = Studio(name, loaded[name], captions, sampling)
-        for sampler in options.samplers:
+    studios = {name: Studio(name, loaded[name], captions, sampling) for name in options.models}
+    for sampler in options.samplers:
+        for name, studio in studios.items():
             for steps in options.steps:
                 for cfg in options.cfg:
                     setting = (name, sampler, steps, cfg)
                     one_device = 2 if cfg > 1 else 1
                     wanted = candidates(steps, cfg)
-                    fewer = sorted({round(steps * (1 - share)) for share in (0.1, 0.2, 0.3, 0.4)})
+                    fewer = sorted({round(steps * (1 - share)) for share in FEWER})
                     names = [what for what, _, _ in wanted] + [f"{count} steps" for count in fewer]
                     names += [f"EasyCache {threshold}" for threshold in CACHES]
                     if all((*setting, what) in known for what in names):
@@ -181,15 +193,25 @@ def measure(options: argparse.Namespace, root: Path) -> None:
                     ):
                         compared = studio.compare(pictures, exact)
                         row = dict(zip(("model", "sampler", "steps", "cfg"), setting))
-                        rows.append({**row, "what": what, "devices": devices, "cost": cost, **compared, **more})
+                        rows.append(
+                            {
+                                **row,
+                                "what": what,
+                                "devices": devices,
+                                "cost": cost,
+                                "prompts": len(captions),
+                                **compared,
+                                **more,
+                            }
+                        )
                         print(line_of(rows[-1]), flush=True)
                         if options.json:
                             options.json.write_text(json.dumps(rows, indent=1))
 
                     for what, devices, plan in wanted:
                         if (*setting, what) not in known:
-                            pictures, cost, curve = studio.accelerated(what, plan, devices, *run)
-                            note(what, pictures, devices, cost, curve=curve)
+                            pictures, cost, measured = studio.accelerated(what, plan, devices, *run)
+                            note(what, pictures, devices, cost, **measured)
                     for count in fewer:
                         if (*setting, f"{count} steps") not in known:
                             pictures = studio.pictures(studio.model, sampler, count, cfg)

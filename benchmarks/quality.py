@@ -5,43 +5,67 @@
 
 PSNR, SSIM and HaarPSI of the decoded pictures against one device's exact run, with the real nodes' code
 and real worker processes. A row's cost is what the busiest device computes, in forwards of one branch: an
-exact step of two devices costs 1, a predicted one 0, one of a pipeline 1/2. Rivals: fewer exact steps, and
-ComfyUI's EasyCache, whose skipped steps are counted. With --json, rows that are in the file are not run again.
+exact step of two devices costs 1, a predicted one 0, one of a pipeline 1/2. What decides by what it measures on
+the way (auto, a tolerance) is run a picture at a time, and its cost is the mean. Rivals: fewer exact steps, and
+ComfyUI's EasyCache, whose computed steps are counted. With --json, rows that are in the file are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
+import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
-from benchmarks.two_devices import enter_comfyui  # noqa: E402
-from tests.host.comfy_server import find_comfyui, python_of  # noqa: E402
+from benchmarks.block import heading, keep, kept, line, table  # noqa: E402
+from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
 
+SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
 SHARES = (0.2, 0.4, 0.6)  # k, of the steps
-FEWER = (0.1, 0.2, 0.3)  # of the steps, left out: what k steps cost less where every second is predicted
-TOLERANCES = (0.13, 0.2)  # what the closed loop lets pass
+TOLERANCES = (0.1, 0.15, 0.2, 0.3)
+FEWER = (0.1, 0.2, 0.3)  # of the steps, left out: what is saved with every second of k steps predicted
 CACHES = (0.1, 0.2, 0.4)  # EasyCache's reuse_threshold
-AS_CAME = ", as they came,"
 BATCH = 16
 COSTS = {"exact": 1.0, "predicted": 0.0, "alternating": 0.5, "pipeline": 0.5, "paper": 0.5}
+COLUMNS = [
+    ("model", lambda row: row["model"]),
+    ("sampler", lambda row: row["sampler"]),
+    ("steps", lambda row: row["steps"]),
+    ("CFG", lambda row: f"{row['cfg']:g}"),
+    ("what", lambda row: row["what"]),
+    ("devices", lambda row: row["devices"]),
+    ("cost", lambda row: f"{row['cost']:.1f}"),
+    ("PSNR", lambda row: f"{row['psnr']:.1f}"),
+    ("worst 5 %", lambda row: f"{row['psnr_worst']:.1f}"),
+    ("SSIM", lambda row: f"{row['ssim']:.4f}"),
+    ("HaarPSI", lambda row: f"{row['haarpsi']:.4f}"),
+]
 
 
-def candidates(steps: int, cfg: float) -> list[tuple[str, int, dict]]:
-    """Name, number of devices and plan of what is compared with the exact picture."""
-    # "as they came": inner results not extrapolated, to show what extrapolating is worth
-    devices = 4 if cfg > 1 else 2
-    found = [("auto", 2, {}), ("auto on 4", 4, {})] if cfg > 1 else [("auto", 2, {})]
+class Candidate(NamedTuple):
+    """What is compared with the exact picture. `adaptive`: it decides by what it measures, so a picture at a time."""
+
+    name: str
+    devices: int
+    plan: dict
+    adaptive: bool = False
+    extrapolate: bool = True
+
+
+def candidates(steps: int, cfg: float) -> list[Candidate]:
+    devices = 4 if cfg > 1 else 2  # of a pipeline within each branch
+    found = [Candidate("auto", 2, {}, True)]
+    if cfg > 1:
+        found.append(Candidate("auto on 4", 4, {}, True))
     for tolerance in TOLERANCES:
         loop = {"warmup": "fixed", "start_step": max(5, steps // 4), "parallel_steps": 0, "tolerance": tolerance}
-        found.append((f"predict, tolerance {tolerance:g}", 2, {"mode": "predict", **loop}))
+        found.append(Candidate(f"predict, tolerance {tolerance:g}", 2, {"mode": "predict", **loop}, True))
     for share in SHARES:
         k = round(share * steps)
         start = max(5, round((steps - k) * 0.6))
@@ -51,15 +75,18 @@ def candidates(steps: int, cfg: float) -> list[tuple[str, int, dict]]:
         middle = share == SHARES[1]
         for stride in (2, 3) if middle else (2,):
             plan = {"mode": "predict", "predict_stride": stride, **place}
-            found.append((f"predict m={stride} k={k}", 2, plan))
-        if cfg > 1 and share <= SHARES[1]:
-            found.append((f"pipeline in turns k={k}", 2, {"mode": "pipeline", **place}))
+            found.append(Candidate(f"predict m={stride} k={k}", 2, plan))
+        pipeline = {"mode": "pipeline", **place}
+        if cfg > 1 and not share > SHARES[1]:
+            found.append(Candidate(f"pipeline in turns k={k}", 2, pipeline))
         if cfg > 1 and middle:
-            found.append((f"paper k={k}", 2, {"mode": "paper", **place}))
-        if share >= SHARES[1]:
-            found.append((f"pipeline in groups k={k}", devices, {"mode": "pipeline", **place}))
-        if middle and steps == 28:
-            found.append((f"pipeline in groups{AS_CAME} k={k}", devices, {"mode": "pipeline", **place}))
+            found.append(Candidate(f"paper k={k}", 2, {"mode": "paper", **place}))
+        if not share < SHARES[1]:
+            found.append(Candidate(f"pipeline in groups k={k}", devices, pipeline))
+            found.append(Candidate(f"pipeline in groups m=2 k={k}", devices, {**pipeline, "predict_stride": 2}))
+        if middle and steps == 28:  # to show what extrapolating is worth
+            name = f"pipeline in groups, results as they came, k={k}"
+            found.append(Candidate(name, devices, pipeline, extrapolate=False))
     return found
 
 
@@ -82,19 +109,20 @@ class Studio:
         more = {key: self.torch.cat([cond[1][key] for cond in conds]) for key in conds[0][1]}
         return [[self.torch.cat([cond[0] for cond in conds]), more]]
 
-    def pictures(self, model, sampler: str, steps: int, cfg: float):
-        """[prompts, 3, height, width] in 0 to 1; every prompt has its own seed."""
+    def pictures(self, model, sampler: str, steps: int, cfg: float, batch: int = BATCH, after=lambda: None):
+        """[prompts, 3, height, width] in 0 to 1; every prompt has its own seed. `after` is called after each batch."""
         done = []
-        for first in range(0, len(self.captions), BATCH):
-            captions = self.captions[first : first + BATCH]
+        for first in range(0, len(self.captions), batch):
+            captions = self.captions[first : first + batch]
             empty = self.torch.zeros(1, self.channels, self.side, self.side)
             noise = self.torch.cat(
-                [self.sample.prepare_noise(empty, 1000 + first + number) for number in range(len(captions))]
+                [self.sample.prepare_noise(empty, SEED + first + number) for number in range(len(captions))]
             )
             latent = self.sample.sample(
                 model, noise, steps, cfg, sampler, SCHEDULERS[self.name], self.joined(captions),
                 self.joined([""] * len(captions)), self.torch.zeros_like(noise), seed=0, disable_pbar=True,
             )  # fmt: skip
+            after()
             done.append(self.vae.decode(latent).movedim(-1, 1).clamp(0, 1))
         return self.torch.cat(done)
 
@@ -106,27 +134,33 @@ class Studio:
             row[metric] = of(pictures, exact, data_range=1.0).item()
         return row
 
-    def accelerated(self, what: str, plan: dict, devices: int, *run) -> tuple:
-        """Pictures, the cost of a run, and what its last batch measured on the way."""
-        acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), ("same",) * (devices - 1))
-        setting = self.sampling.Setting
-        if AS_CAME in what:
+    def accelerated(self, candidate: Candidate, *run) -> tuple:
+        """Pictures, the mean cost of a run, and what the last one measured on the way."""
+        plan = self.sampling.HybridPlan(**candidate.plan)
+        acceleration = self.sampling.Acceleration(plan, ("same",) * (candidate.devices - 1))
+        setting, costs = self.sampling.Setting, []
+        if not candidate.extrapolate:
             self.sampling.Setting = lambda *given, **more: setting(*given, **more, extrapolate=False)
+
+        def count() -> None:
+            works = [step.work for step in acceleration.report.steps]
+            if not candidate.adaptive:
+                assert len(set(works)) > 1, acceleration.report.lines
+            costs.append(sum(COSTS[work] for work in works))
+
+        batch = 1 if candidate.adaptive else BATCH
         try:
-            pictures = self.pictures(acceleration.apply(self.model), *run)
+            pictures = self.pictures(acceleration.apply(self.model), *run, batch=batch, after=count)
         finally:
             self.sampling.Setting = setting
-        report = acceleration.report
-        works = [line.split()[3] for line in report.schedule.splitlines()]
-        assert len(set(works)) > 1 or "parallel_steps" not in plan or "tolerance" in plan, report.lines
         measured = {
-            name: [value and round(value, 5) for value in (getattr(step, name) for step in report.steps)]
+            name: [value and round(value, 5) for value in (getattr(step, name) for step in acceleration.report.steps)]
             for name in ("rel_mae", "error")
         }
-        return pictures, sum(COSTS[work] for work in works), measured
+        return pictures, statistics.mean(costs), measured
 
     def cached(self, threshold: float, *run) -> tuple | None:
-        """Pictures with EasyCache on one device, and how many of a run's steps it computed; None where it cannot."""
+        """Pictures with EasyCache, and the mean share of steps that it computed; None where it cannot."""
         import comfy_extras.nodes_easycache as easycache
 
         network = self.model.model.diffusion_model
@@ -140,12 +174,62 @@ class Studio:
 
         network._forward = counted  # EasyCache's wrapper stands before it
         try:
-            self.pictures(self.model, *run)
-            of_all, calls[:] = len(calls), []
             (patched,) = easycache.EasyCacheNode.execute(self.model, threshold, 0.15, 0.95, False).args
-            return self.pictures(patched, *run), run[1] * len(calls) / of_all
+            pictures = self.pictures(patched, *run, batch=1)
+            return pictures, len(calls) / len(self.captions)
         finally:
             del network._forward
+
+
+class Survey:
+    """The rows, kept in a file while they come."""
+
+    def __init__(self, path: Path | None, prompts: int):
+        self.path, self.prompts = path, prompts
+        self.rows = kept(path)["rows"] if path and path.exists() else []
+
+    def has(self, setting: tuple, what: str) -> bool:
+        for row in self.rows:
+            if (row["model"], row["sampler"], row["steps"], row["cfg"], row["what"]) == (*setting, what):
+                return row["prompts"] >= self.prompts
+        return False
+
+    def add(self, setting: tuple, what: str, **values) -> None:
+        row = dict(zip(("model", "sampler", "steps", "cfg", "what"), (*setting, what)))
+        key = list(row.items())
+        self.rows = [old for old in self.rows if not old.items() >= dict(key).items()]
+        self.rows.append({**row, "prompts": self.prompts, **values})
+        print(line(self.rows[-1], COLUMNS), flush=True)
+        keep(self.path, self.rows, f"{SEED} and on, one a prompt")
+
+
+def survey(studio: Studio, rows: Survey, sampler: str, steps: int, cfg: float, only: list[str] | None) -> None:
+    """Every candidate and rival of one setting that is not in `rows` yet."""
+    setting, run = (studio.name, sampler, steps, cfg), (sampler, steps, cfg)
+    fewer = sorted({round(steps * (1 - share)) for share in FEWER})
+    caches = CACHES if hasattr(studio.model.model.diffusion_model, "_forward") else ()
+
+    def wanted(what: str) -> bool:
+        return (only is None or any(what.startswith(name) for name in only)) and not rows.has(setting, what)
+
+    todo = [candidate for candidate in candidates(steps, cfg) if wanted(candidate.name)]
+    fewer = [count for count in fewer if wanted(f"{count} steps")]
+    caches = [threshold for threshold in caches if wanted(f"EasyCache {threshold:g}")]
+    if not (todo or fewer or caches):
+        return
+    exact = studio.pictures(studio.model, *run)
+    for candidate in todo:
+        pictures, cost, measured = studio.accelerated(candidate, *run)
+        compared = studio.compare(pictures, exact)
+        rows.add(setting, candidate.name, devices=candidate.devices, cost=cost, **compared, **measured)
+    devices = 2 if cfg > 1 else 1
+    for count in fewer:
+        compared = studio.compare(studio.pictures(studio.model, sampler, count, cfg), exact)
+        rows.add(setting, f"{count} steps", devices=devices, cost=count, **compared)
+    for threshold in caches:
+        pictures, cost = studio.cached(threshold, *run)
+        # on one device, whose forwards have both branches; with the host's own split it would be this cost on two
+        rows.add(setting, f"EasyCache {threshold:g}", devices=devices, cost=cost, **studio.compare(pictures, exact))
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
@@ -161,72 +245,17 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     shown, held_out = load()
     # prompts that no default was chosen by come first: the held-out combinations, then every seventh of the others
     captions = [*held_out, *list(shown)[::7]][: options.prompts]
-    rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
-    rows = [row for row in rows if row["prompts"] >= len(captions)]
-    known = {(row["model"], row["sampler"], row["steps"], row["cfg"], row["what"]) for row in rows}
+    rows = Survey(options.json, len(captions))
     loaded = load_models(options.weights)
-    studios = {name: Studio(name, loaded[name], captions, sampling) for name in options.models}
+    studios = [Studio(name, loaded[name], captions, sampling) for name in options.models]
+    started = time.perf_counter()
+    print(f"{heading(SEED)}\n\n{table([], COLUMNS)}")
     for sampler in options.samplers:
-        for name, studio in studios.items():
-            for steps in options.steps:
+        for steps in options.steps:
+            for studio in studios:
                 for cfg in options.cfg:
-                    setting = (name, sampler, steps, cfg)
-                    one_device = 2 if cfg > 1 else 1
-                    wanted = candidates(steps, cfg)
-                    fewer = sorted({round(steps * (1 - share)) for share in FEWER})
-                    names = [what for what, _, _ in wanted] + [f"{count} steps" for count in fewer]
-                    names += [f"EasyCache {threshold}" for threshold in CACHES]
-                    if all((*setting, what) in known for what in names):
-                        continue
-                    run = (sampler, steps, cfg)
-                    exact = studio.pictures(studio.model, *run)
-
-                    def note(
-                        what: str,
-                        pictures,
-                        devices: int,
-                        cost: float,
-                        setting=setting,
-                        exact=exact,
-                        studio=studio,
-                        **more,
-                    ):
-                        compared = studio.compare(pictures, exact)
-                        row = dict(zip(("model", "sampler", "steps", "cfg"), setting))
-                        rows.append(
-                            {
-                                **row,
-                                "what": what,
-                                "devices": devices,
-                                "cost": cost,
-                                "prompts": len(captions),
-                                **compared,
-                                **more,
-                            }
-                        )
-                        print(line_of(rows[-1]), flush=True)
-                        if options.json:
-                            options.json.write_text(json.dumps(rows, indent=1))
-
-                    for what, devices, plan in wanted:
-                        if (*setting, what) not in known:
-                            pictures, cost, measured = studio.accelerated(what, plan, devices, *run)
-                            note(what, pictures, devices, cost, **measured)
-                    for count in fewer:
-                        if (*setting, f"{count} steps") not in known:
-                            pictures = studio.pictures(studio.model, sampler, count, cfg)
-                            note(f"{count} steps", pictures, min(2, one_device), count)
-                    for threshold in CACHES:
-                        fresh = (*setting, f"EasyCache {threshold}") not in known
-                        if fresh and (cached := studio.cached(threshold, *run)):
-                            note(f"EasyCache {threshold}", cached[0], 1, cached[1] * one_device)
-
-
-def line_of(row: dict) -> str:
-    return (
-        f"| {row['model']} | {row['sampler']} | {row['steps']} | {row['cfg']:g} | {row['what']} | {row['devices']} | "
-        f"{row['cost']:g} | {row['psnr']:.1f} | {row['psnr_worst']:.1f} | {row['ssim']:.4f} | {row['haarpsi']:.4f} |"
-    )
+                    survey(studio, rows, sampler, steps, cfg, options.only)
+    print(f"\n{time.perf_counter() - started:.0f} s")
 
 
 def main() -> None:
@@ -237,22 +266,9 @@ def main() -> None:
     parser.add_argument("--cfg", nargs="+", type=float, default=[1.0, 5.0, 7.5])
     parser.add_argument("--samplers", nargs="+", default=["euler", "dpmpp_2m", "ddim"])
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--only", nargs="+", help="rows whose name begins with one of these")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    root = find_comfyui()
-    if root is None:
-        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
-        command = [python_of(root), __file__, *sys.argv[1:]]
-        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
-    import torch
-
-    print("| model | sampler | steps | CFG | what | devices | cost | PSNR | worst 5 % | SSIM | HaarPSI |")
-    print("|---" * 11 + "|")
-    started = time.perf_counter()
-    with torch.inference_mode():
-        measure(options, root)
-    print(f"\n{time.perf_counter() - started:.0f} s")
+    run_inside(__file__, parser.parse_args(), measure)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,36 @@ Two cores stand for two devices, one thread each. Runs of one and of two devices
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-PACK = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PACK))
-from benchmarks.two_devices import enter_comfyui  # noqa: E402
-from tests.host.comfy_server import MODELS, find_comfyui, make_models, python_of  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.block import heading, keep, line, table
+from benchmarks.inside import enter_comfyui, run_inside
+from tests.host.comfy_server import MODELS
 
+SEED = 0
 START = 10
 INTERVALS = (5, 10, 20, 30)
+COLUMNS = [
+    ("model", lambda row: row["model"]),
+    ("CFG", lambda row: f"{row['cfg']:g}"),
+    ("mode", lambda row: row["mode"]),
+    ("k", lambda row: row["k"]),
+    ("one device s", lambda row: f"{row['one_s']:.2f}"),
+    ("two devices s", lambda row: f"{row['two_s']:.2f}"),
+    ("speed-up", lambda row: f"**{row['speed_up']:.2f}x**"),
+    ("bound", lambda row: f"{row['bound']:.2f}"),
+    ("share of the bound", lambda row: f"{row['speed_up'] / row['bound']:.3f}"),
+    ("waiting", lambda row: f"{row['wait']:.1%}"),
+    ("cut", lambda row: row["cut"]),
+]
+
+
+def render(block: dict) -> str:
+    return table(block["rows"], COLUMNS)
 
 
 def bound(steps: int, k: int, cfg: float) -> float:
@@ -57,7 +72,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     import torch
     from hybridiff_pack.hybridiff_core.plan import HybridPlan
 
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(SEED)
 
     def text(tokens: int, width: int, pooled: int) -> list:
         words = torch.randn(1, tokens, width, generator=random)
@@ -72,8 +87,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         return model, torch.randn(1, 4, 16, 16, generator=random), [text(77, 768, 768) for _ in range(2)]
 
     results = []
-    print("| model | CFG | mode | k | one device s | two devices s | speed-up | bound | share | wait | cut |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{heading(SEED)}\n\n{table([], COLUMNS)}")
     for name in options.models:
         model, noise, (positive, negative) = load(name)
 
@@ -125,13 +139,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
                 # h and z cross at the rate at which x and a prediction do; measured by a message of their size
                 result["transfer_s"] = transfer(statistics.median(step.bytes_received for step in stage))
             results.append(result)
-            print(
-                f"| {name} | {cfg:g} | {mode} | {k} | {result['one_s']:.2f} | {result['two_s']:.2f} | {speed_up:.3f} | "
-                f"{result['bound']:.3f} | {speed_up / result['bound']:.3f} | {waiting:.1%} | {cut} |",
-                flush=True,
-            )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+            print(line(result, COLUMNS), flush=True)
+    keep(options.json, results, SEED)
 
 
 def main() -> None:
@@ -142,18 +151,7 @@ def main() -> None:
     parser.add_argument("--intervals", nargs="+", type=int, default=INTERVALS)
     parser.add_argument("--only-cfg-1", action="store_true")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    root = find_comfyui()
-    if root is None:
-        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
-        make_models(root)
-        command = [python_of(root), __file__, *sys.argv[1:]]
-        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
-    import torch
-
-    with torch.inference_mode():
-        measure(options, root)
+    run_inside(__file__, parser.parse_args(), measure)
 
 
 if __name__ == "__main__":

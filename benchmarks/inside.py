@@ -1,0 +1,61 @@
+"""Benchmarks that run in a ComfyUI process: with its Python, on one core, workers on the other."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.host.comfy_server import MODELS, PACK, find_comfyui, make_models, python_of
+
+
+def enter_comfyui(root: Path):
+    """Be a ComfyUI process on one core, and return the pack's bridge with its workers on the other core."""
+    sys.path.remove(str(PACK))
+    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+    sys.path.insert(0, str(root))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("two cores are needed; only one is to be had here")
+    os.sched_setaffinity(0, cores[:1])
+    import torch
+
+    torch.set_num_threads(1)
+    from hybridiff_pack.nodes.host import sampling
+
+    read_models_from(MODELS)
+    pool, start = sampling.pool(), sampling._start_frame
+    pool.start = lambda place: {**start(place), "cpus": cores[1:2]}
+    return sampling
+
+
+def read_models_from(models: Path) -> None:
+    """Make `models` one of ComfyUI's own model folders: a worker reads no others."""
+    import folder_paths
+
+    for kind in ("checkpoints", "diffusion_models"):
+        folder_paths.add_model_folder_path(kind, str(models / kind))
+
+
+def run_inside(script: str, options: argparse.Namespace, measure: Callable[[argparse.Namespace, Path], None]) -> None:
+    """Run `script` again with ComfyUI's own Python, and there `measure(options, ComfyUI's folder)`."""
+    root = find_comfyui()
+    if root is None:
+        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
+    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
+        make_models(root)
+        environment = {**os.environ, "HYBRIDIFF_BENCHMARK": "inside", "OMP_NUM_THREADS": "1"}
+        sys.exit(subprocess.run([python_of(root), script, *sys.argv[1:]], env=environment).returncode)
+    import torch
+
+    with torch.inference_mode():
+        measure(options, root)

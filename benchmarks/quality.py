@@ -28,7 +28,7 @@ from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
 SHARES = (0.2, 0.4, 0.6)  # k, of the steps
-TOLERANCES = (0.1, 0.15, 0.2, 0.3)
+TOLERANCES = (0.05, 0.1, 0.15, 0.2, 0.3)
 FEWER = (0.1, 0.2, 0.3)  # of the steps, left out: what is saved with every second of k steps predicted
 CACHES = (0.1, 0.2, 0.4)  # EasyCache's reuse_threshold
 BATCH = 16

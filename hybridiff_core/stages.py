@@ -17,7 +17,7 @@ from .discrepancy import rel_mae
 from .engine import Call, Engine, Here, Parts, Predictions, merge, settle
 from .exchange import Chain, Exchange, GroupLost, WorkerLost
 from .lead import Lead, measure
-from .modes import Alternator, Predictor, difference_gain, to_denoised, to_eps
+from .modes import Alternator, Eps, Predictor, difference_gain, to_denoised, to_eps
 from .plan import LEAST_STEPS, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
@@ -44,7 +44,8 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
     the network can be cut. `cuts` and `paces` remember, by `name`, where
     networks were cut and which devices were slower: what is measured differs from run to run, and
-    the picture must not. `extrapolate=False` takes inner results as they come, for comparison.
+    the picture must not. `first_order` says that each of the sampler's steps is eps times the change
+    of sigma, as Euler's. `extrapolate=False` takes inner results as they come, for comparison.
     """
 
     plan: HybridPlan
@@ -55,6 +56,7 @@ class Setting:
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None
+    first_order: bool = False
     extrapolate: bool = True
 
     @property
@@ -167,9 +169,9 @@ class StagedEngine(Engine):
 
     def _do(self, work: Work, turn: int, step: int, call: Call, record: StepRecord, weight) -> Predictions:
         if work is Work.EXACT:
-            return self._exact(call, record, weight)
+            return self._exact(call, step, record, weight)
         if work is Work.PREDICTED:
-            eps = self.predictor.estimate(call.time)
+            eps = self.predictor.foresee(call.time, self._move(step))
             return {branch: to_denoised(value, call.x, call.sigma) for branch, value in eps.items()}
         done = merge(self._sandwich(work, turn, step, call, record), weight)
         eps = {branch: to_eps(d, call.x, call.sigma) for branch, d in done.items()}
@@ -177,8 +179,16 @@ class StagedEngine(Engine):
             eps = self.alternator.complete(call.time, turn, eps[turn])
         if work is Work.PAPER:
             eps = {0: eps[0], 1: eps[0]}
+        made_up = self._made_up(call, step, eps)
         self.predictor.observe(call.time, eps)
-        return {branch: to_denoised(value, call.x, call.sigma) for branch, value in eps.items()}
+        return {branch: to_denoised(value, call.x, call.sigma) for branch, value in made_up.items()}
+
+    def _move(self, step: int) -> float:
+        return self.schedule.sigmas[step + 1] - self.schedule.sigmas[step]
+
+    def _made_up(self, call: Call, step: int, eps: Eps) -> Eps:
+        """The computed `eps`, or with what foreseen steps before it were off by."""
+        return self.predictor.make_up(call.time, self._move(step), eps) if self.setting.first_order else eps
 
     def _start_over(self, call: Call, given: tuple) -> None:
         """The first call, or one with other units or another latent than before: nothing known holds for it."""
@@ -265,7 +275,7 @@ class StagedEngine(Engine):
 
     # -- exact steps
 
-    def _exact(self, call: Call, record: StepRecord, weight) -> Predictions:
+    def _exact(self, call: Call, step: int, record: StepRecord, weight) -> Predictions:
         wants_cut = self.mode in ("pipeline", "paper") and self._off is None
         if self.lead:
             try:
@@ -292,11 +302,15 @@ class StagedEngine(Engine):
         if wants_cut and not self._cut and self._exact_calls >= MEASURED_CALLS:
             self._choose_cuts(call)
         done = merge(parts, weight)
-        self._observe(call, done, record)
-        return done
+        eps = self._observe(call, done, record)
+        made_up = self._made_up(call, step, eps)
+        self.predictor.observe(call.time, eps)
+        if made_up is eps:
+            return done
+        return {branch: to_denoised(value, call.x, call.sigma) for branch, value in made_up.items()}
 
-    def _observe(self, call: Call, done: Predictions, record: StepRecord) -> None:
-        """What an exact call shows: the discrepancy, and how far a cheaper step would have been off."""
+    def _observe(self, call: Call, done: Predictions, record: StepRecord) -> Eps:
+        """What an exact call shows: its eps, the discrepancy, and how far a cheaper step would have been off."""
         eps = {branch: to_eps(d, call.x, call.sigma) for branch, d in done.items()}
         if {0, 1} <= done.keys():
             record.rel_mae = rel_mae(done[0], done[1], call.x)
@@ -304,9 +318,9 @@ class StagedEngine(Engine):
             record.error = self.predictor.error(call.time, eps, self.setting.cfg)
         elif self.mode != "exact" and self._alternating:
             record.error = self.alternator.error(call.time, eps, (self._turn + 1) % 2, self.setting.cfg)
-        self.predictor.observe(call.time, eps)
         if eps.keys() == {0, 1}:
             self.alternator.observe(call.time, eps)
+        return eps
 
     def _learn_paces(self, record: StepRecord, shares: Sequence[list[Unit]]) -> None:
         """After some exact calls: who is slower, where that is beyond noise. Decided once, and kept between runs."""

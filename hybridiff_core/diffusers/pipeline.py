@@ -34,6 +34,7 @@ from .split import splitter_for
 log = logging.getLogger("hybridiff")
 
 PIPELINES = (StableDiffusionXLPipeline, StableDiffusion3Pipeline)
+FIRST_ORDER = ("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "DDIMScheduler")  # their steps are Euler's
 
 _accelerated: weakref.WeakKeyDictionary[DiffusionPipeline, Acceleration] = weakref.WeakKeyDictionary()
 
@@ -229,6 +230,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=repr((recipe.get("class"), recipe.get("config"))),
+            first_order=type(self.pipe.scheduler).__name__ in FIRST_ORDER,
         )
         self.engine = StagedEngine(exchanges, self.report, setting)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import comfy
 import comfy.cli_args
+import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -110,7 +111,7 @@ class Acceleration:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         guider = executor.class_obj
         options = guider.model_options["transformer_options"]
-        run = Run(self, guider, noise, sigmas, kwargs.get("latent_shapes"))
+        run = Run(self, guider, noise, sampler, sigmas, kwargs.get("latent_shapes"))
         self.report, self.called_at = run.report, None
         options[KEY] = run
         # last in the chain, so that other packs' wrappers see every branch
@@ -175,10 +176,18 @@ def _code_inside(model_options: dict) -> str | None:
     return None
 
 
+def _is_euler(sampler) -> bool:
+    """Whether its steps are Euler's, without noise: euler, and ddim, which the host makes of it."""
+    function = getattr(sampler, "sampler_function", None)
+    return function is k_diffusion.sample_euler and not getattr(sampler, "extra_options", {}).get("s_churn")
+
+
 class Run:
     """One sampling: its workers, its engine, its report."""
 
-    def __init__(self, acceleration: Acceleration, guider, noise: torch.Tensor, sigmas: torch.Tensor, shapes=None):
+    def __init__(
+        self, acceleration: Acceleration, guider, noise: torch.Tensor, sampler, sigmas: torch.Tensor, shapes=None
+    ):
         self.guider, self.plan, self.sigmas = guider, acceleration.plan, sigmas.tolist()
         self._devices = acceleration.devices
         self.plan.for_run(len(self.sigmas) - 1)  # before anything runs: a plan that does not fit is refused
@@ -192,6 +201,7 @@ class Run:
         self.leases: list[Lease] = []
         self.engine: StagedEngine | None = None
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
+        self._first_order = _is_euler(sampler)
         self._one_unit = False
         self._sent: object = None
         if self.plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
@@ -313,6 +323,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=repr([self._recipe[key] for key in ("loader", "path", "stamp")]) if exchanges else None,
+            first_order=self._first_order,
         )
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = StagedEngine(exchanges, self.report, setting, check)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hybridiff_core.lead import Lead
-from hybridiff_core.modes import Alternator, Predictor
-from hybridiff_core.predict import History, between, factor
+from hybridiff_core.modes import MADE_UP, Alternator, Predictor
+from hybridiff_core.predict import FURTHEST, History, between, factor
 from hybridiff_core.share import Unit, share
 from hybridiff_core.split import Cut, Inner, Outer, Pass, Reached, Whole, balance, central_openings
 
@@ -127,9 +127,31 @@ def test_predictor():
     for time, value in ((4, 1.0), (3, 2.0)):
         predictor.observe(time, {0: torch.tensor(value), 1: torch.tensor(-value)})
     assert predictor.ready({0, 1}) and not predictor.ready({0})
-    assert predictor.estimate(1) == {0: 4, 1: -4}
-    # guided with 3: -4 + 3 * 8 = 20 expected, -2 + 3 * 7 = 19 true
-    assert predictor.error(1, {0: torch.tensor(5.0), 1: torch.tensor(-2.0)}, 3.0) == pytest.approx(1 / 19)
+    # slopes a step are 1 and -1; the second branch follows the mean of both
+    assert predictor.estimate(1) == {0: 4, 1: -2}
+    # guided with 3: -2 + 3 * 6 = 16 expected, -2 + 3 * 7 = 19 true
+    assert predictor.error(1, {0: torch.tensor(5.0), 1: torch.tensor(-2.0)}, 3.0) == pytest.approx(3 / 19)
+
+
+def test_what_a_foreseen_step_was_off_is_made_up_for_in_the_next():
+    predictor = Predictor()
+    for time, value in ((9, 1.0), (8, 2.0)):
+        predictor.observe(time, {0: torch.tensor(value)})
+    assert predictor.make_up(7, -1.0, eps := {0: torch.tensor(3.0)}) is eps  # nothing was foreseen
+    assert predictor.foresee(7, -2.0) == {0: 3}
+    # 6 at time 6: on the line from (8, 2), 4 at time 7, not 3; the step then went twice as far as this one does
+    assert predictor.make_up(6, -1.0, {0: torch.tensor(6.0)}) == {0: 6 + MADE_UP * 2 * 1}
+    predictor.observe(6, {0: torch.tensor(6.0)})
+    assert predictor.make_up(5, -1.0, eps) is eps
+
+
+def test_a_last_step_that_goes_nowhere_makes_up_for_nothing():
+    predictor = Predictor()
+    for time in (3, 2):
+        predictor.observe(time, {0: torch.tensor(1.0)})
+    predictor.foresee(1, -1.0)
+    assert predictor.make_up(0, 0.0, {0: torch.tensor(5.0)}) == {0: 5}
+    assert predictor.make_up(0, -1e-9, {0: torch.tensor(5.0)})[0] == 5 + MADE_UP * FURTHEST * 2
 
 
 def test_alternator_completes_the_other_branch_by_the_guidance_difference():

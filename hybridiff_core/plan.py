@@ -15,6 +15,7 @@ PUBLISHED = {
     "SD3 (paper)": {"slope_window": 15, "slope_threshold": 0.1e-3, "warmup_cap": 40, "parallel_steps": 5},
 }
 LEAST_STEPS = 8  # with fewer steps, auto stays exact
+AUTO_START, AUTO_TOLERANCE = 4, 0.015  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
 RANGES = {
     "start_step": (1, 10000),
     "slope_window": (1, 1000),
@@ -58,9 +59,11 @@ class HybridPlan:
     by the slope rule (`slope_window` L, `slope_threshold` g, at the latest at `warmup_cap`; given
     for 50 steps and scaled to the run, as is `parallel_steps`) or, "fixed", at `start_step` of the
     run's own steps, `parallel_steps` taken as they are. `parallel_steps` k: its length, 0 for as
-    long as the tolerance allows. `tolerance`: the largest error, as a share of the prediction, with
-    which a step is not computed exactly; 0 for no such check. `predict_stride` m: every m-th step
-    of the stage is computed and the others predicted; 0 for 2 in predict and none elsewhere.
+    long as the tolerance allows. `tolerance`: how far all steps that are not computed exactly may
+    put the picture off together, as a share of it, by the errors measured on the way (schedule.py);
+    0 for no such check. auto has its own values for all of these, but for a tolerance that is given.
+    `predict_stride` m: every m-th step of the stage is computed and the others predicted; 0 for 2 in
+    predict and none elsewhere.
     `preset`: published values in place of those given. `version` is the plan format.
 
     Raises ValueError naming the field, its value and the way out.
@@ -127,6 +130,8 @@ class HybridPlan:
         if steps < 1:
             raise ValueError(f"the run has {steps} steps; use at least 1")
         plan = self.effective
+        if self.mode == "auto" and self.preset == "auto":
+            return Thresholds(0, 0.0, 0, AUTO_START, steps, self.tolerance or AUTO_TOLERANCE)
         if plan.warmup == "fixed":
             if plan.start_step + max(plan.parallel_steps, 1) > steps and plan.mode != "exact":
                 raise ValueError(

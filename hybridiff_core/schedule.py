@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from .discrepancy import is_flat
 from .plan import HybridPlan
+
+FAR = 0.15  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
 
 
 class Stage(str, Enum):
@@ -56,14 +59,24 @@ class Schedule:
     """A run's schedule: `sigmas` are the sampler's, one more than there are steps, falling.
 
     `earliest` is the first step that may be in the parallelism stage: what a mode needs to know
-    comes from the steps before. Raises ValueError where the plan does not fit the run.
+    comes from the steps before. `flow` says that sigma is a flow's time, and `weight` how much of
+    what a step is off the sampler makes of it (1 where the next step takes some back). Raises
+    ValueError where the plan does not fit the run.
+
+    With a tolerance, a step may be left out or run on old features only while what such steps are
+    off together stays within it. A step's part is the error measured last, times the share of the
+    way from noise to picture that the step goes: on the small models, the decoded picture was off
+    by a quarter of that, in whatever step (benchmarks/quality.py). Parts add up as their squares do.
     """
 
-    def __init__(self, plan: HybridPlan, sigmas: Sequence[float], earliest: int = 2):
+    def __init__(
+        self, plan: HybridPlan, sigmas: Sequence[float], earliest: int = 2, flow: bool = False, weight: float = 1.0
+    ):
         self.sigmas = [float(sigma) for sigma in sigmas]
         self.steps = len(self.sigmas) - 1
         self.used = plan.for_run(self.steps)
-        self.earliest = earliest
+        self.earliest, self.flow, self.weight = earliest, flow, weight
+        self.off = 0.0
         self.tau1: int | None = None
         self.tau2: int | None = None
         self.error: float | None = None
@@ -106,20 +119,32 @@ class Schedule:
 
     def _warm(self, step: int) -> bool:
         """Whether the stage may begin with `step`: what was measured up to the step before says so."""
-        if step < self.earliest or not self.trusted:
+        if step < self.earliest or not self.affords(step):
             return False
         if self.used.start is not None:
             return step >= self.used.start
         curve = [self.curve[t] for t in sorted(self.curve)]
         return step - 1 >= self.used.cap or is_flat(curve, self.used.window, self.used.slope)
 
-    @property
-    def trusted(self) -> bool:
-        """Whether a step may be left out or run on old features, by the error measured last."""
-        return self.used.tolerance == 0 or (self.error is not None and self.error <= self.used.tolerance)
+    def affords(self, step: int) -> bool:
+        """Whether `step` may be left out or run on old features, by the error measured last."""
+        if self.used.tolerance == 0:
+            return True
+        if self.error is None or self.weight * self.error > FAR:
+            return False
+        return math.hypot(self.off, self._part(step)) <= self.used.tolerance
+
+    def _part(self, step: int) -> float:
+        """How far `step` will put the picture off, as a share of it, if it is not computed exactly."""
+        before, after = self.sigmas[step : step + 2]
+        if not self.flow:
+            before, after = before / (1 + before), after / (1 + after)
+        return self.weight * self.error * abs(before - after)
 
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""
+        if step not in self._works and work is not Work.EXACT and self.error is not None:
+            self.off = math.hypot(self.off, self._part(step))
         self._works.setdefault(step, work)
         if rel_mae is not None:
             self.curve.setdefault(step, rel_mae)

@@ -28,6 +28,7 @@ MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
 FETCHED = 1  # inner results that a lead fetches from the worker that computed its branch before
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
+HIGHER_ORDER = 1.6  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
 PACED_CALLS = 3  # exact calls that show which device is slower
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
 
@@ -42,10 +43,11 @@ class Setting:
     """What the stages must know of a run, beside the workers.
 
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
-    the network can be cut. `cuts` and `paces` remember, by `name`, where
-    networks were cut and which devices were slower: what is measured differs from run to run, and
-    the picture must not. `first_order` says that each of the sampler's steps is eps times the change
-    of sigma, as Euler's. `extrapolate=False` takes inner results as they come, for comparison.
+    the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
+    which devices were slower: what is measured differs from run to run, and the picture must not.
+    `flow` says that the model is a flow, and sigma its time; `first_order` that each of the
+    sampler's steps is eps times the change of sigma, as Euler's. `extrapolate=False` takes inner
+    results as they come, for comparison.
     """
 
     plan: HybridPlan
@@ -56,6 +58,7 @@ class Setting:
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None
+    flow: bool = False
     first_order: bool = False
     extrapolate: bool = True
 
@@ -211,7 +214,11 @@ class StagedEngine(Engine):
             self._off = obstacle  # why nobody helps is said already
         if self.schedule is None:
             self.schedule = Schedule(
-                self.setting.plan, self.setting.sigmas, MEASURED_CALLS + KNOWN_CALLS if pipeline else KNOWN_CALLS
+                self.setting.plan,
+                self.setting.sigmas,
+                MEASURED_CALLS + KNOWN_CALLS if pipeline else KNOWN_CALLS,
+                self.setting.flow,
+                1.0 if self.setting.first_order else HIGHER_ORDER,
             )
             if self.mode != "exact":
                 self.report.note(f"{self.mode}, for this run's {self.setting.steps} steps: {self.schedule.used}")
@@ -244,7 +251,7 @@ class StagedEngine(Engine):
 
     def _choose(self, step: int) -> Work:
         schedule = self.schedule
-        if self.mode == "exact" or schedule.stage(step) is not Stage.PARALLELISM or not schedule.trusted:
+        if self.mode == "exact" or schedule.stage(step) is not Stage.PARALLELISM or not schedule.affords(step):
             return Work.EXACT
         place = step - schedule.tau1  # 1 is the stage's first step
         stride = self.setting.plan.predict_stride or (2 if self.mode == "predict" else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.plan import MODES, PRESETS, PUBLISHED, RANGES, WARMUPS, HybridPlan
+from ..hybridiff_core.plan import AUTO_TOLERANCE, MODES, PRESETS, PUBLISHED, RANGES, WARMUPS, HybridPlan
 
 CATEGORY = "sampling/hybridiff"
 PLAN = io.Custom("HYBRIDIFF_PLAN")
@@ -39,7 +39,8 @@ class HybridiffPlan(io.ComfyNode):
                     "picture is the one that KSampler makes. predict: some steps are foreseen from the ones before. "
                     "pipeline: each device runs a part of the network, on slightly old results of the others. "
                     "paper: as published, without guidance in the middle; for comparison. "
-                    "auto: pipeline with more devices than branches, else predict; exact under 8 steps.",
+                    "auto: as much of it as the picture bears, by what is measured on the way; exact under 8 steps. "
+                    "Of the fields below it uses tolerance alone.",
                 ),
                 io.Combo.Input(
                     "warmup",
@@ -63,8 +64,8 @@ class HybridiffPlan(io.ComfyNode):
                 ),
                 _number(
                     "tolerance",
-                    "How far a step may be off, as a share of it, by what is measured on the way; "
-                    "beyond it steps are computed whole. 0: no such check.",
+                    "How far the picture may be off in all, as a share of it, by what is measured on the way; "
+                    f"beyond it steps are computed whole. 0: no such check, and in auto {AUTO_TOLERANCE:g}.",
                     0.001,
                 ),
                 _number(

@@ -3,11 +3,17 @@
 const SLOPE = ['slope_window', 'slope_threshold', 'warmup_cap']
 const PLANNED_FOR = 50 // the run that slope_window, warmup_cap and parallel_steps are for, with warmup slope
 
+const AUTO_START = 4 // as in plan.py
+
+const isAuto = (values) => values.mode === 'auto' && values.preset === 'auto'
+
 /** The fields that have no effect with these values. */
 export function idleFields(values) {
   if (values.mode === 'exact' || values.preset === 'exact only') {
     return ['warmup', 'start_step', ...SLOPE, 'parallel_steps', 'tolerance', 'predict_stride']
   }
+  // auto has its own values for all but the tolerance
+  if (isAuto(values)) return ['warmup', 'start_step', ...SLOPE, 'parallel_steps', 'predict_stride']
   const idle = values.warmup === 'fixed' ? [...SLOPE] : ['start_step']
   if (values.mode === 'paper') idle.push('predict_stride')
   return idle
@@ -26,7 +32,10 @@ export function settled(values, field, presets) {
       if (next.mode === 'exact') next.mode = 'auto'
     }
   }
-  if (presets[next.preset] && (field === 'warmup' || field in presets[next.preset])) next.preset = 'auto'
+  if (presets[next.preset] && (field === 'warmup' || field in presets[next.preset])) {
+    next.preset = 'auto'
+    if (next.mode === 'auto') next.mode = 'predict' // else the change would count for nothing
+  }
   if (field === 'mode') {
     const contradicts = next.mode === 'exact' ? presets[next.preset] : next.preset === 'exact only'
     if (contradicts) next.preset = 'auto'
@@ -52,7 +61,7 @@ function rounded(value) {
 
 /** Whether a run of so many steps would be refused: a fixed middle that goes beyond it (plan.py). */
 export const tooLong = (values, steps) =>
-  values.mode !== 'exact' && values.preset === 'auto' && values.warmup === 'fixed' &&
+  !['exact', 'auto'].includes(values.mode) && values.preset === 'auto' && values.warmup === 'fixed' &&
   values.start_step + Math.max(values.parallel_steps, 1) > steps
 
 /** tau1 and tau2 that these values give on `curve`, or null for a run without a middle (plan.py, schedule.py). */
@@ -62,7 +71,10 @@ export function boundsFor(values, curve) {
   const scale = steps / PLANNED_FOR
   let first
   let length
-  if (values.warmup === 'fixed') {
+  if (isAuto(values)) {
+    first = AUTO_START
+    length = steps
+  } else if (values.warmup === 'fixed') {
     first = values.start_step
     length = values.parallel_steps || steps
   } else {
@@ -87,5 +99,6 @@ export function dragged(values, bounds, bound, step, steps) {
   const limit = (value, low, high) => Math.min(Math.max(value, low), high)
   const start = bound === 'tau1' ? limit(step, 1, end - 1) : first
   const stop = bound === 'tau2' ? limit(step, first + 1, steps) : end
-  return { ...values, preset: 'auto', warmup: 'fixed', start_step: start, parallel_steps: stop - start }
+  const mode = isAuto(values) ? 'predict' : values.mode // auto has no boundaries of the user's
+  return { ...values, mode, preset: 'auto', warmup: 'fixed', start_step: start, parallel_steps: stop - start }
 }

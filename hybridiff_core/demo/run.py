@@ -80,7 +80,9 @@ def run_demo(
         conds = [words_to_context(prompt, config), words_to_context("", config)]
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
     plan = plan or HybridPlan(mode="exact")
-    setting = Setting(plan, times.tolist(), cfg, openings=central_openings, name=str(recipe), first_order=True)
+    setting = Setting(
+        plan, times.tolist(), cfg, openings=central_openings, name=str(recipe), flow=True, first_order=True
+    )
     one_s, two_s, report = [], [], None
     with _one_core() as other_core, torch.inference_mode():
         here = DemoBackend({"device": "cpu"})

@@ -230,6 +230,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=repr((recipe.get("class"), recipe.get("config"))),
+            flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=type(self.pipe.scheduler).__name__ in FIRST_ORDER,
         )
         self.engine = StagedEngine(exchanges, self.report, setting)

@@ -19,6 +19,7 @@ import comfy
 import comfy.cli_args
 import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
+import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
@@ -323,6 +324,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=repr([self._recipe[key] for key in ("loader", "path", "stamp")]) if exchanges else None,
+            flow=isinstance(sampling, comfy.model_sampling.CONST),
             first_order=self._first_order,
         )
         check = comfy.model_management.throw_exception_if_processing_interrupted

@@ -103,18 +103,54 @@ def test_part_of_a_schedule_counts_what_is_run():
     assert Schedule(HybridPlan(), [3.0, 2.0, 1.0, 0.0]).steps == 3
 
 
-def test_the_tolerance_decides_when_to_enter_and_whether_to_stay():
-    plan = HybridPlan(mode="predict", warmup="fixed", start_step=3, parallel_steps=0, tolerance=0.1)
-    errors = [None, None, 0.5, 0.3, 0.09, 0.05, 0.2, 0.05, 0.05, 0.05]
-    sigmas = [float(10 - i) for i in range(11)]
-    schedule, trusted = Schedule(plan, sigmas), []
+def run_with_errors(errors, tolerance, work=Work.PREDICTED, **how):
+    """The stages and works of a flow of equal steps, in which each step measures what `errors` says."""
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=3, parallel_steps=0, tolerance=tolerance)
+    steps = len(errors)
+    sigmas = [1 - i / steps for i in range(steps + 1)]
+    schedule, works = Schedule(plan, sigmas, **{"flow": True, **how}), ""
     for step, sigma in enumerate(sigmas[:-1]):
-        schedule.stage(schedule.locate(sigma))
-        trusted.append(schedule.trusted)
-        schedule.note(step, Work.EXACT, 0.5, errors[step])
-    # not at step 3 and 4, for what was measured before was too far off; step 7 is exact after 6's error
-    assert stages(schedule) == "wwwwwppppp"
-    assert trusted == [False, False, False, False, False, True, True, False, True, True]
+        stage = schedule.stage(schedule.locate(sigma))
+        done = work if stage is Stage.PARALLELISM and schedule.affords(step) else Work.EXACT
+        works += "-" if done is Work.EXACT else "p"
+        schedule.note(step, done, 0.5, errors[step] if done is Work.EXACT else None)
+    return stages(schedule), works, schedule.off
+
+
+def test_the_tolerance_decides_when_to_enter_and_how_far_the_picture_may_be_off():
+    # a step is a tenth of the way: 0.09 is a part of 0.009, and three of them are 0.0156 off
+    errors = [None, None, 0.14, 0.14, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09]
+    found, works, off = run_with_errors(errors, 0.013)
+    # not at steps 3 and 4: one alone would be too much
+    assert (found, works) == ("wwwwwppppp", "-----pp---") and off == pytest.approx(0.009 * 2**0.5)
+    assert run_with_errors(errors, 0.0157)[1] == "---p------"  # 0.014 is spent at once, and 0.0166 would be too much
+    assert run_with_errors(errors, 0.0157, weight=2.0)[1] == "-" * 10
+
+
+def test_what_is_measured_on_the_way_counts():
+    errors = [None, None, 0.01, 0.01, 0.01, 0.3, 0.01, 0.01, 0.01, 0.01]
+
+    def stops(work):
+        plan = HybridPlan(mode="predict", warmup="fixed", start_step=3, parallel_steps=0, tolerance=0.5)
+        schedule = Schedule(plan, [1 - i / 10 for i in range(11)], flow=True)
+        afforded = []
+        for step in range(10):
+            schedule.stage(step)
+            afforded.append(schedule.affords(step))
+            schedule.note(step, work, 0.5, errors[step])
+        return afforded
+
+    # however much may be spent, an error beyond FAR says that nothing is known; step 6 follows 5's
+    assert stops(Work.EXACT) == [False] * 3 + [True] * 3 + [False] + [True] * 3
+
+
+def test_the_way_of_a_model_that_is_no_flow():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=1, parallel_steps=0, tolerance=0.01)
+    for flow, off in ((False, 0.1 * (3 / 4 - 1 / 2)), (True, 0.1 * 2)):
+        schedule = Schedule(plan, [9.0, 3.0, 1.0, 0.0], flow=flow)
+        schedule.note(0, Work.EXACT, 0.5, 0.1)
+        schedule.note(1, Work.PREDICTED)
+        assert schedule.off == pytest.approx(off)
 
 
 def test_a_schedule_prints_a_line_a_step_and_parses_back():

@@ -155,9 +155,7 @@ def line(t0, a, t1, b, t):
     return b + factor(t0, t1, t) * (b - a)
 
 
-def recompute(
-    network, bounds, works, branches=2, cfg=3.0, delays=None, paper=False, steps=STEPS, last=None, made_up=0.0
-):
+def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, steps=STEPS, last=None, made_up=0.0):
     """The latent for given works of steps; `delays[branch]` is how many steps a branch's z is behind."""
     foreseen = []
     plain, t = Plain(network, bounds[0]), sigmas(steps)

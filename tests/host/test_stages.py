@@ -49,7 +49,7 @@ def test_modes_of_two_devices(bench, family, mode, stage):
 def test_cfg_1_runs_as_a_pipeline_of_two(bench, family):
     side = bench(family, size=8 if family == "sd15" else 16)
     side.settings["cfg"] = 1.0
-    difference, report = sampled(side, "auto", steps=12)
+    difference, report = sampled(side, "pipeline", steps=12)
     assert works(report) == ["exact"] * 5 + ["pipeline"] * 4 + ["exact"] * 3
     assert report["mode"] == "pipeline" and report["shared_calls"] >= 4
     (cut,) = report["cuts"]
@@ -60,15 +60,19 @@ def test_cfg_1_runs_as_a_pipeline_of_two(bench, family):
 def test_four_devices_make_groups_of_two(bench):
     side = bench("sd3")
     side.devices = ("same", "same", "same")
-    difference, report = sampled(side, "auto")
+    difference, report = sampled(side, "pipeline")
     assert works(report) == ["exact"] * 5 + ["pipeline"] * 4 + ["exact"] * 3
     assert [(cut["branches"], len(cut["devices"])) for cut in report["cuts"]] == [([0], 2), ([1], 2)]
     assert difference < 0.1
 
 
-def test_auto_predicts_with_two_devices_and_is_exact_in_few_steps(bench):
-    _, report = sampled(bench("sd3"), "auto", steps=10)
-    assert report["mode"] == "predict" and "predicted" in works(report)
+def test_auto_is_exact_in_few_steps_and_where_nothing_can_be_foreseen(bench):
+    # the random network's predictions jump from step to step; test_demo_graph.py has auto on a trained one
+    difference, report = sampled(bench("sd3"), "auto", steps=20)
+    assert report["mode"] == "predict" and works(report) == ["exact"] * 20 and difference <= LIMIT
+    side = bench("sd3")
+    side.settings["cfg"] = 1.0
+    assert sampled(side, "auto", steps=20)[1]["mode"] == "pipeline"
     difference, report = sampled(bench("sd3"), "auto", steps=6, start_step=2)
     assert report["mode"] == "exact" and difference <= LIMIT
 

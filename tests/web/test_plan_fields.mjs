@@ -7,13 +7,17 @@ const PRESETS = {
   'SD3 (paper)': { slope_window: 15, slope_threshold: 0.0001, warmup_cap: 40, parallel_steps: 5 },
 }
 const DEFAULT = {
-  mode: 'auto', warmup: 'slope', start_step: 10, slope_window: 12, slope_threshold: 0.0004, warmup_cap: 15,
+  mode: 'predict', warmup: 'slope', start_step: 10, slope_window: 12, slope_threshold: 0.0004, warmup_cap: 15,
   parallel_steps: 20, tolerance: 0, predict_stride: 0, preset: 'auto',
 }
+const AUTO = { ...DEFAULT, mode: 'auto' }
 const FIXED = { ...DEFAULT, warmup: 'fixed' }
 
 test('fields without effect', () => {
   assert.deepEqual(idleFields(DEFAULT), ['start_step'])
+  assert.equal(idleFields(AUTO).length, 7)
+  assert.ok(!idleFields(AUTO).includes('tolerance'))
+  assert.deepEqual(idleFields({ ...AUTO, preset: 'SD3 (paper)' }), ['start_step'])
   assert.deepEqual(idleFields(FIXED), ['slope_window', 'slope_threshold', 'warmup_cap'])
   assert.ok(idleFields({ ...DEFAULT, mode: 'paper' }).includes('predict_stride'))
   assert.equal(idleFields({ ...DEFAULT, mode: 'exact' }).length, 8)
@@ -22,8 +26,9 @@ test('fields without effect', () => {
 
 test('a preset fills its fields, and one of them changed ends it', () => {
   const chosen = settled({ ...FIXED, mode: 'exact', preset: 'SD3 (paper)' }, 'preset', PRESETS)
-  assert.deepEqual(chosen, { ...DEFAULT, ...PRESETS['SD3 (paper)'], preset: 'SD3 (paper)' })
-  assert.equal(settled({ ...chosen, warmup_cap: 30 }, 'warmup_cap', PRESETS).preset, 'auto')
+  assert.deepEqual(chosen, { ...AUTO, ...PRESETS['SD3 (paper)'], preset: 'SD3 (paper)' })
+  const changed = settled({ ...chosen, warmup_cap: 30 }, 'warmup_cap', PRESETS)
+  assert.deepEqual([changed.preset, changed.mode], ['auto', 'predict'])
   assert.equal(settled({ ...chosen, warmup: 'fixed' }, 'warmup', PRESETS).preset, 'auto')
   assert.equal(settled({ ...chosen, tolerance: 0.1 }, 'tolerance', PRESETS).preset, 'SD3 (paper)')
 })
@@ -47,6 +52,13 @@ test('boundaries are those of the schedule', () => {
   assert.deepEqual(boundsFor(DEFAULT, Array(50).fill(0.1)), { tau1: 12, tau2: 32 })
   // for 50 steps, scaled to 25, a half to the even neighbour: 7.5 is 8, 10
   assert.deepEqual(boundsFor(DEFAULT, falling.slice(0, 25)), { tau1: 8, tau2: 18 })
+})
+
+test('auto begins early and ends by what is measured', () => {
+  assert.deepEqual(boundsFor(AUTO, typicalCurve(20)), { tau1: 3, tau2: 19 })
+  assert.equal(tooLong({ ...AUTO, warmup: 'fixed', start_step: 30 }, 20), false)
+  const moved = dragged(AUTO, { tau1: 3, tau2: 19 }, 'tau2', 12, 20)
+  assert.deepEqual(moved, { ...FIXED, start_step: 4, parallel_steps: 8 })
 })
 
 test('dragging fixes the boundaries and keeps the middle within the run', () => {

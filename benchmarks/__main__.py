@@ -1,0 +1,119 @@
+"""Measure everything, and write docs/BENCHMARKS.md from what was measured.
+
+    python -m benchmarks [--only speed stages bytes dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
+
+Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
+benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from . import bytes as crossing
+from . import projection, quality, speed, stages
+from .block import RESULTS, kept
+
+PACK = Path(__file__).resolve().parents[1]
+DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
+
+
+class Part(NamedTuple):
+    """One block: how it is measured, and how it is written."""
+
+    name: str
+    command: list[str]
+    render: Callable[[dict], str]
+    title: str
+    about: str
+
+
+def parts(unet: Path, prompts: int) -> list[Part]:
+    survey = ["--prompts", str(prompts), "--models"]
+    return [
+        Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
+        Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
+        Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
+        Part("dit", ["quality.py", str(PACK / "training" / "weights"), *survey, "dit"], quality.render, "DiT", ""),
+        Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
+    ]
+
+
+def run(part: Part) -> None:
+    script, *options = part.command
+    kept_in = ["--json", str(RESULTS / f"{part.name}.json")]
+    print(f"\n{part.title}", flush=True)
+    subprocess.run([sys.executable, str(PACK / "benchmarks" / script), *options, *kept_in], check=True, cwd=PACK)
+
+
+def document(chosen: list[Part]) -> str:
+    blocks = {part.name: kept(path) for part in chosen if (path := RESULTS / f"{part.name}.json").exists()}
+    rows = [row for name in ("dit", "unet") if name in blocks for row in blocks[name]["rows"]]
+    text = [HEAD, quality.summary(rows, blocks.get("speed", {"rows": []})["rows"])]
+    for part in chosen:
+        if part.name in blocks and part.name not in ("dit", "unet"):
+            text += [f"## {part.title}\n\n{part.about}", blocks[part.name]["heading"], part.render(blocks[part.name])]
+            if part.name == "stages":
+                text += [PROJECTION, projection.render(blocks["stages"])]
+    text.append(f"## Quality: every row\n\n{QUALITY}")
+    for part in chosen:
+        if part.name in blocks and part.name in ("dit", "unet"):
+            text += [f"### {part.title}", blocks[part.name]["heading"], part.render(blocks[part.name])]
+    return "\n\n".join(text) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=["speed", "stages", "bytes", "dit", "unet", "gpu"])
+    parser.add_argument("--unet", type=Path, default=Path("training") / "unet")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    every = parts(options.unet, options.prompts)
+    for part in every if not options.render else ():
+        if options.only and part.name not in options.only:
+            continue
+        if part.name == "unet" and not (options.unet / "emoji_unet.safetensors").exists():
+            print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
+        elif part.name == "gpu" and not torch.cuda.is_available():
+            print("no GPU here: gpu.py is left out")
+        else:
+            run(part)
+    DOCUMENT.write_text(document(every))
+    print(f"wrote {DOCUMENT.relative_to(PACK)}")
+
+
+HEAD = """# Measured
+
+Written by `python -m benchmarks`; each table says when, on what machine, from which seeds and by which command it was
+measured. There was no GPU: two CPU cores stand for two devices, one process and one thread each, in a real ComfyUI."""
+
+SPEED = """An SD3-type network of 6 blocks, 64x64 latents. ComfyUI's split runs threads in one process and knows GPUs
+only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the same repeat, median of
+the repeats. A figure above the bound does not beat arithmetic: one device runs both branches as a batch of two, which
+on this machine costs a little more than two runs of one."""
+
+STAGES = """50 steps of euler; k is the length of the middle. SD3-type network of 6 blocks at 64x64 latents, SD1.5's
+layout at 16x16."""
+
+PROJECTION = """More than two devices cannot be timed on two cores. PROJECTED from the block and transfer times measured
+above:"""
+
+BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted over the real channel with tensors of
+the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
+
+QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's on one device; mean over the prompts, and
+the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device
+costs twice the steps with guidance, once without. `n steps` are fewer exact steps. EasyCache's cost is that of the two
+devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `ddim` is its `euler`: same figures."""
+
+
+if __name__ == "__main__":
+    main()

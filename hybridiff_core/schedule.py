@@ -59,7 +59,8 @@ class Schedule:
     """A run's schedule: `sigmas` are the sampler's, one more than there are steps, falling.
 
     `earliest` is the first step that may be in the parallelism stage: what a mode needs to know
-    comes from the steps before. `flow` says that sigma is a flow's time, and `weight` how much of
+    comes from the steps before. `noise` has sigma itself, where `sigmas` only number levels. `flow`
+    says that sigma is a flow's time, and `weight` how much of
     what a step is off the sampler makes of it (1 where the next step takes some back). Raises
     ValueError where the plan does not fit the run.
 
@@ -70,9 +71,16 @@ class Schedule:
     """
 
     def __init__(
-        self, plan: HybridPlan, sigmas: Sequence[float], earliest: int = 2, flow: bool = False, weight: float = 1.0
+        self,
+        plan: HybridPlan,
+        sigmas: Sequence[float],
+        earliest: int = 2,
+        noise: Sequence[float] | None = None,
+        flow: bool = False,
+        weight: float = 1.0,
     ):
         self.sigmas = [float(sigma) for sigma in sigmas]
+        self.noise = list(noise or self.sigmas)
         self.steps = len(self.sigmas) - 1
         self.used = plan.for_run(self.steps)
         self.earliest, self.flow, self.weight = earliest, flow, weight
@@ -136,7 +144,7 @@ class Schedule:
 
     def _part(self, step: int) -> float:
         """How far `step` will put the picture off, as a share of it, if it is not computed exactly."""
-        before, after = self.sigmas[step : step + 2]
+        before, after = self.noise[step : step + 2]
         if not self.flow:
             before, after = before / (1 + before), after / (1 + after)
         return self.weight * self.error * abs(before - after)

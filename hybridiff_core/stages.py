@@ -45,7 +45,8 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
-    `flow` says that the model is a flow, and sigma its time; `first_order` that each of the
+    `noise` has what sigma is at each of `sigmas`, where these only number levels. `flow` says that
+    the model is a flow, and sigma its time; `first_order` that each of the
     sampler's steps is eps times the change of sigma, as Euler's. `extrapolate=False` takes inner
     results as they come, for comparison.
     """
@@ -58,6 +59,7 @@ class Setting:
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None
+    noise: Sequence[float] | None = None
     flow: bool = False
     first_order: bool = False
     extrapolate: bool = True
@@ -67,14 +69,16 @@ class Setting:
         return len(self.sigmas) - 1
 
 
-def mode_for(plan: HybridPlan, steps: int, devices: int, branches: int) -> str:
-    """What auto means for a run; another mode is what it is."""
+def mode_for(plan: HybridPlan, steps: int) -> str:
+    """What auto means for a run of so many steps; another mode is what it is.
+
+    The same for any number of devices: at equal time predict is nearer to the exact picture than a
+    pipeline (docs/BENCHMARKS.md), and a picture does not change when a device is added or lost.
+    """
     mode = plan.effective.mode
     if mode != "auto":
         return mode
-    if steps < LEAST_STEPS or devices < branches or branches == devices == 1:
-        return "exact"
-    return "pipeline" if devices > branches else "predict"
+    return "exact" if steps < LEAST_STEPS else "predict"
 
 
 @dataclass
@@ -187,7 +191,7 @@ class StagedEngine(Engine):
         return {branch: to_denoised(value, call.x, call.sigma) for branch, value in made_up.items()}
 
     def _move(self, step: int) -> float:
-        return self.schedule.sigmas[step + 1] - self.schedule.sigmas[step]
+        return self.schedule.noise[step + 1] - self.schedule.noise[step]
 
     def _made_up(self, call: Call, step: int, eps: Eps) -> Eps:
         """The computed `eps`, or with what foreseen steps before it were off by."""
@@ -196,7 +200,7 @@ class StagedEngine(Engine):
     def _start_over(self, call: Call, given: tuple) -> None:
         """The first call, or one with other units or another latent than before: nothing known holds for it."""
         branches = {unit.branch for unit in call.units}
-        self.mode = mode_for(self.setting.plan, self.setting.steps, 1 + len(self.exchanges), len(branches))
+        self.mode = mode_for(self.setting.plan, self.setting.steps)
         self.report.mode = self.mode
         self.predictor, self.alternator = Predictor(), Alternator(difference_gain(self.setting.steps))
         if self.lead and self._off is None:
@@ -217,6 +221,7 @@ class StagedEngine(Engine):
                 self.setting.plan,
                 self.setting.sigmas,
                 MEASURED_CALLS + KNOWN_CALLS if pipeline else KNOWN_CALLS,
+                self.setting.noise,
                 self.setting.flow,
                 1.0 if self.setting.first_order else HIGHER_ORDER,
             )

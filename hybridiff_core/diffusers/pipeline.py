@@ -131,6 +131,18 @@ class Acceleration:
             run.close()
 
 
+def noise_at(scheduler, timestep: float) -> float:
+    """The noise beside the picture at a timestep: sigma, or a flow's time."""
+    steps = scheduler.config.num_train_timesteps
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return timestep / steps
+    place = min(max(timestep, 0.0), steps - 1.0)
+    low = int(place)
+    at = scheduler.alphas_cumprod[[low, min(low + 1, steps - 1)]].double()
+    below, above = ((1 - at) / at).sqrt().tolist()
+    return below + (place - low) * (above - below)
+
+
 class Run:
     """One denoising loop: its workers, its engine, its report."""
 
@@ -139,8 +151,9 @@ class Run:
         self.network, self.forward = acceleration.network, acceleration.forward
         self.sample = SAMPLE[type(self.network)]
         # a level for each timestep, falling; schedulers of second order have each twice
-        timesteps = pipe.scheduler.timesteps[: pipe.num_timesteps].double()
-        self.sigmas = [*(timesteps.unique_consecutive() + 1).tolist(), 0.0]
+        timesteps = pipe.scheduler.timesteps[: pipe.num_timesteps].double().unique_consecutive()
+        self.sigmas = [*(timesteps + 1).tolist(), 0.0]
+        self.noise = [*(noise_at(pipe.scheduler, time) for time in timesteps.tolist()), 0.0]
         self.plan.for_run(len(self.sigmas) - 1)  # before anything runs: a plan that does not fit is refused
         self.report = RunReport(self.plan.mode, [])
         self.splitter = splitter_for(self.network)
@@ -207,13 +220,14 @@ class Run:
                 self._alone = str(error)
         for line in lines if found else ():
             self.report.note(line)
-        plan, steps = self.plan, len(self.sigmas) - 1
+        plan = self.plan
         if any(before <= after for before, after in zip(self.sigmas, self.sigmas[1:])):
             self.report.note("the timesteps do not fall, so every step is exact")
             plan = HybridPlan(mode="exact")
-        if self._alone and plan.effective.mode != "predict":  # that takes no other device
+        mode = mode_for(plan, len(self.sigmas) - 1)
+        if self._alone and mode != "predict":  # that takes no other device
             return
-        if not self._alone and (branches > 1 or mode_for(plan, steps, 1 + len(found), 1) == "pipeline"):
+        if not self._alone and (branches > 1 or mode == "pipeline"):
             for place in found:
                 lease = pool().prepare(place, own, recipe, self.devices)
                 if lease is None:
@@ -230,6 +244,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=repr((recipe.get("class"), recipe.get("config"))),
+            noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=type(self.pipe.scheduler).__name__ in FIRST_ORDER,
         )

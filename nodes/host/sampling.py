@@ -43,6 +43,7 @@ log = logging.getLogger("hybridiff")
 
 KEY = "hybridiff"
 ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
+ONE_COND = "only one branch has conditioning, so nothing is shared"
 # what the host, or this pack, puts into transformer_options for this process alone
 OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", KEY}
 # patches and wrappers that run inside the network, where a worker would need their code
@@ -217,9 +218,9 @@ class Run:
                 self._alone = "; ".join(lines) or "no device was chosen to help"
             for line in lines if self._places else ():
                 self.report.note(line)
+        self._mode = mode_for(self.plan, len(self.sigmas) - 1)
         conds = self._expected_conds() if self._alone is None else 0
-        pipeline = mode_for(self.plan, len(self.sigmas) - 1, 1 + len(self._places), 1) == "pipeline"
-        if conds > 1 or (conds == 1 and pipeline):
+        if conds > 1 or (conds == 1 and self._mode == "pipeline"):
             self._start_workers()
 
     # -- whether there is anything to share
@@ -294,12 +295,12 @@ class Run:
 
     def _come_together(self, conds: conditioning.Conds, units: list[Unit]) -> None:
         """Meet the workers, once there is something for them to do."""
-        steps = len(self.sigmas) - 1
-        devices = 1 + len(self.leases or self._places)
-        self._one_unit = len(units) == 1 and mode_for(self.plan, steps, devices, 1) in ("pipeline", "predict")
+        self._one_unit = len(units) == 1 and self._mode in ("pipeline", "predict")
         if not units or (len(units) < 2 and not self._one_unit):
             return
-        if self._predicts_alone:
+        if self._predicts_alone or (self._one_unit and self._mode == "predict"):
+            if self._alone is None:
+                self.report.note(ONE_BRANCH if self._without_guidance() else ONE_COND)
             self._places = []
         elif all(unit.local for unit in units):
             reasons = {conditioning.staying_reason(cond) for of_branch in conds for cond in of_branch or ()} - {None}
@@ -334,7 +335,7 @@ class Run:
     @property
     def _predicts_alone(self) -> bool:
         """Whether steps are predicted though no device helps: that takes none."""
-        return self._alone is not None and self.plan.effective.mode == "predict"
+        return self._alone is not None and self._mode == "predict"
 
     def _met(self, lease: Lease) -> Exchange | None:
         try:
@@ -383,7 +384,7 @@ class Run:
                     log.info("%s", error)
             pool().release(lease)
         if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
-            one = ONE_BRANCH if self._without_guidance() else "only one branch has conditioning, so nothing is shared"
+            one = ONE_BRANCH if self._without_guidance() else ONE_COND
             self.report.note(f"ran on one device: {self._alone or one}")
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())

@@ -496,6 +496,5 @@ def test_groups_and_modes():
     groups = form_groups([one, two], {0: 5.0, 1: 1.0})
     assert groups == [Group([0], None, [two]), Group([1], one, [])]
     auto = HybridPlan()
-    assert mode_for(auto, 20, 2, 2) == "predict" and mode_for(auto, 20, 2, 1) == mode_for(auto, 20, 4, 2) == "pipeline"
-    assert mode_for(auto, 7, 2, 2) == mode_for(auto, 20, 1, 1) == mode_for(auto, 20, 1, 2) == "exact"
-    assert mode_for(HybridPlan(preset="exact only"), 50, 4, 2) == "exact"
+    assert mode_for(auto, 20) == "predict" and mode_for(auto, 7) == "exact"
+    assert mode_for(HybridPlan(preset="exact only"), 50) == "exact"

@@ -24,12 +24,13 @@ PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from benchmarks.block import heading, keep, kept, line, table  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE  # noqa
 
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
-SHARES = (0.2, 0.4, 0.6)  # k, of the steps
-TOLERANCES = (0.01, 0.02, 0.03)
-FEWER = (0.1, 0.2, 0.3)  # of the steps, left out: what is saved with every second of k steps predicted
+SHARES = (0.4, 0.6)  # k, of the steps
+TOLERANCES = (0.01, 0.03)  # beside auto's own
+FEWER = (0.1, 0.2, 0.3, 0.4)  # of the steps, left out: what is saved with every second of k steps predicted
 CACHES = (0.02, 0.05, 0.1)  # EasyCache's reuse_threshold
 BATCH = 16
 COSTS = {"exact": 1.0, "predicted": 0.0, "alternating": 0.5, "pipeline": 0.5, "paper": 0.5}
@@ -61,29 +62,28 @@ class Candidate(NamedTuple):
 def candidates(steps: int, cfg: float) -> list[Candidate]:
     devices = 4 if cfg > 1 else 2  # of a pipeline within each branch
     found = [Candidate("auto", 2, {}, True)]
-    if cfg > 1:
-        found.append(Candidate("auto on 4", 4, {}, True))
     for tolerance in TOLERANCES:
         found.append(Candidate(f"auto, tolerance {tolerance:g}", 2, {"tolerance": tolerance}, True))
+    loop = {"warmup": "fixed", "start_step": AUTO_START, "parallel_steps": 0, "tolerance": AUTO_TOLERANCE}
+    name = f"pipeline in groups, tolerance {AUTO_TOLERANCE:g}"
+    found.append(Candidate(name, devices, {"mode": "pipeline", **loop}, True))
     for share in SHARES:
         k = round(share * steps)
         start = max(5, round((steps - k) * 0.6))
         if start + k > steps:
             continue
         place = {"warmup": "fixed", "start_step": start, "parallel_steps": k}
-        middle = share == SHARES[1]
+        middle = share == SHARES[0]
         for stride in (2, 3) if middle else (2,):
             plan = {"mode": "predict", "predict_stride": stride, **place}
             found.append(Candidate(f"predict m={stride} k={k}", 2, plan))
         pipeline = {"mode": "pipeline", **place}
-        if cfg > 1 and not share > SHARES[1]:
-            found.append(Candidate(f"pipeline in turns k={k}", 2, pipeline))
         if cfg > 1 and middle:
+            found.append(Candidate(f"pipeline in turns k={k}", 2, pipeline))
             found.append(Candidate(f"paper k={k}", 2, {"mode": "paper", **place}))
-        if not share < SHARES[1]:
+        if middle:
             found.append(Candidate(f"pipeline in groups k={k}", devices, pipeline))
-            if middle:
-                found.append(Candidate(f"pipeline in groups m=2 k={k}", devices, {**pipeline, "predict_stride": 2}))
+            found.append(Candidate(f"pipeline in groups m=2 k={k}", devices, {**pipeline, "predict_stride": 2}))
         if middle and steps == 28:  # to show what extrapolating is worth
             name = f"pipeline in groups, results as they came, k={k}"
             found.append(Candidate(name, devices, pipeline, extrapolate=False))

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("prompt", nargs="?", default="red heart", help="the name of an emoji")
     demo.add_argument("--mode", choices=MODES, default="auto", help="how the two share the image (default: auto)")
     demo.add_argument("--steps", type=int, default=20)
-    demo.add_argument("--k", type=int, help="how many steps the middle has")
+    demo.add_argument("--k", type=int, help="how many steps the middle has; with auto, predict")
     demo.add_argument("--cfg", type=float, default=3.0)
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--repeats", type=int, default=3)
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.random = True
     try:
         k = {} if options.k is None else {"parallel_steps": max(1, round(options.k * PAPER_STEPS / options.steps))}
-        plan = HybridPlan(mode=options.mode, **k)
+        mode = "predict" if k and options.mode == "auto" else options.mode  # auto finds k by itself
+        plan = HybridPlan(mode=mode, **k)
         plan.for_run(options.steps)
     except ValueError as error:
         parser.error(str(error))

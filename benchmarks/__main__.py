@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from . import bytes as crossing
-from . import projection, quality, speed, stages
+from . import choice, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def run(part: Part) -> None:
 def document(chosen: list[Part]) -> str:
     blocks = {part.name: kept(path) for part in chosen if (path := RESULTS / f"{part.name}.json").exists()}
     rows = [row for name in ("dit", "unet") if name in blocks for row in blocks[name]["rows"]]
-    text = [HEAD, quality.summary(rows, blocks.get("speed", {"rows": []})["rows"])]
+    text = [HEAD, choice.text(rows, blocks.get("speed", {"rows": []})["rows"])]
     for part in chosen:
         if part.name in blocks and part.name not in ("dit", "unet"):
             text += [f"## {part.title}\n\n{part.about}", blocks[part.name]["heading"], part.render(blocks[part.name])]

@@ -49,6 +49,16 @@ COLUMNS = [
 ]
 
 
+def render(block: dict) -> str:
+    order = {name: place for place, name in enumerate(("auto", "predict", "pipeline", "paper"))}
+
+    def place(row: dict) -> tuple:
+        kind = order.get(row["what"].split(",")[0].split(" ")[0], 9)
+        return row["sampler"] != "euler", row["sampler"], row["steps"], row["cfg"], kind, row["cost"]
+
+    return table(sorted(block["rows"], key=place), COLUMNS)
+
+
 class Candidate(NamedTuple):
     """What is compared with the exact picture. `adaptive`: it decides by what it measures, so a picture at a time."""
 

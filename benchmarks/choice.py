@@ -1,0 +1,155 @@
+"""What auto does, and why: the rule, checked against the rows that quality.py kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.block import table
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LEAST_STEPS
+from hybridiff_core.schedule import FAR
+
+FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
+RIVALS = {"fewer exact steps": " steps", "EasyCache": "EasyCache", "paper": "paper", "pipeline": "pipeline in groups"}
+
+RULE = f"""Pictures are compared with KSampler's on one device. The first 16 captions are combinations of a colour and
+a thing that no training had; the tolerance was chosen on them, and rows with more prompts have captions that nothing
+was chosen on. The rule:
+
+1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
+   of devices, so that adding or losing one does not change the picture.
+2. Steps are foreseen from step {AUTO_START} on, every second one, while what they put the picture off together stays
+   within the tolerance. A step's part is the error measured last times the step's share of the way from noise to
+   picture; a prediction that is off by more than {FAR:.0%} is not used at all.
+3. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
+   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact: so it is under {LEAST_STEPS} steps."""
+
+
+def speed(row: dict) -> float:
+    """Against KSampler on one device, by what is computed."""
+    return row["steps"] * (2 if row["cfg"] > 1 else 1) / row["cost"]
+
+
+def of(rows: Sequence[dict], setting: tuple) -> list[dict]:
+    return [row for row in rows if (row["model"], row["sampler"], row["steps"], row["cfg"]) == setting]
+
+
+def settings(rows: Sequence[dict]) -> list[tuple]:
+    found = {(row["model"], row["sampler"], row["steps"], row["cfg"]) for row in rows if row["what"] == "auto"}
+    return sorted(found)
+
+
+def best_rival(rows: Sequence[dict], words: str, auto: dict) -> dict | None:
+    """The rival that costs least of those that cost what auto does or more; None where it is not near."""
+    named = [row for row in rows if words in row["what"] and row["cost"] >= auto["cost"] - 0.01]
+    dear = min(named, key=lambda row: (row["cost"], -row["psnr_worst"]), default=None)
+    return dear if dear and dear["cost"] <= 1.25 * auto["cost"] else None
+
+
+def _cell(row: dict | None) -> str:
+    return f"{row['cost']:.1f}: {row['psnr']:.1f} / {row['psnr_worst']:.1f}" if row else "-"
+
+
+def beside_rivals(rows: Sequence[dict]) -> str:
+    lines = []
+    for setting in settings(rows):
+        here = of(rows, setting)
+        auto = next(row for row in here if row["what"] == "auto")
+        rivals = {name: best_rival(here, words, auto) for name, words in RIVALS.items()}
+        lines.append({"auto": auto, **rivals})
+    columns = [
+        ("model", lambda line: line["auto"]["model"]),
+        ("sampler", lambda line: line["auto"]["sampler"]),
+        ("steps", lambda line: line["auto"]["steps"]),
+        ("CFG", lambda line: f"{line['auto']['cfg']:g}"),
+        ("prompts", lambda line: line["auto"]["prompts"]),
+        ("speed by cost", lambda line: f"{speed(line['auto']):.2f}x"),
+        ("auto", lambda line: f"**{_cell(line['auto'])}**"),
+        *((name, lambda line, name=name: _cell(line[name])) for name in RIVALS),
+    ]
+    return table(lines, columns)
+
+
+def tolerances(rows: Sequence[dict]) -> str:
+    """For every tolerance that was tried, its lowest row and what it saves."""
+    named = {f"auto, tolerance {AUTO_TOLERANCE:g}" if row["what"] == "auto" else row["what"] for row in rows}
+    lines = []
+    for name in sorted(name for name in named if name.startswith("auto, tolerance")):
+        wanted = "auto" if name.endswith(f" {AUTO_TOLERANCE:g}") else name
+        chosen = [row for row in rows if row["what"] == wanted]
+        lowest = min(chosen, key=lambda row: row["psnr_worst"])
+        lines.append({
+            "tolerance": name.rsplit(" ", 1)[1], "rows": len(chosen), "lowest": lowest["psnr_worst"],
+            "where": f"{lowest['model']} {lowest['sampler']} {lowest['steps']} steps, CFG {lowest['cfg']:g}",
+            "computed": sum(row["cost"] / row["steps"] for row in chosen) / len(chosen),
+        })  # fmt: skip
+    columns = [
+        ("tolerance", lambda line: line["tolerance"]),
+        ("rows", lambda line: line["rows"]),
+        ("lowest worst 5 %", lambda line: f"{line['lowest']:.1f} dB"),
+        ("where", lambda line: line["where"]),
+        ("steps computed, mean", lambda line: f"{line['computed']:.0%}"),
+    ]
+    return table(lines, columns)
+
+
+def verdict(rows: Sequence[dict]) -> str:
+    """Whether auto keeps its promise, and where a rival is better at the same cost or less."""
+    chosen = [row for row in rows if row["what"] == "auto"]
+    low = [row for row in chosen if row["psnr_worst"] < FLOOR]
+    text = f"In {len(chosen) - len(low)} of {len(chosen)} rows auto keeps the worst 5 % at {FLOOR:g} dB or better"
+    text += f"; the lowest is {min(row['psnr_worst'] for row in chosen):.1f} dB. " if chosen else ". "
+    better = []
+    for row in chosen:
+        here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+        wins = [
+            rival for rival in here
+            if any(words in rival["what"] for words in (" steps", "EasyCache"))
+            and rival["cost"] <= row["cost"] + 0.01 and rival["psnr_worst"] > row["psnr_worst"]
+        ]  # fmt: skip
+        better += wins[:1]
+    if better:
+        names = "; ".join(
+            f"{row['what']} ({row['model']}, {row['sampler']}, {row['steps']} steps, CFG {row['cfg']:g})"
+            for row in better
+        )
+        return f"{text}A rival that costs no more is better in {len(better)}: {names}."
+    return f"{text}No rival that costs as little or less, fewer exact steps or EasyCache, is better in any."
+
+
+def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
+    """When a user gains how much, in plain words."""
+
+    def span(some: Sequence[dict]) -> str:
+        found = sorted(map(speed, some))
+        return f"{found[0]:.1f}x to {found[-1]:.1f}x" if found else "(not measured)"
+
+    def auto(guided: bool, steps: int) -> list[dict]:
+        return [r for r in rows if r["what"] == "auto" and (r["cfg"] > 1) is guided and r["steps"] == steps]
+
+    exact = next((row for row in measured if row["cfg"] > 1 and "exact" in row["what"]), None)
+    timed = f" (measured on two cores: {exact['ratio']:.2f}x)" if exact else ""
+    steps = sorted({row["steps"] for row in rows})
+    guided = ", ".join(f"{span(auto(True, count))} at {count} steps" for count in steps)
+    alone = ", ".join(f"{span(auto(False, count))} at {count} steps" for count in steps)
+    return f"""- **Two GPUs, CFG above 1.** *exact* is close to 2x, and the picture is KSampler's{timed}.
+  *auto* computes less: {guided}, by what is computed; how near its pictures are is below.
+- **CFG 1** (Flux, distilled and turbo models). There is one branch, so exact sharing gives nothing. *auto* foresees
+  steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs, up to 1.7x.
+- **One GPU.** Nothing is shared. *auto* still foresees steps, as at CFG 1, and its picture is the same as with two.
+- **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, nothing at CFG 1.
+- **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few
+  milliseconds (512 pixels of SD1.5 on a fast card), that is a large part of it, and one device may be as fast.
+- **More than two GPUs.** auto uses as many as there are conds to compute. *pipeline* uses them all; at the same cost
+  its pictures are further from KSampler's."""
+
+
+def text(rows: Sequence[dict], measured: Sequence[dict]) -> str:
+    rows = [row for row in rows if row["sampler"] != "ddim"]
+    return "\n\n".join([
+        "## When you gain, and when not", gains(rows, measured),
+        "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
+        "auto beside what costs the same or more, by a quarter at most. Cells are cost: mean / worst 5 % PSNR in dB; "
+        "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "
+        "without.",
+        beside_rivals(rows),
+    ])  # fmt: skip

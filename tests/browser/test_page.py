@@ -51,7 +51,8 @@ def test_our_workflows_load(tab, flow):
     assert sorted(kind for kind, _ in types) == sorted(expected)
     tab.page.keyboard.press("Escape")
     tab.page.wait_for_timeout(300)
-    (sampler,) = [node["id"] for node in json.loads(flow.read_text())["nodes"] if node["type"] == "HybridiffKSampler"]
+    ours = ("HybridiffKSampler", "HybridiffModel")
+    (sampler,) = [node["id"] for node in json.loads(flow.read_text())["nodes"] if node["type"] in ours]
     tab.look_at(sampler, 0.8)
     tab.shot(f"workflow-{flow.stem}")
 

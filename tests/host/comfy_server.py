@@ -53,12 +53,20 @@ class Refused(Exception):
 class Comfy:
     """A running server. `base` is its folder of models, nodes and output."""
 
-    def __init__(self, root: Path, base: Path, threads: int = 1, flags: tuple[str, ...] = (), **environment: str):
+    def __init__(
+        self,
+        root: Path,
+        base: Path,
+        threads: int = 1,
+        flags: tuple[str, ...] = (),
+        models: Path = MODELS,
+        **environment: str,
+    ):
         self.base = base
-        (base / "custom_nodes").mkdir(parents=True)
+        (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes" / "hybridiff").symlink_to(PACK, target_is_directory=True)
         (base / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
-        (base / "models").symlink_to(MODELS, target_is_directory=True)
+        (base / "models").symlink_to(models, target_is_directory=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

@@ -1,0 +1,353 @@
+"""Write workflows/*.json against the nodes of a real ComfyUI, so that widgets are always in their order.
+
+    python dev/workflows.py [--thumbnails]
+
+--thumbnails also opens each in a browser, and keeps a small picture of it beside it (Playwright, Chromium, Pillow).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PACK))
+from tests.host.comfy_server import Comfy, find_comfyui, make_models  # noqa: E402
+
+FLOWS = PACK / "workflows"
+COLUMN, GAP, TITLE = 400, 30, 34
+DRAWING = ("HybridiffKSampler", "HybridiffKSamplerAdvanced", "HybridiffModel", "HybridiffPlan")
+PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+PROMPT, NOT = "a lighthouse on a cliff at dusk, oil painting", "blurry, low quality"
+SDXL = "sd_xl_base_1.0.safetensors"
+Output = tuple[int, int]
+
+
+def is_widget(kind: object) -> bool:
+    return isinstance(kind, list) or kind in PLAIN
+
+
+class Flow:
+    """A workflow as the page saves it. Nodes are put into columns, one below the other."""
+
+    def __init__(self, infos: dict, name: str, note: str):
+        self.infos, self.name = infos, name
+        self.nodes: list[dict] = []
+        self.links: list[list] = []
+        self.ends: dict[int, int] = {}
+        self._place("MarkdownNote", 0, 150, "Read me", [note], [], [])
+
+    def add(self, column: int, kind: str, title: str = "", **given) -> Output:
+        """Add a node with widgets' values and, as (node, output), links by their inputs' names; its first output."""
+        info, number = self.infos[kind], len(self.nodes) + 1
+        values, inputs, rows, drawn = [], [], 0, 0
+        names = [(group, name) for group in ("required", "optional") for name in info["input_order"].get(group, [])]
+        unknown = given.keys() - {name for _, name in names}
+        assert not unknown, f"{kind} has no {unknown}"
+        for group, name in names:
+            of, *options = info["input"][group][name]
+            options = options[0] if options else {}
+            linked = isinstance(given.get(name), tuple)
+            if linked or not is_widget(of):
+                assert linked or group == "optional", f"{kind} needs {name}"
+                link = None
+                if linked:
+                    source, slot = given[name]
+                    link = len(self.links) + 1
+                    self.links.append([link, source, slot, number, len(inputs), of])
+                    output = self.nodes[source - 1]["outputs"][slot]
+                    output["links"] = [*(output["links"] or []), link]
+                inputs.append({"name": name, "type": of, "link": link})
+                continue
+            choices = of if isinstance(of, list) else options.get("options", [])
+            values.append(given.get(name, options.get("default", choices[0] if choices else "")))
+            if options.get("control_after_generate"):
+                values.append("randomize" if self.name != "compare" else "fixed")
+                rows += 1
+            if options.get("image_upload"):
+                values.append("image")
+                drawn += 200
+            rows += 4 if options.get("multiline") else 1
+        outputs = [{"name": n, "type": t, "links": None} for n, t in zip(info["output_name"], info["output"])]
+        drawn += {"SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "PreviewAny": 130}.get(kind, 0)
+        drawn += 270 if kind in DRAWING else 0
+        height = TITLE + 22 * max(len(inputs), len(outputs)) + 27 * rows + drawn
+        self._place(kind, column, height, title, values, inputs, outputs)
+        return number, 0
+
+    def _place(self, kind: str, column: int, height: int, title: str, values: list, inputs: list, outputs: list):
+        top = self.ends.get(column, 0)
+        self.ends[column] = top + height + TITLE + GAP
+        node = {
+            "id": len(self.nodes) + 1, "type": kind, "pos": [column * COLUMN, top], "size": [COLUMN - 50, height],
+            "flags": {}, "order": len(self.nodes), "mode": 0, "inputs": inputs, "outputs": outputs,
+            "properties": {"Node name for S&R": kind}, "widgets_values": values,
+        }  # fmt: skip
+        self.nodes.append({**node, "title": title} if title else node)
+
+    def to_dict(self) -> dict:
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"hybridiff/{self.name}")), "revision": 0,
+            "last_node_id": len(self.nodes), "last_link_id": len(self.links), "nodes": self.nodes,
+            "links": self.links, "groups": [], "config": {}, "extra": {"ds": {"scale": 0.7, "offset": [40, 60]}},
+            "version": 0.4,
+        }  # fmt: skip
+
+
+def out(node: Output, slot: int) -> Output:
+    return node[0], slot
+
+
+def devices_and_plan(flow: Flow, **plan) -> dict:
+    return {"devices": flow.add(0, "HybridiffDevices"), "plan": flow.add(0, "HybridiffPlan", **plan)}
+
+
+def words(flow: Flow, clip: Output, prompt: str = PROMPT) -> dict:
+    return {
+        "positive": flow.add(1, "CLIPTextEncode", "Prompt", clip=clip, text=prompt),
+        "negative": flow.add(1, "CLIPTextEncode", "Negative prompt", clip=clip, text=NOT),
+    }
+
+
+def finish(flow: Flow, latent: Output, vae: Output, column: int = 3) -> Output:
+    picture = flow.add(column, "VAEDecode", samples=latent, vae=vae)
+    flow.add(column, "SaveImage", images=picture, filename_prefix="hybridiff")
+    return picture
+
+
+def text_to_image_sdxl(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=7.0, sampler_name="dpmpp_2m",
+        scheduler="karras", **given,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+    flow.add(3, "HybridiffReport", report=out(latent, 1))
+
+
+def text_to_image_sd35(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name="sd3.5_large_fp8_scaled.safetensors")
+    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    empty = flow.add(1, "EmptySD3LatentImage", width=1024, height=1024)
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=28, cfg=4.5, sampler_name="euler",
+        scheduler="simple", **given,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def image_to_image(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    picture = flow.add(1, "LoadImage", image="example.png")
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, steps=30, cfg=6.0, sampler_name="euler", scheduler="normal", denoise=0.6,
+        latent_image=flow.add(1, "VAEEncode", pixels=picture, vae=out(loader, 2)), **given,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def inpaint(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    picture = flow.add(1, "LoadImage", "Picture with a mask", image="example.png")
+    encoded = flow.add(1, "VAEEncode", pixels=picture, vae=out(loader, 2))
+    masked = flow.add(1, "SetLatentNoiseMask", samples=encoded, mask=out(picture, 1))
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, latent_image=masked, steps=30, cfg=6.0, sampler_name="euler",
+        scheduler="normal", denoise=0.9, **given,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def controlnet(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    text = words(flow, out(loader, 1))
+    control = flow.add(0, "ControlNetLoader", control_net_name="controlnet-canny-sdxl-1.0.safetensors")
+    chosen = devices_and_plan(flow)
+    picture = flow.add(1, "LoadImage", image="example.png")
+    edges = flow.add(1, "Canny", image=picture)
+    given = flow.add(
+        1, "ControlNetApplyAdvanced", control_net=control, image=edges, vae=out(loader, 2), strength=0.7,
+        end_percent=0.8, **text,
+    )  # fmt: skip
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, steps=30, cfg=6.0, sampler_name="euler", scheduler="normal",
+        positive=given, negative=out(given, 1), latent_image=flow.add(1, "EmptyLatentImage", width=1024, height=1024),
+        **chosen,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def lora(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    changed = flow.add(
+        0, "LoraLoader", model=loader, clip=out(loader, 1), lora_name="sd_xl_offset_example-lora_1.0.safetensors",
+        strength_model=0.5,
+    )  # fmt: skip
+    given = {**words(flow, out(changed, 1)), **devices_and_plan(flow)}
+    empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
+    latent = flow.add(
+        2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=6.0, sampler_name="dpmpp_2m",
+        scheduler="karras", **given,
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def sampler_custom_advanced(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    text = words(flow, out(loader, 1))
+    model = flow.add(2, "HybridiffModel", model=loader, **devices_and_plan(flow))
+    latent = flow.add(
+        3, "SamplerCustomAdvanced",
+        noise=flow.add(1, "RandomNoise"),
+        guider=flow.add(2, "CFGGuider", model=model, cfg=6.0, **text),
+        sampler=flow.add(1, "KSamplerSelect", sampler_name="euler"),
+        sigmas=flow.add(2, "BasicScheduler", model=model, scheduler="karras", steps=30),
+        latent_image=flow.add(1, "EmptyLatentImage", width=1024, height=1024),
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+
+
+def compare(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    text = words(flow, out(loader, 1))
+    same = {
+        "model": loader, "latent_image": flow.add(1, "EmptyLatentImage", width=1024, height=1024), "seed": 1,
+        "steps": 30, "cfg": 6.0, "sampler_name": "euler", "scheduler": "normal", **text,
+    }  # fmt: skip
+    ours = flow.add(2, "HybridiffKSampler", **same, **devices_and_plan(flow))
+    stock = flow.add(2, "KSampler", **same)
+    pictures = [flow.add(3, "VAEDecode", samples=latent, vae=out(loader, 2)) for latent in (stock, ours)]
+    compared = flow.add(3, "HybridiffCompare", a=pictures[0], b=pictures[1])
+    flow.add(3, "PreviewAny", "How near they are", source=out(compared, 4))
+    flow.add(3, "HybridiffReport", report=out(ours, 1))
+    for title, picture in zip(("KSampler", "Hybridiff", "Difference"), (*pictures, out(compared, 3))):
+        flow.add(4, "PreviewImage", title, images=picture)
+
+
+def text_to_video_wan(flow: Flow) -> None:
+    model = flow.add(0, "UNETLoader", unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
+    clip = flow.add(0, "CLIPLoader", clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
+    vae = flow.add(0, "VAELoader", vae_name="wan_2.1_vae.safetensors")
+    given = {**words(flow, clip, "a fox running through fresh snow, slow motion"), **devices_and_plan(flow)}
+    empty = flow.add(1, "EmptyHunyuanLatentVideo", width=832, height=480, length=33)
+    shifted = flow.add(1, "ModelSamplingSD3", model=model, shift=8.0)
+    latent = flow.add(
+        2, "HybridiffKSampler", model=shifted, latent_image=empty, steps=30, cfg=6.0, sampler_name="uni_pc",
+        scheduler="simple", **given,
+    )  # fmt: skip
+    frames = flow.add(3, "VAEDecode", samples=latent, vae=vae)
+    flow.add(3, "SaveVideo", video=flow.add(3, "CreateVideo", images=frames, fps=16.0))
+
+
+MAKERS = {
+    text_to_image_sdxl: "SDXL on two GPUs. Without a plan, or with *auto*, the picture is close to KSampler's; choose "
+    "*exact* in the plan for the very same.",
+    text_to_image_sd35: "Stable Diffusion 3.5 on two GPUs.",
+    image_to_image: "A picture drawn anew over another one, on two GPUs. Lower *denoise* keeps more of it.",
+    inpaint: "Only the masked part is drawn. Right-click the picture, *Open in MaskEditor*, and paint the mask.",
+    controlnet: "A ControlNet on two GPUs. The log and the report say on which device the conds were computed.",
+    lora: "A LoRA on two GPUs: the worker gets the same changed weights.",
+    sampler_custom_advanced: "**Hybridiff Model** goes last on the model; then any sampler node works on two GPUs.",
+    compare: "The same seed by KSampler and by Hybridiff, and where they differ.",
+    text_to_video_wan: "A video by Wan 2.1 on two GPUs.",
+}
+
+
+# empty files stand for the models in the thumbnails, which else show them as missing
+MODEL_FILES = {
+    "checkpoints": [SDXL, "sd3.5_large_fp8_scaled.safetensors"],
+    "controlnet": ["controlnet-canny-sdxl-1.0.safetensors"],
+    "loras": ["sd_xl_offset_example-lora_1.0.safetensors"],
+    "diffusion_models": ["wan2.1_t2v_1.3B_fp16.safetensors"],
+    "text_encoders": ["umt5_xxl_fp8_e4m3fn_scaled.safetensors"],
+    "vae": ["wan_2.1_vae.safetensors"],
+}
+BOUNDS = """() => {
+    const { canvas } = window.app, { ds } = canvas, edge = 12
+    const boxes = canvas.graph._nodes.map(({ pos, size }) => [pos[0], pos[1] - 30, pos[0] + size[0], pos[1] + size[1]])
+    const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((box) => box[i])))
+    const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((box) => box[i])))
+    const { x, y, width, height } = canvas.canvas.getBoundingClientRect()
+    ds.scale = Math.min(width / (right - left), height / (bottom - top)) * 0.88
+    ds.offset[0] = -left + (edge + 60) / ds.scale
+    ds.offset[1] = -top + (edge + 110) / ds.scale
+    canvas.setDirty(true, true)
+    return {
+        x: x + 60, y: y + 110, width: (right - left) * ds.scale + 2 * edge,
+        height: (bottom - top) * ds.scale + 2 * edge,
+    }
+}"""
+BARE = (
+    "[class*=toast], [class*=minimap], .side-tool-bar-container, .graph-canvas-menu { visibility: hidden !important }"
+)
+
+
+def thumbnails(root: Path, folder: Path) -> None:
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.page import FLAGS, Tab, find_browser
+
+    for kind, names in MODEL_FILES.items():
+        (folder / "models" / kind).mkdir(parents=True)
+        for name in names:
+            (folder / "models" / kind / name).touch()
+    (folder / "base" / "input").mkdir(parents=True)
+    Image.new("RGB", (64, 64), "#5577aa").save(folder / "base" / "input" / "example.png")
+    comfy = Comfy(root, folder / "base", models=folder / "models")
+    try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1900, "height": 1300})
+            tab = Tab(page, comfy, vue=False)
+            page.add_style_tag(content=BARE)
+            for path in sorted(FLOWS.glob("*.json")):
+                tab.load(json.loads(path.read_text()))
+                page.keyboard.press("Escape")
+                page.wait_for_timeout(500)
+                clip = page.evaluate(BOUNDS)
+                page.wait_for_timeout(1000)
+                page.screenshot(path=folder / "shot.png", clip=clip)
+                with Image.open(folder / "shot.png") as picture:
+                    small = picture.convert("RGB")
+                small.thumbnail((720, 540))
+                small.save(path.with_suffix(".jpg"), quality=80)
+            browser.close()
+    finally:
+        comfy.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--thumbnails", action="store_true")
+    options = parser.parse_args()
+    root = find_comfyui()
+    if root is None:
+        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
+    make_models(root)
+    with tempfile.TemporaryDirectory() as folder:
+        comfy = Comfy(root, Path(folder) / "base")
+        try:
+            infos = comfy.get("/object_info")
+        finally:
+            comfy.stop()
+        for maker, note in MAKERS.items():
+            flow = Flow(infos, maker.__name__, note)
+            maker(flow)
+            (FLOWS / f"{maker.__name__}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")
+    if options.thumbnails:
+        with tempfile.TemporaryDirectory() as folder:
+            thumbnails(root, Path(folder))
+    print(f"{len(MAKERS)} workflows")
+
+
+if __name__ == "__main__":
+    main()

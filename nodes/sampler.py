@@ -108,7 +108,7 @@ class HybridiffKSampler(io.ComfyNode):
             node_id="HybridiffKSampler",
             display_name="Hybridiff KSampler",
             category=CATEGORY,
-            description="KSampler on two or more devices: the same picture, sooner. With one device it is KSampler.",
+            description="KSampler on two or more devices: its picture, or one close to it, sooner. A plan says which.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),
@@ -146,7 +146,7 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
             node_id="HybridiffKSamplerAdvanced",
             display_name="Hybridiff KSampler (Advanced)",
             category=CATEGORY,
-            description="KSampler (Advanced) on two or more devices: the same picture, sooner.",
+            description="KSampler (Advanced) on two or more devices: its picture, or one close to it, sooner.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),

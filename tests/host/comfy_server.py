@@ -60,11 +60,12 @@ class Comfy:
         threads: int = 1,
         flags: tuple[str, ...] = (),
         models: Path = MODELS,
+        pack: Path = PACK,
         **environment: str,
     ):
         self.base = base
         (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
-        (base / "custom_nodes" / "hybridiff").symlink_to(PACK, target_is_directory=True)
+        (base / "custom_nodes" / "hybridiff").symlink_to(pack, target_is_directory=True)
         (base / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
         (base / "models").symlink_to(models, target_is_directory=True)
         with socket.socket() as probe:

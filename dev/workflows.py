@@ -2,7 +2,8 @@
 
     python dev/workflows.py [--thumbnails]
 
---thumbnails also opens each in a browser, and keeps a small picture of it beside it (Playwright, Chromium, Pillow).
+--thumbnails also opens each in a browser, keeps a small picture of it beside it, and makes the subgraph in subgraphs/
+of the first one (Playwright, Chromium, Pillow).
 """
 
 from __future__ import annotations
@@ -290,6 +291,43 @@ BARE = (
 )
 
 
+BLUEPRINT = "Hybridiff text to image"
+SHOWN_OUTSIDE = [
+    ("CheckpointLoaderSimple", "ckpt_name"), ("CLIPTextEncode", "text"), ("EmptyLatentImage", "width"),
+    ("EmptyLatentImage", "height"), ("HybridiffKSampler", "seed"), ("HybridiffKSampler", "steps"),
+    ("HybridiffKSampler", "cfg"),
+]  # fmt: skip
+LIFT = """([id, name, shown]) => {
+    const graph = window.app.rootGraph ?? window.app.graph, node = graph.getNodeById(id)
+    node.title = node.subgraph.name = name
+    node.properties.proxyWidgets = shown
+    const saved = graph.serialize()
+    const lifted = saved.nodes.find((other) => other.id === id)
+    for (const input of lifted.inputs) input.link = null
+    for (const output of lifted.outputs) output.links = []
+    return {
+        revision: 0, last_node_id: id, last_link_id: 0, nodes: [lifted], links: [], version: 0.4,
+        definitions: saved.definitions, extra: {},
+    }
+}"""
+
+
+def blueprint(tab) -> None:
+    """The SDXL graph without its note, report and last node, as one node with what is changed most outside."""
+    flow = json.loads((FLOWS / "text_to_image_sdxl.json").read_text())
+    inside = [node for node in flow["nodes"] if node["type"] not in ("MarkdownNote", "SaveImage", "HybridiffReport")]
+    tab.load(flow)
+    shown = []
+    for kind, widget in SHOWN_OUTSIDE:
+        node = next(node for node in inside if node["type"] == kind)
+        shown.append([str(node["id"]), widget])
+    made = tab.to_subgraph([node["id"] for node in inside])
+    lifted = tab.page.evaluate(LIFT, [made, BLUEPRINT, shown])
+    folder = PACK / "subgraphs"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{BLUEPRINT}.json").write_text(json.dumps(lifted, indent=1) + "\n")
+
+
 def thumbnails(root: Path, folder: Path) -> None:
     from PIL import Image
     from playwright.sync_api import sync_playwright
@@ -320,6 +358,7 @@ def thumbnails(root: Path, folder: Path) -> None:
                     small = picture.convert("RGB")
                 small.thumbnail((720, 540))
                 small.save(path.with_suffix(".jpg"), quality=80)
+            blueprint(tab)
             browser.close()
     finally:
         comfy.stop()

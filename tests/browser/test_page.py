@@ -57,6 +57,21 @@ def test_our_workflows_load(tab, flow):
     tab.shot(f"workflow-{flow.stem}")
 
 
+def test_our_subgraph_loads_as_one_node(tab, comfy):
+    (path,) = (PACK / "subgraphs").glob("*.json")
+    listed = comfy.get("/global_subgraphs")
+    assert path.stem in {entry["name"] for entry in listed.values() if entry["info"]["node_pack"].endswith("hybridiff")}
+    tab.load(json.loads(path.read_text()))
+    (made,) = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ id, title }) => [id, title])")
+    assert made[1] == path.stem
+    shown = set(tab.values(made[0]))
+    assert {"ckpt_name", "text", "width", "height", "seed", "steps", "cfg"} <= {name.split(":")[-1] for name in shown}
+    tab.shot("blueprint")
+    tab.enter(made[0])
+    inside = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ type, has_errors }) => [type, !!has_errors])")
+    assert "HybridiffKSampler" in {kind for kind, _ in inside}
+
+
 def test_run_draws_the_curve_step_by_step_and_a_reload_shows_it_again(tab, small):
     tab.load(small(id=str(int(tab.vue))))
     tab.look_at(SAMPLER)

@@ -22,8 +22,8 @@ def heading(seed: int | str) -> str:
     memory = psutil.virtual_memory().total / 2**30
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_plain, sys.argv[1:])])
     return (
-        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {_processor()}, {psutil.cpu_count()} cores, "
-        f"{memory:.0f} GB, torch {torch.__version__}, seed {seed}: `{command}`"
+        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {_processor()}, "
+        f"{psutil.cpu_count()} cores, {memory:.0f} GB, torch {torch.__version__}, seed {seed}: `{command}`"
     )
 
 

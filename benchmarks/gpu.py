@@ -149,9 +149,8 @@ class Bench:
         from hybridiff_pack.hybridiff_core.devices import places
 
         self.torch, self.sampling, self.options = torch, sampling, options
-        self.device = (
-            torch.device("cuda", torch.cuda.current_device()) if options.device == "cuda" else torch.device("cpu")
-        )
+        gpu = options.device == "cuda"
+        self.device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
         others = places(["auto"], self.device)[0] if gpu else []
         (self.place, *_) = others or places(["same"], self.device)[0]
         self.measured, self.projected = bool(others) or options.device == "cpu", not others

@@ -340,8 +340,10 @@ class Bench:
                 ones.append(run(model))
                 twos.append(run(acceleration.apply(model)))
             report = acceleration.report
-            if not report.shared_steps:
-                self.leave_out(f"{TITLES[name]}, {size}, {mode}: {'; '.join(report.lines)}")
+            alone = sum(not step.helpers and step.work != "predicted" for step in report.steps)
+            if alone:  # a time with a lost worker in it says nothing
+                lines = "; ".join(report.lines)
+                self.leave_out(f"{TITLES[name]}, {size}, {mode}: {alone} steps were not shared ({lines})")
                 continue
             # of two devices at CFG above 1 auto is predict
             of = bound({"auto": "predict"}.get(mode, mode), self.steps, self.k)
@@ -362,7 +364,11 @@ class Bench:
     def one(self, name: str) -> None:
         """All of one model."""
         torch = self.torch
-        network, dtype = self.network(name)
+        try:
+            network, dtype = self.network(name)
+        except torch.cuda.OutOfMemoryError:
+            self.leave_out(f"{TITLES[name]}: its weights do not fit in the GPU's memory")
+            return
         worker, pool = self.echo()
         fitting = []
         try:

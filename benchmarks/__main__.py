@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from . import bytes as crossing
-from . import choice, projection, quality, speed, stages
+from . import choice, gpu, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -41,6 +41,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
+        Part("gpu", ["gpu.py"], gpu.render, "On a GPU", ""),
         Part("dit", ["quality.py", str(PACK / "training" / "weights"), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
     ]

@@ -13,8 +13,11 @@ from pathlib import Path
 from tests.host.comfy_server import MODELS, PACK, find_comfyui, make_models, python_of
 
 
-def enter_comfyui(root: Path):
-    """Be a ComfyUI process on one core, and return the pack's bridge with its workers on the other core."""
+def enter_comfyui(root: Path, cpu: bool = True):
+    """Be a ComfyUI process on one core, and return the pack's bridge with its workers on the other core.
+
+    Without `cpu` be one as ComfyUI itself would, on its GPU, and leave the cores alone.
+    """
     sys.path.remove(str(PACK))
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
@@ -22,7 +25,12 @@ def enter_comfyui(root: Path):
     sys.path.insert(0, str(root))
     import comfy.cli_args
 
-    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.cpu = cpu
+    if not cpu:
+        from hybridiff_pack.nodes.host import sampling
+
+        read_models_from(MODELS)
+        return sampling
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("two cores are needed; only one is to be had here")

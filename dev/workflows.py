@@ -292,17 +292,21 @@ BARE = (
 
 
 BLUEPRINT = "Hybridiff text to image"
+# beside the two prompts and the seed, which the page shows by itself
 SHOWN_OUTSIDE = [
-    ("CheckpointLoaderSimple", "ckpt_name"), ("CLIPTextEncode", "text"), ("EmptyLatentImage", "width"),
-    ("EmptyLatentImage", "height"), ("HybridiffKSampler", "seed"), ("HybridiffKSampler", "steps"),
-    ("HybridiffKSampler", "cfg"),
+    ("CheckpointLoaderSimple", "ckpt_name"), ("EmptyLatentImage", "width"), ("EmptyLatentImage", "height"),
+    ("HybridiffKSampler", "steps"), ("HybridiffKSampler", "cfg"),
 ]  # fmt: skip
-LIFT = """([id, name, shown]) => {
+LABELS = {"text": "prompt", "text_1": "negative prompt"}
+LIFT = """([id, name, shown, labels]) => {
     const graph = window.app.rootGraph ?? window.app.graph, node = graph.getNodeById(id)
     node.title = node.subgraph.name = name
     node.properties.proxyWidgets = shown
     const saved = graph.serialize()
     const lifted = saved.nodes.find((other) => other.id === id)
+    lifted.widgets_values = [] // the inner nodes have them
+    const [inner] = saved.definitions.subgraphs
+    for (const input of [...lifted.inputs, ...inner.inputs]) if (labels[input.name]) input.label = labels[input.name]
     for (const input of lifted.inputs) input.link = null
     for (const output of lifted.outputs) output.links = []
     return {
@@ -322,7 +326,7 @@ def blueprint(tab) -> None:
         node = next(node for node in inside if node["type"] == kind)
         shown.append([str(node["id"]), widget])
     made = tab.to_subgraph([node["id"] for node in inside])
-    lifted = tab.page.evaluate(LIFT, [made, BLUEPRINT, shown])
+    lifted = tab.page.evaluate(LIFT, [made, BLUEPRINT, shown, LABELS])
     folder = PACK / "subgraphs"
     folder.mkdir(exist_ok=True)
     (folder / f"{BLUEPRINT}.json").write_text(json.dumps(lifted, indent=1) + "\n")

@@ -1,0 +1,442 @@
+"""What a GPU takes for the parts of a shared step, and what sharing brings: measured on two GPUs, projected on one.
+
+    python benchmarks/gpu.py [--models sdxl sd3 wan] [--sizes 1024 1536 2048 2560] [--repeats 5] [--json FILE]
+    python benchmarks/gpu.py --device cpu --small      # tiny networks, to try the script out
+
+Networks of the true sizes with random weights, made on the device by ComfyUI's own classes. Forwards of batch 2
+and 1, of the cut's outer and inner part; messages to a worker and back, and its start. With two GPUs each mode is
+timed through real workers (the models are then written to a file, which a worker reads). With one, a speed-up is
+PROJECTED from those parts and was not measured. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PACK))
+from benchmarks.block import Column, heading, keep, table  # noqa: E402
+from benchmarks.inside import enter_comfyui  # noqa: E402
+from tests.host.comfy_server import MODELS, find_comfyui, python_of  # noqa: E402
+from tests.host.families import (  # noqa: E402
+    FAMILIES,
+    MMDIT,
+    WAN,
+    conditioning,
+    dit,
+    heads_of_64,
+    load,
+    text,
+    unet_family,
+    wan_config,
+    weights,
+)  # fmt: skip
+from tests.host.make_models import sd3_config  # noqa: E402
+
+STEPS, START, K = 50, 15, 10  # of the runs that are timed or projected
+MODES = ("exact", "predict", "pipeline", "auto")
+SMALL_STEPS = (8, 3, 4)
+VIDEOS = {"480p": (480, 832), "720p": (720, 1280)}
+SEED = 0
+
+SDXL = heads_of_64(
+    2048, num_res_blocks=[2, 2, 2], channel_mult=[1, 2, 4], num_classes="sequential", adm_in_channels=2816,
+    transformer_depth=[0, 0, 2, 2, 10, 10], transformer_depth_middle=10,
+    transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10],
+)  # fmt: skip
+SD3 = {**sd3_config(24), "num_patches": 192 * 192, "pos_embed_max_size": 192}
+WAN_1_3B = wan_config(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
+
+
+TRUE = {
+    "sdxl": unet_family(SDXL, 77, 1280),
+    "sd3": dit(MMDIT, SD3, "final_layer.linear.weight", (1, 16, 128, 128), text(154, 4096, 2048), "joint_blocks"),
+    "wan": dit(WAN, WAN_1_3B, "head.head.weight", (1, 16, 9, 60, 104), text(512, 4096), "blocks"),
+}
+SMALL = {"sdxl": FAMILIES["sdxl"], "sd3": FAMILIES["sd3"], "wan": FAMILIES["wan21"]}
+DTYPES = {"sdxl": "float16", "sd3": "float16", "wan": "bfloat16"}
+TITLES = {"sdxl": "SDXL", "sd3": "SD3-medium", "wan": "Wan 2.1 1.3B"}
+
+
+def milliseconds(key: str):
+    return lambda row: "-" if row.get(key) is None else f"{1e3 * row[key]:.3g}"
+
+
+FORWARD: list[Column] = [
+    ("model", lambda row: row["model"]),
+    ("size", lambda row: row["size"]),
+    ("batch 2, ms", milliseconds("two_s")),
+    ("batch 1, ms", milliseconds("one_s")),
+    ("outer part, ms", milliseconds("outer_s")),
+    ("inner part, ms", milliseconds("inner_s")),
+    ("cut", lambda row: f"{row['cut'][0]} to {row['cut'][-1]} of {row['blocks']}"),
+]
+EXCHANGE: list[Column] = [
+    ("model", lambda row: row["model"]),
+    ("size", lambda row: row["size"]),
+    ("what", lambda row: row["what"]),
+    ("KiB", lambda row: f"{row['bytes'] / 1024:.1f}"),
+    ("there and back, ms", milliseconds("seconds")),
+    ("channel", lambda row: row["channel"]),
+    ("worker on", lambda row: row["on"]),
+]
+WORKER: list[Column] = [
+    ("worker on", lambda row: row["on"]),
+    ("start, s", lambda row: f"{row['seconds']:.2f}"),
+]
+MEASURED: list[Column] = [
+    ("model", lambda row: row["model"]),
+    ("size", lambda row: row["size"]),
+    ("mode", lambda row: row["mode"]),
+    ("k of T", lambda row: f"{row['k']} of {row['steps']}"),
+    ("one device, s", lambda row: f"{row['one_s']:.3g}"),
+    ("two devices, s", lambda row: f"{row['two_s']:.3g}"),
+    ("measured speed-up", lambda row: f"{row['speed_up']:.2f}"),
+    ("bound", lambda row: f"{row['bound']:.2f}"),
+    ("worker on", lambda row: row["on"]),
+]
+PROJECTED: list[Column] = [
+    *MEASURED[:4],
+    ("PROJECTED speed-up", lambda row: f"{row['speed_up']:.2f}"),
+    ("bound", lambda row: f"{row['bound']:.2f}"),
+]
+PARTS = {
+    "forward": ("Forward passes", FORWARD),
+    "exchange": ("Messages to a worker and back", EXCHANGE),
+    "worker": ("A worker's start, ComfyUI's imports included", WORKER),
+    "measured": ("Speed-up, measured through a real worker", MEASURED),
+    "projected": ("Speed-up, PROJECTED from the parts above as for two such GPUs; not measured", PROJECTED),
+}
+
+
+def render(block: dict) -> str:
+    """The Markdown of a kept block."""
+    texts = [block["heading"]]
+    for part, (title, columns) in PARTS.items():
+        rows = [row for row in block["rows"] if row["part"] == part]
+        if rows:
+            texts.append(f"{title}:\n\n{table(rows, columns)}")
+    return "\n\n".join([*texts, *(row["line"] for row in block["rows"] if row["part"] == "left out")])
+
+
+def bound(mode: str, steps: int, k: int) -> float:
+    """METHOD section 4: a whole step of one device costs 1, an exact one of two 1/2, an alternating one 1/4."""
+    stage = {"exact": 1 / 2, "predict": 1 / 4, "pipeline": 1 / 4}[mode]  # predict: every second step costs nothing
+    return steps / ((steps - k) / 2 + k * stage)
+
+
+def projection(mode: str, steps: int, k: int, parts: dict, latent_s: float, features_s: float) -> float:
+    """The same with measured parts: both devices' work and the messages that a step waits for."""
+    exact = parts["one_s"] + latent_s
+    alternating = max(parts["outer_s"], parts["inner_s"] + features_s)
+    stage = {"exact": exact, "predict": exact / 2, "pipeline": alternating}[mode]
+    return steps * parts["two_s"] / ((steps - k) * exact + k * stage)
+
+
+class Bench:
+    """One device with its networks, and a worker beside it."""
+
+    def __init__(self, options: argparse.Namespace, sampling):
+        import torch
+        from hybridiff_pack.hybridiff_core.devices import places
+
+        self.torch, self.sampling, self.options = torch, sampling, options
+        gpu = options.device == "cuda"
+        self.device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        others = places(["auto"], self.device)[0] if gpu else []
+        (self.place, *_) = others or places(["same"], self.device)[0]
+        self.measured, self.projected = bool(others) or options.device == "cpu", not others
+        self.families = SMALL if options.small else TRUE
+        self.rows: list[dict] = []
+        self.steps, self.start, self.k = SMALL_STEPS if options.small else (STEPS, START, K)
+
+    def add(self, part: str, **row) -> None:
+        self.rows.append({"part": part, **row})
+        print(part, row, file=sys.stderr, flush=True)
+
+    def leave_out(self, line: str) -> None:
+        self.add("left out", line=f"Left out: {line}.")
+
+    def seconds(self, call) -> float:
+        """The median of `repeats` calls after two to warm up."""
+        taken = []
+        for _ in range(self.options.repeats + 2):
+            if self.device.type == "cuda":
+                started, ended = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+                started.record()
+                call()
+                ended.record()
+                self.torch.cuda.synchronize(self.device)
+                taken.append(started.elapsed_time(ended) / 1e3)
+            else:
+                since = time.perf_counter()
+                call()
+                taken.append(time.perf_counter() - since)
+        return statistics.median(taken[2:])
+
+    def network(self, name: str):
+        """The network of a model, with random weights, on the device."""
+        import comfy.ops
+
+        torch, family = self.torch, self.families[name]
+        module, cls = family.network.split(":")
+        dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, DTYPES[name])
+        make = {"device": self.device, "dtype": dtype, "operations": comfy.ops.disable_weight_init}
+        network = getattr(importlib.import_module(module), cls)(**family.config, **make).eval()
+        torch.manual_seed(SEED)
+        for parameter in network.parameters():
+            parameter.data.normal_(std=1 / math.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.02)
+        for buffer in network.buffers():
+            if buffer.is_floating_point() and buffer.ndim == 3:  # SD3's pos_embed, which a file would fill
+                buffer.normal_(std=0.1)
+        return network, dtype
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """The latents' shapes by the sizes' names."""
+        channels = self.families[name].latent[1]
+        if name != "wan":
+            return {f"{size}": (1, channels, size // 8, size // 8) for size in self.options.sizes}
+        if self.options.small:
+            return {"tiny video": (1, channels, 3, 8, 8)}
+        return {
+            f"{title}, {frames} frames": (1, channels, (frames - 1) // 4 + 1, height // 8, width // 8)
+            for title, (height, width) in VIDEOS.items()
+            for frames in (33, 81)
+        }
+
+    def parts(self, name: str, network, dtype, latent: tuple[int, ...]) -> tuple[dict, tuple]:
+        """Times of a forward's parts, and the state that crosses."""
+        from hybridiff_pack.hybridiff_core.split import Cut, Inner, Outer, Pass, Reached, Whole, balance
+
+        torch, family = self.torch, self.families[name]
+        splitter = self.sampling.splitter_for(network)
+        tokens, width, pooled = family.text["tokens"], family.text["width"], family.config.get("adm_in_channels")
+        random = {"device": self.device, "dtype": dtype}
+
+        def forward(batch: int, through: Pass | None = None):
+            more = {"y": torch.zeros(batch, pooled, **random)} if pooled else {}
+            hooks = splitter.hooks(through) if through else {}
+            return network(
+                torch.ones(batch, *latent[1:], **random), torch.full((batch,), 500.0, device=self.device),
+                context=torch.ones(batch, tokens, width, **random), transformer_options=hooks, **more,
+            )  # fmt: skip
+
+        whole = {"two_s": self.seconds(lambda: forward(2)), "one_s": self.seconds(lambda: forward(1))}
+        settle = (lambda: torch.cuda.synchronize(self.device)) if self.device.type == "cuda" else (lambda: None)
+        for _ in range(2):  # the first shows the splitter what its blocks change
+            timed = Whole(settle=settle)
+            forward(1, timed)
+        openings = splitter.openings(len(timed.times), 1)
+        rest = max(whole["one_s"] - sum(timed.times), 0.0)
+        found = balance([timed.times] * 2, rest, openings)
+        if found is None:
+            raise ValueError("the network cannot be cut")
+        cut: Cut = found[0]
+        exact, states = Whole(cut), []
+        forward(1, exact)
+
+        def outer() -> None:
+            forward(1, Outer(cut, lambda: exact.z, lambda h: states.append(tuple(part.clone() for part in h))))
+            del states[1:]
+
+        def inner() -> None:
+            try:
+                forward(1, Inner(cut.first, cut.segments[0], states[0]))
+            except Reached:
+                return
+            raise AssertionError("the inner part did not end")
+
+        whole |= {"outer_s": self.seconds(outer), "inner_s": self.seconds(inner)}
+        return {**whole, "cut": list(cut.bounds), "blocks": len(timed.times)}, max(states[0], exact.z, key=size_of)
+
+    def worker(self) -> None:
+        """A ComfyUI worker's start."""
+        from hybridiff_pack.hybridiff_core.exchange import Exchange
+        from hybridiff_pack.hybridiff_core.launch_local import WorkerProcess
+
+        taken = []
+        for _ in range(min(self.options.repeats, 3)):
+            since = time.perf_counter()
+            exchange = Exchange(WorkerProcess("comfy", self.place), self.place, self.device)
+            try:
+                exchange.open(self.sampling.pool().start(self.place))
+                taken.append(time.perf_counter() - since)
+            finally:
+                exchange.close()
+        self.add("worker", on=self.place.label, seconds=statistics.median(taken))
+
+    def echo(self):
+        """A worker that sends back what it is given, and the pool that holds it."""
+        from hybridiff_pack.hybridiff_core.pool import Pool
+
+        pool = Pool("demo", lambda place: {"threads": 1})
+        sizes = {"h": [[1]], "z": [[1]], "dtype": "float32"}
+        exchange = pool.prepare(self.place, self.device, {"sizes": sizes}).ready(lambda: None)
+        exchange.begin({"conds": [self.torch.zeros(1, 1, 1)]})
+        return exchange, pool
+
+    def exchange(self, worker, tensors, **where) -> float:
+        """Seconds for `tensors` to the worker and back, by the way that a step's take."""
+        from hybridiff_pack.hybridiff_core.share import Unit
+
+        message = self.torch.cat([tensor.reshape(1, -1) for tensor in tensors], 1)
+        sigma = self.torch.ones(1, device=self.device)
+
+        def there_and_back() -> None:
+            worker.submit(message, sigma, [Unit(0, 0)])
+            for _, back in worker.collect().parts:
+                back.to(self.device)
+
+        taken = []
+        for _ in range(self.options.repeats + 2):  # by the clock: most of it is not the GPU's time
+            since = time.perf_counter()
+            there_and_back()
+            if self.device.type == "cuda":
+                self.torch.cuda.synchronize(self.device)
+            taken.append(time.perf_counter() - since)
+        found = statistics.median(taken[2:])
+        pinned = "sockets, pinned memory" if worker.channel._pinned else "sockets"
+        self.add("exchange", **where, bytes=message.nbytes, seconds=found, channel=pinned, on=self.place.label)
+        return found
+
+    def speed_ups(self, name: str, size: str, latent: tuple[int, ...]) -> None:
+        """Each mode through a real worker against one device; runs of the two alternate."""
+        import comfy.sample
+        from hybridiff_pack.hybridiff_core.plan import HybridPlan
+        from safetensors.torch import save_file
+
+        torch, family = self.torch, self.families[name]
+        path = MODELS / family.kind / f"gpu_{name}{'_small' * self.options.small}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(weights(name, family), path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
+        model, noise = load(str(path), family), torch.randn(latent, generator=torch.Generator().manual_seed(SEED))
+        texts = [conditioning(family, seed) for seed in (1, 2)]
+
+        def run(model) -> float:
+            since = time.perf_counter()
+            comfy.sample.sample(
+                model, noise, self.steps, 5.0, "euler", "normal", *texts, torch.zeros_like(noise), seed=SEED,
+                disable_pbar=True,
+            )  # fmt: skip
+            return time.perf_counter() - since
+
+        run(model)
+        for mode in MODES:
+            plan = HybridPlan(mode=mode, warmup="fixed", start_step=self.start, parallel_steps=self.k)
+            acceleration = self.sampling.Acceleration(plan, ("same" if self.device.type == "cpu" else "auto",))
+            run(acceleration.apply(model))  # the worker starts and reads the model
+            ones, twos = [], []
+            for _ in range(max(self.options.repeats // 2, 1)):
+                ones.append(run(model))
+                twos.append(run(acceleration.apply(model)))
+            report = acceleration.report
+            alone = sum(not step.helpers and step.work != "predicted" for step in report.steps)
+            if alone:  # a time with a lost worker in it says nothing
+                lines = "; ".join(report.lines)
+                self.leave_out(f"{TITLES[name]}, {size}, {mode}: {alone} steps were not shared ({lines})")
+                continue
+            # of two devices at CFG above 1 auto is predict
+            of = bound({"auto": "predict"}.get(mode, mode), self.steps, self.k)
+            one, two = statistics.median(ones), statistics.median(twos)
+            self.add(
+                "measured", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else self.k,
+                steps=self.steps, one_s=one, two_s=two, speed_up=one / two, bound=of, on=self.place.label,
+            )  # fmt: skip
+
+    def project(self, name: str, size: str, parts: dict, latent_s: float, features_s: float) -> None:
+        for mode in ("exact", "predict", "pipeline"):
+            self.add(
+                "projected", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else self.k,
+                steps=self.steps, bound=bound(mode, self.steps, self.k),
+                speed_up=projection(mode, self.steps, self.k, parts, latent_s, features_s),
+            )  # fmt: skip
+
+    def one(self, name: str) -> None:
+        """All of one model."""
+        torch = self.torch
+        try:
+            network, dtype = self.network(name)
+        except torch.cuda.OutOfMemoryError:
+            self.leave_out(f"{TITLES[name]}: its weights do not fit in the GPU's memory")
+            return
+        worker, pool = self.echo()
+        fitting = []
+        try:
+            for size, latent in self.shapes(name).items():
+                where = {"model": TITLES[name], "size": size}
+                try:
+                    parts, state = self.parts(name, network, dtype, latent)
+                    self.add("forward", **where, **parts)
+                    x = torch.zeros(latent, device=self.device, dtype=torch.float32)  # as the sampler has it
+                    latent_s = self.exchange(worker, [x], what="latent", **where)
+                    features_s = self.exchange(worker, state, what="features", **where)
+                except torch.cuda.OutOfMemoryError:
+                    torch.cuda.empty_cache()
+                    self.leave_out(f"{TITLES[name]}, {size}: it does not fit in the GPU's memory")
+                    continue
+                fitting.append((size, latent))
+                if self.projected:
+                    self.project(name, size, parts, latent_s, features_s)
+        finally:
+            pool.close()
+        del network
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for size, latent in fitting if self.measured else ():
+            try:
+                self.speed_ups(name, size, latent)
+            except torch.cuda.OutOfMemoryError:
+                self.leave_out(f"{TITLES[name]}, {size}, speed-up: it does not fit in the GPU's memory")
+
+
+def size_of(state) -> int:
+    return sum(tensor.nbytes for tensor in state)
+
+
+def measure(options: argparse.Namespace, root: Path) -> None:
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no CUDA GPU is to be had by ComfyUI's torch here; to try the script out, add --device cpu --small")
+    sampling = enter_comfyui(root, cpu=options.device == "cpu")
+    with torch.inference_mode():
+        bench = Bench(options, sampling)
+        bench.worker()
+        for name in options.models:
+            bench.one(name)
+            keep(options.json, bench.rows, SEED)  # what is there is there
+    sampling.pool().close()
+    print(render({"heading": heading(SEED), "rows": bench.rows}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(TRUE), choices=list(TRUE))
+    parser.add_argument("--sizes", nargs="+", type=int, help="pixels; 1024 1536 2048 2560 unless given")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--small", action="store_true", help="tiny networks, to try the script out")
+    options = parser.parse_args()
+    options.sizes = options.sizes or ([64] if options.small else [1024, 1536, 2048, 2560])
+    root = find_comfyui()
+    if root is None:
+        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
+    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
+        command = [python_of(root), __file__, *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
+    measure(options, root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The benchmarks that need a GPU or weights, run as far as a CPU and the small models go."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image, ImageDraw
+
+from benchmarks import coco, gpu
+from benchmarks.block import kept
+
+from .comfy_server import PACK
+
+CAPTIONS = ["red heart", "birthday cake", "red apple", "yellow star"]
+
+
+def run(script, *arguments, ends=0):
+    done = subprocess.run(
+        [sys.executable, str(PACK / "benchmarks" / script), *map(str, arguments)],
+        capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == ends, done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.parametrize("model", ["sd3", "sdxl", "wan"])
+def test_the_gpu_benchmark_on_a_cpu(comfyui_root, tmp_path, model):
+    file = tmp_path / "gpu.json"
+    done = run("gpu.py", "--device", "cpu", "--small", "--repeats", 1, "--models", model, "--json", file)
+    block = kept(file)
+    assert gpu.render(block) in done.stdout
+    rows = {part: [row for row in block["rows"] if row["part"] == part] for part in gpu.PARTS}
+    assert {part: len(found) for part, found in rows.items()} == {
+        "forward": 1, "exchange": 2, "worker": 1, "measured": 4, "projected": 3,
+    }  # fmt: skip
+    numbers = [value for row in block["rows"] for key, value in row.items() if key.endswith("_s") or key == "seconds"]
+    numbers += [row["speed_up"] for row in rows["measured"] + rows["projected"]]
+    assert len(numbers) == 4 + 2 + 1 + 3 * 4 + 3 and all(value > 0 for value in numbers)
+    (forward,) = rows["forward"]
+    first, last = forward["cut"]
+    assert 0 < first < last < forward["blocks"]
+    # what is projected is never under the heading of what is measured
+    measured, projected = gpu.render(block).split("PROJECTED from the parts")
+    assert "not measured" in projected and "PROJECTED speed-up" in projected and "measured speed-up" not in projected
+    assert "PROJECTED" not in measured
+
+
+def test_a_projection_without_messages_is_the_bound():
+    parts = {"two_s": 2.0, "one_s": 1.0, "outer_s": 0.5, "inner_s": 0.5}
+    for mode in ("exact", "predict", "pipeline"):
+        assert gpu.projection(mode, 50, 10, parts, 0.0, 0.0) == pytest.approx(gpu.bound(mode, 50, 10))
+        assert gpu.projection(mode, 50, 10, parts, 0.1, 0.1) < gpu.bound(mode, 50, 10)
+    assert gpu.bound("pipeline", 50, 10) == pytest.approx(2.22, abs=0.005)
+
+
+def test_without_a_gpu_the_gpu_benchmark_says_so(comfyui_root):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert "no CUDA GPU" in run("gpu.py", ends=1).stderr
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """COCO's form: two captions of each picture, and one picture without any."""
+    images = [{"id": 10 + i, "file_name": f"COCO_val2014_{i:012}.jpg"} for i in range(5)]
+    told = [{"id": 2 * i, "image_id": 10 + i, "caption": caption + "\n"} for i, caption in enumerate(CAPTIONS)]
+    told += [{"id": 2 * i + 1, "image_id": 10 + i, "caption": "another one"} for i in range(4)]
+    folder = tmp_path / "val2014"
+    folder.mkdir()
+    for image in images:
+        picture = Image.new("RGB", (64, 48), "white")
+        ImageDraw.Draw(picture).ellipse((10, 10, 40, 40), fill="red")
+        picture.save(folder / image["file_name"])
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": images, "annotations": told[::-1]}))
+    return path, folder
+
+
+def test_captions_are_the_first_of_each_picture(annotations):
+    chosen = coco.captions(annotations[0], 4)
+    assert sorted(caption for _, caption, _ in chosen) == sorted(CAPTIONS)
+    assert coco.captions(annotations[0], 2) == chosen[:2]
+
+
+def test_the_coco_benchmark_with_the_small_model(comfyui_root, annotations, tmp_path):
+    path, images = annotations
+    out, file = tmp_path / "out", tmp_path / "coco.json"
+    given = (
+        "--captions", path, "--images", images, "--demo", "--out", out, "--count", 2, "--steps", 12, "--cfg", 3,
+        "--size", 128, "--sampler", "euler", "--scheduler", "simple", "--device", "cpu", "--devices", "same",
+        "--json", file,
+    )  # fmt: skip
+    run("coco.py", *given, "--modes", "exact", "predict")
+    block = kept(file)
+    stock, exact, predict = (row for row in block["rows"] if "what" in row)
+    assert stock["what"] == "stock" and stock["seconds"] > 0 and exact["seconds"] > 0
+    assert exact["psnr"] > 60 > predict["psnr"] > 20
+    assert exact["ssim"] > 0.9999 > predict["ssim"] > 0.5
+    text = coco.render(block)
+    assert "26.64" in text and "27.88" in text
+    if exact.get("lpips") is None:
+        assert re.search(r"LPIPS is left out: .*", text)
+    # a picture that is gone is made again, and no other
+    pictures = sorted(out.glob("*/*.png"))
+    assert len(pictures) == 6
+    times = {picture: picture.stat().st_mtime_ns for picture in pictures}
+    pictures[0].unlink()
+    run("coco.py", *given, "--modes", "exact", "predict")
+    changed = [picture for picture in pictures if picture.stat().st_mtime_ns != times[picture]]
+    assert changed == pictures[:1]
+    again = run("coco.py", *given, "--modes", "exact", "--steps", 13, ends=1)
+    assert "were made with steps 12" in again.stderr

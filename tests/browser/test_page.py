@@ -64,8 +64,10 @@ def test_our_subgraph_loads_as_one_node(tab, comfy):
     tab.load(json.loads(path.read_text()))
     (made,) = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ id, title }) => [id, title])")
     assert made[1] == path.stem
-    shown = set(tab.values(made[0]))
-    assert {"ckpt_name", "text", "width", "height", "seed", "steps", "cfg"} <= {name.split(":")[-1] for name in shown}
+    shown = {name: value for name, (value, _) in tab.values(made[0]).items()}
+    assert shown["text"].startswith("a lighthouse") and shown["text_1"].startswith("blurry")
+    assert shown["ckpt_name"] == "sd_xl_base_1.0.safetensors"
+    assert [shown[name] for name in ("width", "height", "seed", "steps", "cfg")] == [1024, 1024, 0, 30, 7]
     tab.shot("blueprint")
     tab.enter(made[0])
     inside = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ type, has_errors }) => [type, !!has_errors])")

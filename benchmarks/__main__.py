@@ -96,10 +96,11 @@ HEAD = """# Measured
 Written by `python -m benchmarks`; each table says when, on what machine, from which seeds and by which command it was
 measured. There was no GPU: two CPU cores stand for two devices, one process and one thread each, in a real ComfyUI."""
 
-SPEED = """An SD3-type network of 6 blocks, 64x64 latents. ComfyUI's split runs threads in one process and knows GPUs
-only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the same repeat, median of
-the repeats. A figure above the bound does not beat arithmetic: one device runs both branches as a batch of two, which
-on this machine costs a little more than two runs of one."""
+SPEED = """The small trained transformer, eight pictures at once, 20 steps of euler. ComfyUI's split runs threads in one
+process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
+same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
+it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
+than two runs of one."""
 
 STAGES = """50 steps of euler; k is the length of the middle. SD3-type network of 6 blocks at 64x64 latents, SD1.5's
 layout at 16x16."""

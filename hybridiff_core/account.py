@@ -22,12 +22,10 @@ def device_times(record: Mapping, devices: int) -> list[dict]:
     if not record["compute_s"]:
         return times
     own, *others = record["compute_s"]
-    given = [place for place, conds in enumerate(record["conds"][1:], 1) if conds and place < devices]
-    places = given if len(given) == len(others) else range(1, devices)
     whole = own + record["wait_s"]
     times[0].update(compute=own, wait=record["wait_s"])
     last = max(others, default=0.0)
-    for place, seconds in zip(places, others):
+    for place, seconds in zip(record["lanes"][1:], others):
         rest = max(whole - seconds, 0.0)
         waited_for = record["wait_s"] > 0 and seconds == last
         transfer = min(rest, record["wait_s"]) if waited_for else 0.0

@@ -49,6 +49,7 @@ class Engine:
 
     def __init__(self, exchanges: Sequence[Exchange], report: RunReport, check: Callable[[], None] = lambda: None):
         self.exchanges = list(exchanges)
+        self.lanes = {exchange: lane for lane, exchange in enumerate(exchanges, 1)}
         self.report, self.check = report, check
 
     def step(
@@ -111,12 +112,14 @@ class Engine:
         parts = work()
         settle(call.x.device)  # kernels run on after their launch; what follows needs their results anyway
         record.compute_s.append(time.perf_counter() - started)
+        record.lanes.append(0)
         return parts
 
     def collected(self, exchange: Exchange, record: StepRecord, check: Callable[[], None] | None = None) -> Parts:
         """A worker's part of the call. Raises WorkerLost."""
         answer = exchange.collect(check or self.check)
         record.compute_s.append(answer.compute_s)
+        record.lanes.append(self.lanes[exchange])
         record.wait_s += answer.wait_s
         record.bytes_sent += answer.bytes_sent
         record.bytes_received += answer.bytes_received

@@ -15,7 +15,8 @@ from .share import Unit
 class StepRecord:
     """One denoiser call. Seconds; bytes; `conds` is how many conds each device was given.
 
-    `compute_s` has this process's time and that of each device that answered; `helpers` is how many
+    `compute_s` has this process's time and that of each device that answered, `lanes` their places in
+    the report's devices; `helpers` is how many
     devices beside this process's worked for the call. `step` is the sampler's step, `stage`, `work`,
     `rel_mae` and `error` as in schedule.py; `seconds` is the whole call's time.
     """
@@ -23,6 +24,7 @@ class StepRecord:
     sigma: float
     conds: list[int]
     compute_s: list[float] = field(default_factory=list)
+    lanes: list[int] = field(default_factory=list)
     wait_s: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0

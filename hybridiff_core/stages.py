@@ -165,7 +165,7 @@ class StagedEngine(Engine):
         except WorkerLost as error:
             self._lose(error)
             work = Work.EXACT
-            record.helpers, record.compute_s = 0, []
+            record.helpers, record.compute_s, record.lanes = 0, [], []
             done = self._do(work, turn, step, call, record, weight)
         if done.keys() != {unit.branch for unit in units}:
             raise RuntimeError(f"branches {sorted(done)} were computed, not all that were asked for; this is a bug")
@@ -512,6 +512,7 @@ class StagedEngine(Engine):
             record.bytes_sent += self._chain.take_sent()
             for answer in self._chain.take_answers():
                 record.compute_s.append(answer.compute_s)
+                record.lanes.append(self.lanes[self._chain.inner[-1]])
                 record.compute_s[0] -= answer.wait_s
                 record.wait_s += answer.wait_s
                 record.bytes_received += answer.bytes_received

@@ -5,6 +5,8 @@ import { draw, heightFor, withEvent } from './timeline.js'
 
 const NODES = ['HybridiffKSampler', 'HybridiffKSamplerAdvanced', 'HybridiffModel']
 const WIDGET = 'hybridiff_view'
+const KEPT = 'hybridiff ' // views in the tab's own storage
+const MOST_KEPT = 50
 const LEAST_DEVICES = 2 // room that is kept for lanes before a run
 const EMPTY = { mode: '', devices: [], lines: [], total: 0, steps: [], speed_up: null, done: true }
 
@@ -96,8 +98,31 @@ function show(executionId) {
 api.addEventListener('hybridiff.step', ({ detail }) => {
   const key = keyOf(detail.workflow, detail.node)
   views.set(key, withEvent(views.get(key), detail))
+  if (detail.done) keep(key)
   show(detail.node)
 })
+
+/** Keep a run's view for a reload of this tab: HybridiffModel runs before the sampling, so no history has its view. */
+function keep(key) {
+  const kept = Object.keys(sessionStorage).filter((name) => name.startsWith(KEPT))
+  if (kept.length >= MOST_KEPT) for (const name of kept) sessionStorage.removeItem(name)
+  try {
+    sessionStorage.setItem(KEPT + key, JSON.stringify(views.get(key)))
+  } catch (error) {
+    console.debug('hybridiff: the last run is not kept', error) // the tab's storage is full
+  }
+}
+
+function showKept(id) {
+  for (const name of Object.keys(sessionStorage)) {
+    const key = name.slice(KEPT.length)
+    if (!name.startsWith(`${KEPT}${id} `) || views.has(key)) continue
+    const executionId = key.slice(key.indexOf(' ') + 1)
+    if (nodeAt(executionId)?.comfyClass !== 'HybridiffModel') continue
+    views.set(key, JSON.parse(sessionStorage.getItem(name)))
+    show(executionId)
+  }
+}
 
 /** Fetch the last run's views of this workflow that the page does not have. */
 async function restore() {
@@ -105,6 +130,7 @@ async function restore() {
   for (const key of views.keys()) {
     if (key.startsWith(`${id} `)) show(key.slice(key.indexOf(' ') + 1))
   }
+  showKept(id)
   const answer = await api.fetchApi('/history?max_items=20')
   if (!answer.ok || root().id !== id) return
   const entries = Object.values(await answer.json())

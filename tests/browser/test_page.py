@@ -101,6 +101,30 @@ def test_run_draws_the_curve_step_by_step_and_a_reload_shows_it_again(tab, small
     assert tab.picture(PLANNER)["caption"] == "the last run's difference"
 
 
+def test_the_model_node_draws_too_and_a_reload_shows_it_again(tab, comfy):
+    from .page import Workflow
+
+    flow = Workflow(comfy)
+    loader = flow.add("UNETLoader", (0, 0), ["sd3_depth4.safetensors", "default"])
+    positive, negative = (flow.add("TestConditioning", (0, 170 * seed), [seed, "fixed", *TEXT]) for seed in (1, 2))
+    latent = flow.add("TestLatent", (0, 520), [3, "fixed", 16, 16, 1])
+    device = flow.add("HybridiffDevices", (330, 0), ["same"])
+    planned = flow.add("HybridiffPlan", (330, 150), PLAN)
+    model = flow.add("HybridiffModel", (660, 0), [], model=(loader, 0), plan=(planned, 0), devices=(device, 0))
+    sampled = flow.add(
+        "KSampler", (990, 0), [next(SEEDS), "fixed", 12, 5.0, "euler", "normal", 1.0], model=(model, 0),
+        positive=(positive, 0), negative=(negative, 0), latent_image=(latent, 0),
+    )  # fmt: skip
+    flow.add("SaveLatent", (1320, 0), ["browser"], samples=(sampled, 0))
+    tab.load(flow.to_dict(ID + ("5" if tab.vue else "6")))
+    tab.run()
+    seen = tab.picture(model)
+    assert seen["points"] == list(range(12)) and seen["marks"] == {"tau1": 4, "tau2": 8}
+    tab.open()
+    tab.page.wait_for_timeout(1500)
+    assert tab.picture(model) == seen
+
+
 def test_an_exact_run_has_one_band(tab, small):
     tab.load(small(plan=["exact", *PLAN[1:]], steps=6, id="9"))
     tab.run()

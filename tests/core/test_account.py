@@ -14,6 +14,7 @@ def run(mode="predict", extra=()):
         shared = work == "exact"
         report.steps.append(StepRecord(
             sigma=6.0 - step, conds=[1, 1] if shared else [], compute_s=[1.0, 1.0] if shared else [],
+            lanes=[0, 1] if shared else [],
             wait_s=0.25 if shared else 0.0, bytes_sent=1 << 20, bytes_received=1 << 20, helpers=int(shared), step=step,
             stage=stage, work=work, rel_mae=0.5 - step / 10 if shared else None, seconds=1.25 if shared else 0.0,
         ))  # fmt: skip
@@ -27,14 +28,14 @@ def test_what_is_waited_for_is_the_transfer():
         {"compute": 1.0, "transfer": 0.0, "wait": 0.25},
         {"compute": 1.0, "transfer": 0.25, "wait": 0.0},
     ]
-    quick = {"compute_s": [2.0, 0.5], "wait_s": 0.0, "conds": [1, 1]}
+    quick = {"compute_s": [2.0, 0.5], "wait_s": 0.0, "lanes": [0, 1]}
     assert device_times(quick, 2)[1] == {"compute": 0.5, "transfer": 0.0, "wait": 1.5}
 
 
 def test_times_belong_to_the_devices_that_had_something_to_do():
-    record = {"compute_s": [2.0, 0.5], "wait_s": 0.0, "conds": [1, 0, 1]}
+    record = {"compute_s": [2.0, 0.5], "wait_s": 0.0, "lanes": [0, 2]}
     assert [times["compute"] for times in device_times(record, 3)] == [2.0, 0.0, 0.5]
-    assert device_times({"compute_s": [], "wait_s": 0.0, "conds": []}, 2)[1]["compute"] == 0.0
+    assert device_times({"compute_s": [], "wait_s": 0.0, "lanes": []}, 2)[1]["compute"] == 0.0
 
 
 def test_the_stages_of_a_run():

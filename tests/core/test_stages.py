@@ -487,6 +487,24 @@ def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branch
     assert all(exchange.alive() for exchange in exchanges)
 
 
+def test_times_stay_with_their_device_when_another_is_left_out(network, workers):
+    exchanges = workers(2)
+    setting = Setting(HybridPlan(mode="exact"), sigmas(STEPS).tolist(), 3.0)
+    engine = StagedEngine(exchanges, RunReport("", []), setting)
+    with torch.inference_mode():
+        for i in range(4):
+            sigma = sigmas(STEPS)[i].expand(2)
+            if i == 2:
+                engine.remove(exchanges[0])
+
+            def here(mine, through=None, sigma=sigma):
+                predictions = network.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in mine], through)
+                return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+            engine.step(NOISE, sigma, [Unit(branch, 0) for branch in range(3)], here, no_weight)
+    assert [record.lanes for record in engine.report.steps] == [[0, 1, 2]] * 2 + [[0, 2]] * 2
+
+
 def test_groups_and_modes():
     one, two, three = "abc"
     groups = form_groups([one, two, three], {0: 1.0, 1: 1.0})

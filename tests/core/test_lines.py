@@ -42,5 +42,7 @@ def test_the_readme_lists_every_line():
     readme = plain((PACK / "README.md").read_text())
     lines = [(name, plain(text)) for name, text in said() if len(plain(text)) >= LEAST]
     assert len(lines) > 20
-    missing = [(name, text) for name, text in lines if text[:24].strip() not in readme and text[-24:].strip() not in readme]
+    missing = [
+        (name, text) for name, text in lines if text[:24].strip() not in readme and text[-24:].strip() not in readme
+    ]
     assert missing == []

@@ -43,6 +43,7 @@ log = logging.getLogger("hybridiff")
 
 KEY = "hybridiff"
 ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
+ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
 ONE_COND = "only one branch has conditioning, so nothing is shared"
 # what the host, or this pack, puts into transformer_options for this process alone
 OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", KEY}
@@ -386,6 +387,8 @@ class Run:
         if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
             one = ONE_BRANCH if self._without_guidance() else ONE_COND
             self.report.note(f"ran on one device: {self._alone or one}")
+        elif not (self.report.lines or self.report.shared_steps):
+            self.report.note(f"ran on one device: {ONE_BY_ONE}")
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:

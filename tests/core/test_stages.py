@@ -332,7 +332,8 @@ def test_the_discrepancy_is_that_of_the_predictions(workers, network):
         assert value == pytest.approx(rel_mae(done[0], done[1], x), abs=1e-5)
 
 
-def test_a_tight_tolerance_keeps_every_step_exact_and_a_loose_one_none(workers, network):
+def test_a_tight_tolerance_keeps_every_step_exact_and_a_loose_one_none(workers, network, monkeypatch):
+    monkeypatch.setattr("hybridiff_core.schedule.FAR", 10.0)  # the random network is not smooth
     for mode in ("predict", "pipeline"):
         for branches in (2, 1):
             plan = fixed(mode, tolerance=1e-9)

@@ -59,3 +59,25 @@ def row():
     row = Row(ROWS)
     yield row
     row.write()
+
+
+@pytest.fixture(scope="session")
+def infos(comfy):
+    return comfy.get("/object_info")
+
+
+@pytest.fixture
+def put(infos):
+    """Adds a node with the server's own defaults for widgets that are not named: put(side, kind, **inputs)."""
+
+    def put(side, kind: str, **given) -> list:
+        info = infos[kind]["input"]
+        for name, (of, *options) in {**info.get("required", {}), **info.get("optional", {})}.items():
+            choices = of if isinstance(of, list) else (options[0] if options else {}).get("options")
+            if name in given or (choices is None and of not in ("INT", "FLOAT", "STRING", "BOOLEAN")):
+                continue
+            default = (options[0] if options else {}).get("default", choices[0] if choices else "")
+            given[name] = default
+        return side.graph.add(kind, **given)
+
+    return put

@@ -131,7 +131,8 @@ class HybridPlan:
             raise ValueError(f"the run has {steps} steps; use at least 1")
         plan = self.effective
         if self.mode == "auto" and self.preset == "auto":
-            return Thresholds(0, 0.0, 0, AUTO_START, steps, self.tolerance or AUTO_TOLERANCE)
+            start = min(AUTO_START, steps - 1)
+            return Thresholds(0, 0.0, 0, start, steps - start, self.tolerance or AUTO_TOLERANCE)
         if plan.warmup == "fixed":
             if plan.start_step + max(plan.parallel_steps, 1) > steps and plan.mode != "exact":
                 raise ValueError(

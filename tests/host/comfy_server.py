@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hybridiff_core.demo import trained
+
+from .families import FAMILIES
 
 PACK = Path(__file__).resolve().parents[2]
 MODELS = PACK / ".cache" / "host" / "models"
@@ -44,6 +46,14 @@ def make_models(root: Path) -> None:
     script = PACK / "tests" / "host" / "make_models.py"
     if not (MODELS / "checkpoints" / "sd15_random.safetensors").is_file():
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
+
+
+def make_families(root: Path, names: Iterable[str]) -> None:
+    """Make these families' models (families.py) where they are not there yet."""
+    missing = [n for n in names if not (MODELS / FAMILIES[n].kind / f"{FAMILIES[n].stem(n)}.safetensors").is_file()]
+    if missing:
+        script = PACK / "tests" / "host" / "families.py"
+        subprocess.run([python_of(root), str(script), str(root), str(MODELS), "--make", *missing], check=True)
 
 
 class Refused(Exception):

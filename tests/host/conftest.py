@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from hybridiff_core.plan import HybridPlan
 
-from .comfy_server import Comfy, Graph, find_comfyui, make_models
+from .comfy_server import Comfy, Graph, find_comfyui, make_families, make_models
+from .families import FAMILIES
 
 MISSING = "NO COMFYUI HERE: the host tests are skipped, so the nodes are untested (set COMFYUI_PATH)"
 
@@ -45,14 +46,8 @@ class Bench:
     _runs = itertools.count(1)
 
     def __init__(self, comfy: Comfy, family: str, size: int = 16, batch: int = 1):
-        self.comfy, self.graph, self.family = comfy, Graph(), self.FAMILIES[family]
-        add = self.graph.add
-        if family == "sd3":
-            self.model = add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
-        else:
-            self.model = add("TestCheckpoint", ckpt_name="sd15_random.safetensors")
-        self.positive, self.negative = self.text(1), self.text(2)
-        self.latent = add("TestLatent", seed=3, channels=self.family["channels"], size=size, batch=batch)
+        self.comfy, self.graph = comfy, Graph()
+        self.load(family, size, batch)
         # a seed of its own: the server would not run the same graph twice
         self.settings = {
             "seed": next(self._runs), "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal",
@@ -60,6 +55,17 @@ class Bench:
         }  # fmt: skip
         self.devices: tuple[str, ...] = ("same",)
         self.plan: dict | None = {"mode": "exact"}
+
+    def load(self, family: str, size: int, batch: int) -> None:
+        """Begin the graph: the model, both prompts, the latent."""
+        self.family = self.FAMILIES[family]
+        if family == "sd3":
+            self.model = self.graph.add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
+        else:
+            self.model = self.graph.add("TestCheckpoint", ckpt_name="sd15_random.safetensors")
+        self.positive, self.negative = self.text(1), self.text(2)
+        channels = self.family["channels"]
+        self.latent = self.graph.add("TestLatent", seed=3, channels=channels, size=size, batch=batch)
 
     def text(self, seed: int) -> list:
         return self.graph.add("TestConditioning", seed=seed, **self.family["text"])
@@ -102,6 +108,27 @@ class Bench:
         assert expected.isfinite().all() and expected.std() > 0.1
         # a random network leaves the noise in, at a scale of up to 100
         return (expected - self.latent_of(outputs, ours)).abs().max().item() / max(1.0, expected.std().item())
+
+
+class FamilyBench(Bench):
+    """The same on a model of families.py, with the conditioning and the latent that its nodes give."""
+
+    def load(self, family: str, size: int, batch: int) -> None:
+        self.family = family
+        self.model = self.expert(family)
+        self.positive, self.negative = self.text(1), self.text(2)
+        self.latent = self.graph.add("TestFamilyLatent", family=family, seed=3)
+
+    def expert(self, family: str) -> list:
+        """The model of a family."""
+        make_families(find_comfyui(), [family])
+        file = f"{FAMILIES[family].stem(family)}.safetensors"
+        if FAMILIES[family].kind == "checkpoints":
+            return self.graph.add("TestCheckpoint", ckpt_name=file)
+        return self.graph.add("UNETLoader", unet_name=file, weight_dtype="default")
+
+    def text(self, seed: int) -> list:
+        return self.graph.add("TestFamilyConditioning", family=self.family, seed=seed)
 
 
 @pytest.fixture

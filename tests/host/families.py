@@ -1,13 +1,15 @@
 """Small models of every family in the true formats, seeded random weights. Run by ComfyUI's own Python.
 
-python families.py COMFYUI_ROOT MODELS_FOLDER [names...]
+python families.py COMFYUI_ROOT MODELS_FOLDER [--make] [names...]
 
 Each is as narrow as the host's detection lets it be; where the host fixes the width (Chroma, Qwen-Image), it
-is only shallow. The command makes each, samples three steps, and prints one line on it.
+is only shallow. The command makes each, samples three steps, and prints one line on it; with --make before the
+names it only makes them.
 """
 
 import importlib
 import logging
+import operator
 import os
 import re
 import sys
@@ -26,6 +28,7 @@ except ImportError:  # run as a script
 UNET = "comfy.ldm.modules.diffusionmodules.openaimodel:UNetModel"
 MMDIT = "comfy.ldm.modules.diffusionmodules.mmdit:MMDiT"
 WAN = "comfy.ldm.wan.model:WanModel"
+NEXT_DIT = "comfy.ldm.lumina.model:NextDiT"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Family:
 
     `extra` holds further entries of the conditioning; a tuple of numbers stands for a random tensor of that shape.
     `last` names the output layers, which `fill` makes weak; `rename` turns the host's names into the files' names.
-    `blocks` are the network's lists of blocks, in the order they run.
+    `blocks` are the network's lists of blocks, in the order they run. A checkpoint has `prefix` before the network's
+    names, and `beside` it random tensors of these shapes.
     """
 
     kind: str
@@ -49,6 +53,8 @@ class Family:
     seed: int | None = None
     file: str | None = None
     note: str = ""
+    prefix: str = "model.diffusion_model."
+    beside: dict = field(default_factory=dict)
 
     def stem(self, name: str) -> str:
         return self.file or f"family_{name}"
@@ -125,6 +131,20 @@ LUMINA2 = {
     "rope_theta": 10000.0, "ffn_dim_multiplier": 4.0,
 }  # fmt: skip
 
+Z_IMAGE = {
+    **LUMINA2, "dim": 3840, "cap_feat_dim": 2560, "n_layers": 1, "n_heads": 30, "n_kv_heads": 30,
+    "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512], "rope_theta": 256.0, "ffn_dim_multiplier": 8.0 / 3.0,
+    "z_image_modulation": True, "time_scale": 1000.0,
+}  # fmt: skip
+
+STABLE_AUDIO = {"audio_model": "dit1.0", "embed_dim": 768, "depth": 6}  # 24 heads, as the host fixes it
+SECONDS = {
+    f"conditioner.conditioners.seconds_{which}.embedder.embedding.{name}": shape
+    for which in ("start", "total")
+    for name, shape in (("0.weights", (128,)), ("1.weight", (768, 257)), ("1.bias", (768,)))
+}
+PIXART = {"image_model": "pixart_sigma", "depth": 2, "model_max_length": 300, "micro_condition": False}
+
 SCALE = ((r"(_norm|norms\.\d+)\.weight$", r"\1.scale"),)
 TENCENT = (
     (r"txt_in\.t_embedder\.in_layer", "txt_in.t_embedder.mlp.0"),
@@ -164,7 +184,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "wan21": dit(WAN, wan_config(), "head.head.weight", VIDEO, text(16, 4096), "blocks"),
     "qwen_image": dit(
-        "comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", {"num_layers": 4}, "proj_out.weight",
+        "comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", {"num_layers": 3}, "proj_out.weight",
         (1, 16, 1, 16, 16), text(16, 3584), "transformer_blocks", note="the host fixes its width at 3072",
     ),
     "chroma": dit(
@@ -204,8 +224,36 @@ FAMILIES: dict[str, Family] = {
         (1, 4, 16, 16), text(16, 2048), "double_layers single_layers", note="the host fixes its width at 3072",
     ),
     "lumina2": dit(
-        "comfy.ldm.lumina.model:NextDiT", LUMINA2, "final_layer.linear.weight", (1, 16, 16, 16), text(16, 2304),
+        NEXT_DIT, LUMINA2, "final_layer.linear.weight", (1, 16, 16, 16), text(16, 2304),
         "layers", note="offers no block hook; the host knows widths 2304 and 3840 (Z-Image) only",
+    ),
+    "z_image": dit(
+        NEXT_DIT, Z_IMAGE, "final_layer.linear.weight", (1, 16, 16, 16), text(16, 2560), "layers",
+        note="offers no block hook",
+    ),
+    "wan22_i2v": dit(
+        WAN, wan_config(in_dim=36), "head.head.weight", VIDEO, text(16, 4096), "blocks",
+        extra={key: WAN_IMAGE[key] for key in ("concat_latent_image", "concat_mask")}, note="one of the two experts",
+    ),
+    "wan22_i2v_low": dit(
+        WAN, wan_config(in_dim=36), "head.head.weight", VIDEO, text(16, 4096), "blocks",
+        extra={key: WAN_IMAGE[key] for key in ("concat_latent_image", "concat_mask")}, note="the other one",
+    ),
+    "wan22_t2v_low": dit(WAN, wan_config(), "head.head.weight", VIDEO, text(16, 4096), "blocks"),
+    "wan22_5b": dit(
+        WAN, wan_config(in_dim=48, out_dim=48), "head.head.weight", (1, 48, 3, 8, 8), text(16, 4096), "blocks"
+    ),
+    "sd21_unclip": unet_family(
+        heads_of_64(1024, num_classes="sequential", adm_in_channels=1536), 77,
+        extra={"unclip_conditioning": (1, 768)},
+    ),
+    "stable_audio": Family(
+        "checkpoints", "comfy.ldm.audio.dit:AudioDiffusionTransformer", STABLE_AUDIO, ("postprocess_conv.weight",),
+        (1, 64, 32), text(16, 768), ("transformer.layers",), prefix="model.model.", beside=SECONDS,
+    ),
+    "pixart": dit(
+        "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),
+        "blocks", note="offers no block hook; the host fixes its width at 1152",
     ),
 }  # fmt: skip
 
@@ -229,15 +277,17 @@ def weights(name: str, family: Family) -> dict:
     model = getattr(importlib.import_module(module), network)(**family.config, **make)
     fill(model, zlib.crc32(name.encode()) if family.seed is None else family.seed, family.last)
     generator = torch.Generator().manual_seed(0)
-    tensors = {}
+    tensors = {key: torch.randn(shape, generator=generator).half() / 16 for key, shape in family.beside.items()}
     for key, value in model.state_dict().items():
         for pattern, new in family.rename:
             key = re.sub(pattern, new, key)
         if key == "pos_embed":  # a buffer, so `fill` passed it by
             value = 0.1 * torch.randn(value.shape, generator=generator)
+        if key.endswith("rotary_pos_emb.inv_freq"):  # a buffer that only the file fills
+            value = 10000.0 ** (-torch.arange(len(value)) / len(value))
         if name == "sd21" and key == "output_blocks.11.1.transformer_blocks.0.norm1.bias":
             value = value * 10  # a spread above 0.09 there is how the host knows v-prediction
-        tensors["model.diffusion_model." * (family.kind == "checkpoints") + key] = value.half()
+        tensors[family.prefix * (family.kind == "checkpoints") + key] = value.half()
     return tensors
 
 
@@ -282,12 +332,14 @@ def conditioning(family: Family, seed: int) -> list:
             extra[key] = (torch.arange(value[-1]) < value[-1] * 3 // 4).long().expand(value)
         elif key.endswith("mask"):
             extra[key] = (extra[key] > 0).float()
-        if key == "clip_vision_output":
+        if key in ("clip_vision_output", "unclip_conditioning"):
             import comfy.clip_vision
 
             output = comfy.clip_vision.Output()
-            output.penultimate_hidden_states = extra[key]
+            output.penultimate_hidden_states = output.image_embeds = extra[key]
             extra[key] = output
+        if key == "unclip_conditioning":
+            extra[key] = [{"clip_vision_output": output, "strength": 1.0, "noise_augmentation": 0.1}]
     return [[hidden, extra]]
 
 
@@ -304,7 +356,8 @@ def sample(model, family: Family, steps: int = 3, cfg: float = 3.0) -> torch.Ten
 
 def blocks(model, family: Family) -> list[int]:
     """How many blocks each of the network's lists has."""
-    return [len(getattr(model.model.diffusion_model, attribute)) for attribute in family.blocks]
+    network = model.model.diffusion_model
+    return [len(operator.attrgetter(attribute)(network)) for attribute in family.blocks]
 
 
 def hooks(model, family: Family) -> dict[str, tuple[int, Sequence[str]]]:
@@ -345,6 +398,10 @@ class Complaints(logging.Handler):
 
 
 def main(root: str, models: str, *names: str) -> None:
+    if names[:1] == ("--make",):
+        for name in names[1:]:
+            make(root, models, name)
+        return
     host(root)
     said = Complaints()
     logging.getLogger().addHandler(said)

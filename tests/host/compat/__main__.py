@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import subprocess
 import sys
 
@@ -56,7 +57,10 @@ def main() -> int:
     if "--render" not in arguments:
         for old in ROWS.glob("*.json"):
             old.unlink()
-        code = subprocess.run([sys.executable, "-m", "pytest", "tests/host/compat", *arguments], cwd=PACK).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "pytest", "tests/host/compat", *arguments],
+            cwd=PACK, env={**os.environ, "HYBRIDIFF_LARGE_MODELS": "1"},
+        ).returncode  # fmt: skip
     rows = [json.loads(path.read_text()) for path in ROWS.glob("*.json")]
     if not rows:
         sys.exit("no row was run: is there a ComfyUI (COMFYUI_PATH)?")

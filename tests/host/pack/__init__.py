@@ -4,6 +4,8 @@ import json
 import os
 import sys
 import time
+import types
+from pathlib import Path
 
 import comfy.model_patcher
 import comfy.sd
@@ -39,6 +41,43 @@ class TestConditioning:
         generator = torch.Generator().manual_seed(seed)
         text = torch.randn(1, tokens, width, generator=generator)
         return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator)}]],)
+
+
+def families():
+    """tests/host/families.py, whatever the name of this pack's own module."""
+    if "hybridiff_tests_host" not in sys.modules:
+        package = sys.modules["hybridiff_tests_host"] = types.ModuleType("hybridiff_tests_host")
+        package.__path__ = [str(Path(__file__).resolve().parent.parent)]
+    import hybridiff_tests_host.families as found
+
+    return found
+
+
+class TestFamilyConditioning:
+    """A random conditioning such as the text encoder and the nodes of a family give."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"family": ("STRING",), "seed": ("INT", {"default": 0})}}
+
+    def make(self, family, seed):
+        return (families().conditioning(families().FAMILIES[family], seed),)
+
+
+class TestFamilyLatent:
+    """A seeded random latent of a family's shape."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"family": ("STRING",), "seed": ("INT", {"default": 0})}}
+
+    def make(self, family, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return ({"samples": torch.randn(families().FAMILIES[family].latent, generator=generator)},)
 
 
 class TestLatent:
@@ -270,6 +309,8 @@ NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
         TestConditioning,
+        TestFamilyConditioning,
+        TestFamilyLatent,
         TestLatent,
         TestMask,
         TestCheckpoint,

@@ -1,0 +1,132 @@
+"""Model families: exact mode beside KSampler in a graph, and the pipeline stage with frozen inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from ..comfy_server import MODELS, PACK, make_families, python_of
+from ..conftest import FamilyBench
+from ..test_frozen import LIMIT as FROZEN
+
+SMALL = {
+    "sd15": "SD 1.5",
+    "sd15_inpaint": "SD 1.5 inpainting",
+    "sd21": "SD 2.1, v-prediction",
+    "sd21_unclip": "SD 2.1 unCLIP",
+    "sdxl": "SDXL",
+    "sdxl_refiner": "SDXL refiner",
+    "sd3": "SD3",
+    "sd35": "SD3.5",
+    "flux": "Flux, CFG above 1",
+    "flux2": "Flux 2",
+    "wan21": "Wan 2.1 text to video",
+    "wan21_i2v": "Wan 2.1 image to video",
+    "wan22_5b": "Wan 2.2 5B",
+    "wan22_i2v": "Wan 2.2 image to video, one expert",
+    "hunyuan_video": "HunyuanVideo",
+    "ltxv": "LTX-Video",
+    "stable_audio": "Stable Audio",
+    "krea2": "Krea 2",
+    "pixart": "PixArt Sigma",
+}
+LARGE = {  # gigabytes of weights: the host fixes their width
+    "chroma": "Chroma",
+    "qwen_image": "Qwen-Image",
+    "lumina2": "Lumina 2",
+    "z_image": "Z-Image",
+    "auraflow": "AuraFlow",
+}
+WITHOUT_HOOK = ("krea2", "pixart", "lumina2", "z_image")
+large = pytest.mark.skipif(
+    os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1",
+    reason="GIGABYTES OF WEIGHTS: set HYBRIDIFF_LARGE_MODELS=1 for the rows of Chroma, Qwen-Image, Lumina, AuraFlow",
+)
+EVERY = [*SMALL, *(pytest.param(name, marks=large) for name in LARGE)]
+
+
+@pytest.fixture
+def family(comfy):
+    """Makes a bench of a family: family("flux")."""
+    return lambda name: FamilyBench(comfy, name)
+
+
+@pytest.fixture(scope="module")
+def frozen(comfyui_root, request):
+    """What frozen.py finds of each family that is asked for here, on two devices."""
+    asked = [item.callspec.params["name"] for item in request.session.items if "frozen" in item.fixturenames]
+    names = [name for name in dict.fromkeys(asked) if name in SMALL or os.environ.get("HYBRIDIFF_LARGE_MODELS") == "1"]
+    make_families(comfyui_root, names)
+    script = PACK / "tests" / "host" / "frozen.py"
+    done = subprocess.run(
+        [python_of(comfyui_root), str(script), str(comfyui_root), str(MODELS), *(f"{name}:2" for name in names)],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {result["case"].removesuffix(":2"): result for result in map(json.loads, done.stdout.splitlines())}
+
+    def stage(name: str) -> str:
+        """The row's cell for the pipeline stage."""
+        result = found[name]
+        assert result["finite"]
+        if name in WITHOUT_HOOK:
+            (line,) = [line for line in result["lines"] if "the network cannot be cut" in line]
+            assert result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
+            return f"left out: {line}"
+        assert result["works"] == ["exact"] * 5 + ["pipeline"] * 11
+        assert result["difference"] < FROZEN
+        return f"on, {result['difference']:.0e}"
+
+    return stage
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_family(family, row, frozen, name):
+    row.of("Models", {**SMALL, **LARGE}[name])
+    side = family(name)
+    side.settings |= {"steps": 3, "cfg": 3.0}
+    difference, report = side.compare()
+    assert report["shared_calls"] == 3, report["lines"]
+    row.compared(difference, report)
+    row.stage(frozen(name))
+
+
+@pytest.mark.parametrize("name", ["flux"])
+def test_cfg_one(family, row, frozen, name):
+    row.of("Models", "Flux, CFG 1 with distilled guidance")
+    side = family(name)
+    side.settings |= {"steps": 3, "cfg": 1.0}
+    row.compared(*side.compare())
+    row.stage(frozen(name))
+
+
+@pytest.mark.parametrize(("high", "low"), [("wan21", "wan22_t2v_low"), ("wan22_i2v", "wan22_i2v_low")])
+def test_two_experts(family, row, high, low):
+    """Wan 2.2's graph: one model for the noisy steps, another for the rest, noise left over between them."""
+    row.of("Models", f"Wan 2.2 {'image' if 'i2v' in high else 'text'} to video, two experts")
+    side = family(high)
+    models = [side.graph.add("ModelSamplingSD3", model=model, shift=8.0) for model in (side.model, side.expert(low))]
+
+    def chain(kind: str, **more) -> list[list]:
+        latent, samplers = side.latent, []
+        for first, model in enumerate(models):
+            latent = side.graph.add(
+                kind, model=model, positive=side.positive, negative=side.negative, latent_image=latent,
+                add_noise="disable" if first else "enable", noise_seed=side.settings["seed"], steps=4, cfg=3.5,
+                sampler_name="euler", scheduler="simple", start_at_step=2 * first, end_at_step=2 + 2 * first,
+                return_with_leftover_noise="disable" if first else "enable", **more,
+            )  # fmt: skip
+            samplers.append(latent)
+        return samplers
+
+    stock, ours = chain("KSamplerAdvanced"), chain("HybridiffKSamplerAdvanced", **side.device_chain())
+    halves = [(side.save(theirs), side.save(own)) for theirs, own in zip(stock, ours)]
+    outputs = side.comfy.run(side.graph.nodes)
+    reports = [outputs[sampler[0]]["hybridiff"][0] for sampler in ours]
+    assert [report["shared_calls"] for report in reports] == [2, 2]
+    differences = [side.difference(outputs, *half) for half in halves]
+    row.compared(max(differences), reports[1])
+    row.stage("each expert as its own row")

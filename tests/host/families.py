@@ -248,8 +248,9 @@ FAMILIES: dict[str, Family] = {
         extra={"unclip_conditioning": (1, 768)},
     ),
     "stable_audio": Family(
-        "checkpoints", "comfy.ldm.audio.dit:AudioDiffusionTransformer", STABLE_AUDIO, ("postprocess_conv.weight",),
-        (1, 64, 32), text(16, 768), ("transformer.layers",), prefix="model.model.", beside=SECONDS,
+        "checkpoints", "comfy.ldm.audio.dit:AudioDiffusionTransformer", STABLE_AUDIO,
+        ("transformer.project_out.weight",), (1, 64, 32), text(16, 768), ("transformer.layers",),
+        prefix="model.model.", beside=SECONDS,
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),

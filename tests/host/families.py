@@ -284,6 +284,8 @@ def weights(name: str, family: Family) -> dict:
             key = re.sub(pattern, new, key)
         if key == "pos_embed":  # a buffer, so `fill` passed it by
             value = 0.1 * torch.randn(value.shape, generator=generator)
+        if key.endswith(".gamma"):  # a norm's, which `fill` took for a bias
+            value = value + 1
         if key.endswith("rotary_pos_emb.inv_freq"):  # a buffer that only the file fills
             value = 10000.0 ** (-torch.arange(len(value)) / len(value))
         if name == "sd21" and key == "output_blocks.11.1.transformer_blocks.0.norm1.bias":

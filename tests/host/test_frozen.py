@@ -10,15 +10,15 @@ import pytest
 
 from .comfy_server import MODELS, PACK, python_of
 
-LIMIT = 1e-4  # of eps, at unit scale
+LIMIT = 1e-4  # of the prediction and of eps, each at unit scale
 SMALL = [
     "sd3:2", "sd3:3", "sd3:2:areas", "sd35:2", "flux:2", "flux:3", "flux2:2", "wan21:2", "wan21_i2v:2",
     "hunyuan_video:2", "ltxv:2", "ltxv:3", "sd21:2", "sd21:3", "sd21:4", "sdxl:2", "sdxl:3", "sdxl_refiner:2",
-    "sd15_inpaint:2", "sd15:2", "sd15:3",
+    "sd15_inpaint:2", "sd15:2", "sd15:3", "stable_audio:2",
 ]  # fmt: skip
 LARGE = ["qwen_image:2", "chroma:2", "auraflow:2"]  # gigabytes of weights: the host fixes their width
 WITHOUT_HOOK = ["krea2:2"]
-WRONG = ["sd3:2:wrong", "flux:2:wrong", "wan21:2:wrong"]
+WRONG = ["sd3:2:wrong", "flux:2:wrong", "wan21:2:wrong", "stable_audio:2:wrong"]
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,7 @@ def survey(studio: Studio, rows: Survey, sampler: str, steps: int, cfg: float, o
     caches = CACHES if hasattr(studio.model.model.diffusion_model, "_forward") else ()
 
     def wanted(what: str) -> bool:
-        return (only is None or any(what.startswith(name) for name in only)) and not rows.has(setting, what)
+        return (only is None or any(f"{what} ".startswith(f"{name} ") for name in only)) and not rows.has(setting, what)
 
     todo = [candidate for candidate in candidates(steps, cfg) if wanted(candidate.name)]
     fewer = [count for count in fewer if wanted(f"{count} steps")]
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--cfg", nargs="+", type=float, default=[1.0, 5.0, 7.5])
     parser.add_argument("--samplers", nargs="+", default=["euler", "dpmpp_2m", "ddim"])
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--only", nargs="+", help="rows whose name begins with one of these")
+    parser.add_argument("--only", nargs="+", help="rows whose name is one of these, or begins with it and a space")
     parser.add_argument("--json", type=Path)
     run_inside(__file__, parser.parse_args(), measure)
 

@@ -12,13 +12,15 @@ class Unit:
 
     `branch` is the cond list's place among the lists the guider passed, `index` the cond's place
     in it, `cost` its size in whole-latent forwards (an area of a quarter costs 0.25), `local`
-    whether it must stay on the first device.
+    whether it must stay on the first device, `controls` how many networks beside the model add to
+    what its blocks compute (ControlNets): they need the whole input, so an inner part cannot have them.
     """
 
     branch: int
     index: int
     cost: float = 1.0
     local: bool = False
+    controls: int = 0
 
 
 def share(units: Sequence[Unit], devices: int, paces: Sequence[float] | None = None) -> list[list[Unit]]:

@@ -153,7 +153,7 @@ class StagedEngine(Engine):
         """As Engine.step, with what the stage of this step allows."""
         value = float(sigma[0])
         call = Call(x, sigma, list(units), here, self.setting.time(value))
-        given = (tuple((unit.branch, unit.index) for unit in units), tuple(x.shape))
+        given = (tuple((unit.branch, unit.index, unit.controls) for unit in units), tuple(x.shape))
         if given != self._given:
             self._start_over(call, given)
         step = self.schedule.locate(value)
@@ -236,6 +236,8 @@ class StagedEngine(Engine):
         devices = 1 + len(self.exchanges)
         if any(unit.local for unit in units):
             return "a cond cannot cross to another device"
+        if any(unit.controls for unit in units):
+            return "a ControlNet needs the whole input, which an inner part has not"
         if self.mode == "paper":
             if devices != 2 or branches != {0, 1} or len(units) != 2:
                 return f"paper is for two devices and two branches of one cond, not {devices} and {len(units)} conds"
@@ -260,7 +262,7 @@ class StagedEngine(Engine):
             return Work.EXACT
         place = step - schedule.tau1  # 1 is the stage's first step
         stride = self.setting.plan.predict_stride or (2 if self.mode == "predict" else 1)
-        if stride > 1 and place % stride and self.predictor.ready({branch for branch, _ in self._given[0]}):
+        if stride > 1 and place % stride and self.predictor.ready({branch for branch, *_ in self._given[0]}):
             return Work.PREDICTED
         if self.mode == "predict" or not self._can_pipeline():
             return Work.EXACT
@@ -277,7 +279,7 @@ class StagedEngine(Engine):
 
     @property
     def _alternating(self) -> bool:
-        return len({branch for branch, _ in self._given[0]}) == 2 == 1 + len(self.exchanges)
+        return len({branch for branch, *_ in self._given[0]}) == 2 == 1 + len(self.exchanges)
 
     @property
     def _reach(self) -> int:

@@ -246,13 +246,16 @@ class Parcel:
     forget: list[int]
 
     def describe(self, compute_device: torch.device) -> list[dict]:
-        """One line of JSON a tensor: number, shape, dtype, and whether it belongs on the device."""
+        """One line of JSON a tensor: number, shape, dtype, and whether it belongs on the device.
+
+        A parameter is its module's to place.
+        """
         return [
             {
                 "number": number,
                 "shape": list(tensor.shape),
                 "dtype": dtype_name(tensor.dtype),
-                "on_device": tensor.device == compute_device,
+                "on_device": tensor.device == compute_device and not isinstance(tensor, torch.nn.Parameter),
             }
             for number, tensor in self.tensors
         ]
@@ -301,6 +304,8 @@ class Ledger:
             data = as_bytes(tensor.detach().cpu()).numpy()
             return (hashlib.blake2b(data, digest_size=20).digest(), *shape)
         version = 0 if tensor.is_inference() else tensor._version
+        if isinstance(tensor, torch.nn.Parameter):  # its module moves it between devices
+            return (id(tensor), version, *shape[:2])
         return (id(tensor), version, tensor.data_ptr(), *shape)
 
 

@@ -71,8 +71,8 @@ def enter_host(start: dict) -> None:
 class ComfyBackend:
     """A Backend (hybridiff_core.worker) that answers as the host's calc_cond_batch would.
 
-    run: {"conds": cond lists, None for a cond that stays in the parent; "options": plain
-    transformer_options; "shape": the latent's}.
+    run: {"conds": cond lists, None for a cond that stays in the parent; "controls": the chains that
+    conds name by their place; "options": plain transformer_options; "shape": the latent's}.
     """
 
     def __init__(self, model_folders: Sequence[str]) -> None:
@@ -93,16 +93,24 @@ class ComfyBackend:
         self._hooked, self._splitter_for = hooked, splitter_for
         self._patcher = self._model = self._loaded = self._splitter = None
         self._conds: list[list[dict | None]] = []
+        self._controls: list = []
 
     def load(self, recipe: dict) -> dict:
         # let go of the old model before reading another; a splitter holds its network
         self._patcher = self._model = self._loaded = self._splitter = None
         self._patcher, anew = self._kitchen.make(recipe)
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
-        return {"read_anew": anew, "dtype": str(dtype).removeprefix("torch.")}
+        refused = self._kitchen.refusals
+        return {"read_anew": anew, "dtype": str(dtype).removeprefix("torch."), "refused": refused}
 
     def begin(self, run: dict, fresh: bool) -> None:
-        self._conds = run["conds"]
+        self._let_go_of_controls()
+        self._controls = [self._kitchen.networks.chain(links) for links in run["controls"]]
+        self._conds = [
+            [cond and {**cond, "control": self._controls[cond["control"]]} if "control" in (cond or ()) else cond
+             for cond in conds]
+            for conds in run["conds"]
+        ]  # fmt: skip
         self._patcher.model_options = {"transformer_options": run["options"]}
         if fresh:
             crossed = {str(branch): [c for c in conds if c] for branch, conds in enumerate(self._conds)}
@@ -111,6 +119,8 @@ class ComfyBackend:
             )
             self._patcher.pre_run()
             self._splitter = self._splitter_for(self._model.diffusion_model)
+        for control in self._controls:
+            control.pre_run(self._model, self._model.model_sampling.percent_to_sigma)
 
     def predict(self, x, sigma, units: Sequence[tuple[int, int]], through=None) -> list:
         lists: list[list[dict] | None] = [None] * len(self._conds)
@@ -127,6 +137,12 @@ class ComfyBackend:
             self._patcher.cleanup()
         self._loaded = None
         self._conds = []
+        self._let_go_of_controls()
+
+    def _let_go_of_controls(self) -> None:
+        for control in self._controls:
+            control.cleanup()
+        self._controls = []
 
     def unload(self) -> None:
         self._comfy.model_management.unload_all_models()

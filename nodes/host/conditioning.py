@@ -11,6 +11,7 @@ import torch
 
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.wire import Kind
+from .control import Controls, active
 
 Cond = dict
 Conds = Sequence[list[Cond] | None]
@@ -27,7 +28,7 @@ CROSSING_KEYS = (
     "uuid",
 )
 # objects with code and models of their own: such a cond is computed in this process
-STAYING_KEYS = {"control": "a ControlNet", "gligen": "GLIGEN boxes", "hooks": "hooks (a LoRA or other change)"}
+STAYING_KEYS = {"gligen": "GLIGEN boxes", "hooks": "hooks (a LoRA or other change)"}
 
 KINDS = {
     cls: Kind(cls.__name__, lambda cond: cond.cond, cls)
@@ -41,23 +42,25 @@ KINDS = {
 }
 
 
-def staying_reason(cond: Cond) -> str | None:
+def staying_reason(cond: Cond, controls: Controls) -> str | None:
     """Why `cond` has to be computed in this process, in words for users; None where it need not."""
-    return next((words for key, words in STAYING_KEYS.items() if cond.get(key) is not None), None)
+    words = next((words for key, words in STAYING_KEYS.items() if cond.get(key) is not None), None)
+    return words or controls.reason(cond)
 
 
-def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor) -> list[Unit]:
+def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor, controls: Controls) -> list[Unit]:
     """The conds due at `timestep` as units of work; a branch with a default cond stays here whole.
 
     x [batch, channels, ...]; timestep [batch], in sigma.
     """
+    sigma = float(timestep[0])
     units = []
     for branch, conds_of_branch in enumerate(conds):
         whole = any("default" in cond for cond in conds_of_branch or ())
         for index, cond in enumerate(conds_of_branch or ()):
             if _due(cond, timestep):
-                local = whole or staying_reason(cond) is not None
-                units.append(Unit(branch, index, _area_share(cond, x), local))
+                local = whole or staying_reason(cond, controls) is not None
+                units.append(Unit(branch, index, _area_share(cond, x), local, active(cond.get("control"), sigma)))
     return units
 
 
@@ -103,15 +106,24 @@ def weight_of(conds: Conds, units: Sequence[Unit], x: torch.Tensor, timestep: to
     return total
 
 
-def crossing(conds: Conds) -> list[list[Cond | None]]:
-    """What a worker needs of the conds; None in the place of one that stays here."""
-    return [
-        [
-            {key: cond[key] for key in CROSSING_KEYS if key in cond} if staying_reason(cond) is None else None
-            for cond in conds_of_branch or ()
-        ]
-        for conds_of_branch in conds
-    ]
+def crossing(conds: Conds, controls: Controls) -> dict:
+    """What a worker needs of the conds: "conds", with None in the place of one that stays here, and "controls".
+
+    A cond's "control" is the place of its chain in "controls", so that conds go on sharing one.
+    """
+    chains: dict[int, tuple[int, list]] = {}
+
+    def plain(cond: Cond) -> Cond | None:
+        if staying_reason(cond, controls) is not None:
+            return None
+        kept = {key: cond[key] for key in CROSSING_KEYS if key in cond}
+        if (control := cond.get("control")) is not None:
+            place, _ = chains.setdefault(id(control), (len(chains), controls.plain(control)))
+            kept["control"] = place
+        return kept
+
+    crossed = [[plain(cond) for cond in conds_of_branch or ()] for conds_of_branch in conds]
+    return {"conds": crossed, "controls": [links for _, links in chains.values()]}
 
 
 def snapshot(value: object) -> object:

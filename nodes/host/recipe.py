@@ -24,6 +24,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.plan import shown
 from ...hybridiff_core.wire import CannotCross, Kind
+from .control import Networks
 
 CHECKPOINT, DIFFUSION_MODEL = "checkpoint", "diffusion_model"
 PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
@@ -39,6 +40,7 @@ FIELDS = {
     "objects": dict,
     "force_cast_weights": bool,
     "patches": dict,
+    "controls": list,
 }
 PLAIN = (bool, int, float, str, torch.dtype, type(None))
 
@@ -52,8 +54,8 @@ ADAPTER_KINDS = {
 }
 
 
-def recipe_of(patcher: ModelPatcher) -> dict:
-    """The recipe for `patcher`'s model. Raises CannotCross."""
+def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
+    """The recipe for `patcher`'s model, and for the `controls` that conds bring. Raises CannotCross."""
     if patcher.injections:
         raise CannotCross(f"{_names(patcher.injections)} changes the model while it runs")
     if patcher.weight_wrapper_patches:
@@ -69,6 +71,7 @@ def recipe_of(patcher: ModelPatcher) -> dict:
         "objects": _objects(patcher),
         "force_cast_weights": bool(patcher.force_cast_weights),
         "patches": patches,
+        "controls": list(controls),
     }
 
 
@@ -185,8 +188,10 @@ class Kitchen:
 
     def __init__(self, folders: Sequence[str]) -> None:
         self.folders = folders
+        self.networks = Networks()
         self._base: ModelPatcher | None = None
         self._base_recipe: object = None
+        self.refusals: list[str | None] = []  # why not, for each ControlNet of the last recipe
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
         """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError, ValueError."""
@@ -201,6 +206,7 @@ class Kitchen:
         objects = {name: _object(name, value) for name, value in recipe["objects"].items()}
         patches = {key: _list(value) for key, value in recipe["patches"].items()}
         base_recipe = (recipe["loader"], recipe["path"], recipe["stamp"], recipe["options"])
+        self.refusals = self.networks.make(recipe["controls"])
         anew = self._base_recipe != base_recipe
         if anew:
             self._base = self._base_recipe = None

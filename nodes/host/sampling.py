@@ -35,6 +35,7 @@ from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_fo
 from ...hybridiff_core.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
+from .control import Controls
 from .events import StepEvents, executing_node
 from .recipe import ADAPTER_KINDS, model_folders, recipe_of
 from .split import hooked, splitter_for
@@ -211,6 +212,7 @@ class Run:
             self.report.note("the sigmas do not fall from step to step, so every step is exact")
             self.plan = HybridPlan(mode="exact")
         self.misfit = self._misfit(noise, shapes)
+        self._controls = Controls([cond for of_branch in self._guiders_conds().values() for cond in of_branch])
         self._alone = self.misfit or self._obstacle()
         self._places: list[Place] = []
         if self._alone is None:
@@ -241,18 +243,22 @@ class Run:
         if code:
             return code
         try:
-            self._recipe = recipe_of(self.patcher)
+            self._recipe = recipe_of(self.patcher, self._controls.networks)
         except CannotCross as error:
             return str(error)
         return None
 
     def _expected_conds(self) -> int:
         """How many conds a call will have, told before the first: a worker for nothing costs memory."""
-        conds = getattr(self.guider, "conds", {})
+        conds = self._guiders_conds()
         if self._without_guidance() and not self.guider.model_options.get("disable_cfg1_optimization", False):
             conds = {"positive": conds.get("positive", ())}
         all_conds = [cond for of_branch in conds.values() for cond in of_branch]
-        return len(all_conds) if any(conditioning.staying_reason(cond) is None for cond in all_conds) else 0
+        crosses = any(conditioning.staying_reason(cond, self._controls) is None for cond in all_conds)
+        return len(all_conds) if crosses else 0
+
+    def _guiders_conds(self) -> dict:
+        return getattr(self.guider, "conds", {})
 
     def _without_guidance(self) -> bool:
         return math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
@@ -270,9 +276,11 @@ class Run:
 
     def predict(self, executor: Callable, model, conds, x, timestep, model_options) -> list[torch.Tensor]:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
-        units = conditioning.units_of(conds, x, timestep)
+        units = conditioning.units_of(conds, x, timestep, self._controls)
         if self.engine is None and (self._alone is None or self._predicts_alone):
             self._come_together(conds, units)
+        if self.engine is not None and self.engine.exchanges:
+            units = self._with_controls(conds, units, x, timestep)
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         extra = self.engine is None or not units or (len(units) < 2 and not self._one_unit)
         if extra or (self.engine.exchanges and _code_inside(model_options)):
@@ -304,10 +312,7 @@ class Run:
                 self.report.note(ONE_BRANCH if self._without_guidance() else ONE_COND)
             self._places = []
         elif all(unit.local for unit in units):
-            reasons = {conditioning.staying_reason(cond) for of_branch in conds for cond in of_branch or ()} - {None}
-            self.report.note(
-                f"every branch has {' and '.join(sorted(reasons)) or 'a default cond'}, which cannot cross"
-            )
+            self._note_staying(conds)
             return
         if self._places:
             self._start_workers()
@@ -333,6 +338,21 @@ class Run:
         self.engine = StagedEngine(exchanges, self.report, setting, check)
         self.report.devices += [exchange.place.label for exchange in exchanges]
 
+    def _with_controls(self, conds: conditioning.Conds, units: list[Unit], x, timestep) -> list[Unit]:
+        """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
+        if not any("control" in cond for of_branch in conds for cond in of_branch or ()):
+            return units
+        self._controls.prepare([cond for of_branch in conds for cond in of_branch or ()], x, timestep)
+        now = conditioning.units_of(conds, x, timestep, self._controls)
+        if all(unit.local for unit in now) and not all(unit.local for unit in units):
+            self._note_staying(conds)
+        return now
+
+    def _note_staying(self, conds: conditioning.Conds) -> None:
+        all_conds = [cond for of_branch in conds for cond in of_branch or ()]
+        reasons = {conditioning.staying_reason(cond, self._controls) for cond in all_conds} - {None}
+        self.report.note(f"every branch has {' and '.join(sorted(reasons)) or 'a default cond'}, which cannot cross")
+
     @property
     def _predicts_alone(self) -> bool:
         """Whether steps are predicted though no device helps: that takes none."""
@@ -346,6 +366,7 @@ class Run:
             self.report.note(f"{error}; this process does its part")
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        self._controls.refused(exchange.info.get("refused", ()))
         own = dtype_name(self.patcher.model.get_dtype_inference())
         if exchange.info.get("dtype") != own:
             self.report.note(
@@ -358,7 +379,7 @@ class Run:
         """Give the workers the conds and options where they are not what they were in the last call."""
         inner = model_options["transformer_options"]
         run = {
-            "conds": conditioning.crossing(conds),
+            **conditioning.crossing(conds, self._controls),
             "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
             "shape": tuple(x.shape),
         }

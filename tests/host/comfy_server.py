@@ -56,6 +56,13 @@ def make_families(root: Path, names: Iterable[str]) -> None:
         subprocess.run([python_of(root), str(script), str(root), str(MODELS), "--make", *missing], check=True)
 
 
+def make_controls(root: Path) -> None:
+    """Make the ControlNets where they are not there yet."""
+    if not (MODELS / "controlnet" / "sd35.safetensors").is_file():  # the last that is made
+        script = PACK / "tests" / "host" / "make_controls.py"
+        subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
+
+
 class Refused(Exception):
     """The server did not take or not finish a prompt; the text is its answer."""
 

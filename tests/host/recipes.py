@@ -72,7 +72,7 @@ def main(root: str, models: str, count: int) -> dict:
     import torch
     from comfy.model_patcher import ModelPatcher
     from hybridiff_pack.hybridiff_core.wire import Ledger, decode
-    from hybridiff_pack.nodes.host import conditioning, recipe
+    from hybridiff_pack.nodes.host import conditioning, control, recipe
 
     path = os.path.join(models, "diffusion_models", "sd3_depth4.safetensors")
     model = families.load(path, families.FAMILIES["sd3"])
@@ -85,7 +85,12 @@ def main(root: str, models: str, count: int) -> dict:
         "model_conds": {cls.__name__: cls([torch.ones(1, 2)]) for cls in conditioning.KINDS},
     }]]  # fmt: skip
     run = {"conds": conds, "options": {"sample_sigmas": torch.ones(2)}, "shape": (1, 16, 16, 16)}
-    right = recipe.recipe_of(model)
+    some = {"zero_convs.0.0.weight": torch.ones(2, 2, 1, 1), "input_hint_block.0.weight": torch.ones(2, 3, 3, 3)}
+    networks = [
+        {"kind": "ControlLora", "weights": {"lora_controlnet": torch.zeros(1)}, "dtype": None, "average": False},
+        {"kind": "ControlNet", "weights": some, "dtype": torch.float32, "average": True},
+    ]
+    right = recipe.recipe_of(model, networks)
     parcels = [Ledger(False).pack(value, kinds) for value in (right, run)]
     recipe._sampling_from_plain(right["objects"]["model_sampling"])  # what is imported on demand
     known = set(kinds) | {
@@ -99,6 +104,13 @@ def main(root: str, models: str, count: int) -> dict:
         read.append(path)
         return comfy_model
 
+    for made in ({"kind": "Popen"}, {"weights": {"x": "y"}}, {"dtype": "float32"}, {"more": 1}):
+        try:
+            control.Networks().make([{**networks[0], **made}])
+        except ValueError as error:
+            assert "not a ControlNet" in str(error), error
+        else:
+            raise AssertionError(f"{made} was taken")
     comfy_model = model.clone()
     comfy.sd.load_diffusion_model = load
     comfy.sd.load_checkpoint_guess_config = lambda path, model_options, **_: [load(path, model_options)]

@@ -110,6 +110,23 @@ class TestMask:
         return (mask,)
 
 
+class TestImage:
+    """A seeded random picture [batch, size, size, 3]."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                name: ("INT", {"default": value}) for name, value in (("seed", 0), ("size", 128), ("batch", 1))
+            }
+        }
+
+    def make(self, seed, size, batch):
+        return (torch.rand(batch, size, size, 3, generator=torch.Generator().manual_seed(seed)),)
+
+
 class TestCheckpoint:
     """CheckpointLoaderSimple's model, for a file that has neither a text encoder nor a VAE."""
 
@@ -309,6 +326,7 @@ NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
         TestConditioning,
+        TestImage,
         TestFamilyConditioning,
         TestFamilyLatent,
         TestLatent,

@@ -1,0 +1,140 @@
+"""ControlNets and adapters: their residuals are computed where the branch is."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..comfy_server import make_controls
+from .test_conditioning import AREA, combine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def controls(comfyui_root):
+    make_controls(comfyui_root)
+
+
+def net(side, name="sd15"):
+    return side.graph.add("ControlNetLoader", control_net_name=f"{name}.safetensors")
+
+
+def image(side, seed=1, batch=1):
+    return side.graph.add("TestImage", seed=seed, size=128, batch=batch)
+
+
+def apply(side, put, control, batch=1, **more):
+    """On both prompts."""
+    given = {"strength": 0.7, "start_percent": 0.0, "end_percent": 1.0, **more}
+    both = put(
+        side, "ControlNetApplyAdvanced", positive=side.positive, negative=side.negative, control_net=control,
+        image=image(side, batch=batch), **given,
+    )  # fmt: skip
+    side.positive, side.negative = both, [both[0], 1]
+
+
+def plain(side, put):
+    apply(side, put, net(side))
+
+
+def part_of_the_way(side, put):
+    apply(side, put, net(side), start_percent=0.2, end_percent=0.7)
+
+
+def chained(side, put):
+    apply(side, put, net(side), strength=0.4)
+    apply(side, put, net(side), strength=0.8, end_percent=0.6)
+
+
+def on_positive(side, put):
+    side.positive = put(
+        side, "ControlNetApply", conditioning=side.positive, control_net=net(side), image=image(side), strength=0.6
+    )
+
+
+def union(side, put):
+    kind = put(side, "SetUnionControlNetType", control_net=net(side, "sd15_union"), type="depth")
+    apply(side, put, kind)
+
+
+def control_lora(side, put):
+    apply(side, put, net(side, "sd15_lora"))
+
+
+def adapter(side, put):
+    apply(side, put, net(side, "sd15_t2i"))
+
+
+def adapter_and_net(side, put):
+    apply(side, put, net(side, "sd15_t2i"), strength=0.5, end_percent=0.8)
+    apply(side, put, net(side), strength=0.5)
+
+
+def masked(side, put):
+    apply(side, put, net(side))
+    made = side.graph.add("TestMask", size=128)
+    part = put(side, "ConditioningSetMask", conditioning=side.text(5), mask=made, strength=0.8)
+    side.positive = combine(side, put, part)
+
+
+def on_an_area(side, put):
+    apply(side, put, net(side))
+    side.positive = put(side, "ConditioningSetArea", conditioning=side.positive, **AREA)
+
+
+def of_two_pictures(side, put):
+    apply(side, put, net(side), batch=2)
+
+
+UNET_WAYS = {
+    "ControlNet": plain,
+    "ControlNet from 20 % to 70 %": part_of_the_way,
+    "two ControlNets, chained": chained,
+    "ControlNet, the old node": on_positive,
+    "union ControlNet": union,
+    "Control-LoRA": control_lora,
+    "T2I adapter": adapter,
+    "T2I adapter and ControlNet, chained": adapter_and_net,
+    "ControlNet and a masked cond": masked,
+    "ControlNet on an area": on_an_area,
+    "ControlNet of two pictures": of_two_pictures,
+}
+
+
+def without(side, put):
+    """The same run without what the row is about: it must be another picture."""
+    return side.save(side.sampler("KSampler"))
+
+
+@pytest.mark.parametrize("way", UNET_WAYS)
+def test_controls_of_a_unet(bench, row, put, way):
+    row.of("Conditioning", f"{way}, sd15")
+    side = bench("sd15", size=16, batch=2 if way == "ControlNet of two pictures" else 1)
+    side.settings["steps"] = 3
+    plain = without(side, put)
+    UNET_WAYS[way](side, put)
+    difference, report, outputs = compared(side)
+    assert side.difference(outputs, plain, side.stock) > 1e-3
+    row.compared(difference, report)
+    assert report["shared_calls"] and not report["lines"]
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd35"])
+def test_controls_of_a_transformer(bench, row, put, name):
+    row.of("Conditioning", f"ControlNet of the {name} kind, with a VAE")
+    side = bench("sd3", size=16)
+    plain = without(side, put)
+    vae = side.graph.add("VAELoader", vae_name="emoji_dit_vae.safetensors")
+    apply(side, put, net(side, name), vae=vae)
+    difference, report, outputs = compared(side)
+    assert side.difference(outputs, plain, side.stock) > 1e-3
+    row.compared(difference, report)
+    assert report["shared_calls"] and not report["lines"]
+
+
+def compared(side):
+    """Bench.compare, with the outputs."""
+    side.stock = side.save(side.sampler("KSampler"))
+    ours = side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    outputs = side.comfy.run(side.graph.nodes)
+    (report,) = outputs[ours[0]]["hybridiff"]
+    return side.difference(outputs, side.stock, saved), report, outputs

@@ -8,6 +8,7 @@ inner part for later ones (METHOD sections 5 and 6).
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from .engine import Call, Engine, Here, Parts, Predictions, merge, settle
 from .exchange import Chain, Exchange, GroupLost, WorkerLost
 from .lead import Lead, measure
 from .modes import Alternator, Eps, Predictor, difference_gain, to_denoised, to_eps
-from .plan import LEAST_STEPS, HybridPlan
+from .plan import LEAST_STEPS, STEPS_PER_CFG, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .share import Unit, share
@@ -68,9 +69,19 @@ class Setting:
     def steps(self) -> int:
         return len(self.sigmas) - 1
 
+    def mode(self, note: Callable[[str], None]) -> str:
+        """As mode_for."""
+        return mode_for(self.plan, self.steps, self.cfg, self.first_order, note)
 
-def mode_for(plan: HybridPlan, steps: int) -> str:
-    """What auto means for a run of so many steps; another mode is what it is.
+
+def mode_for(
+    plan: HybridPlan,
+    steps: int,
+    cfg: float = 1.0,
+    first_order: bool = True,
+    note: Callable[[str], None] = lambda line: None,
+) -> str:
+    """What auto means for a run of so many steps at that CFG; another mode is what it is. `note` hears why not.
 
     The same for any number of devices: at equal time predict is nearer to the exact picture than a
     pipeline (docs/BENCHMARKS.md), and a picture does not change when a device is added or lost.
@@ -78,6 +89,10 @@ def mode_for(plan: HybridPlan, steps: int) -> str:
     mode = plan.effective.mode
     if mode != "auto":
         return mode
+    if cfg > 1.0 and not first_order and steps < STEPS_PER_CFG * cfg:
+        least = math.ceil(STEPS_PER_CFG * cfg)
+        note(f"auto foresees nothing in {steps} steps at CFG {cfg:g}: with this sampler it takes {least} steps or more")
+        return "exact"
     return "exact" if steps < LEAST_STEPS else "predict"
 
 
@@ -200,7 +215,7 @@ class StagedEngine(Engine):
     def _start_over(self, call: Call, given: tuple) -> None:
         """The first call, or one with other units or another latent than before: nothing known holds for it."""
         branches = {unit.branch for unit in call.units}
-        self.mode = mode_for(self.setting.plan, self.setting.steps)
+        self.mode = self.setting.mode(self.report.note)
         self.report.mode = self.mode
         self.predictor, self.alternator = Predictor(), Alternator(difference_gain(self.setting.steps))
         if self.lead and self._off is None:

@@ -224,7 +224,9 @@ class Run:
         if any(before <= after for before, after in zip(self.sigmas, self.sigmas[1:])):
             self.report.note("the timesteps do not fall, so every step is exact")
             plan = HybridPlan(mode="exact")
-        mode = mode_for(plan, len(self.sigmas) - 1)
+        cfg = float(self.pipe.guidance_scale) if branches > 1 else 1.0
+        first_order = type(self.pipe.scheduler).__name__ in FIRST_ORDER
+        mode = mode_for(plan, len(self.sigmas) - 1, cfg, first_order, self.report.note)
         if self._alone and mode != "predict":  # that takes no other device
             return
         if not self._alone and (branches > 1 or mode == "pipeline"):
@@ -239,14 +241,14 @@ class Run:
         setting = Setting(
             plan,
             self.sigmas,
-            cfg=float(self.pipe.guidance_scale) if branches > 1 else 1.0,
+            cfg=cfg,
             openings=self.splitter.openings,
             cuts=known()[0],
             paces=known()[1],
             name=repr((recipe.get("class"), recipe.get("config"))),
             noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
-            first_order=type(self.pipe.scheduler).__name__ in FIRST_ORDER,
+            first_order=first_order,
         )
         self.engine = StagedEngine(exchanges, self.report, setting)
 

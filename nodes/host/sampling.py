@@ -221,7 +221,7 @@ class Run:
                 self._alone = "; ".join(lines) or "no device was chosen to help"
             for line in lines if self._places else ():
                 self.report.note(line)
-        self._mode = mode_for(self.plan, len(self.sigmas) - 1)
+        self._mode = mode_for(self.plan, len(self.sigmas) - 1, self._guidance(), self._first_order, self.report.note)
         conds = self._expected_conds() if self._alone is None else 0
         if conds > 1 or (conds == 1 and self._mode == "pipeline"):
             self._start_workers()
@@ -259,6 +259,11 @@ class Run:
 
     def _guiders_conds(self) -> dict:
         return getattr(self.guider, "conds", {})
+
+    def _guidance(self) -> float:
+        """The guider's CFG; of a guider with two, their sum."""
+        scales = (getattr(self.guider, name, 0.0) for name in ("cfg1", "cfg2"))
+        return max(float(getattr(self.guider, "cfg", 1.0)), float(sum(scales)))
 
     def _without_guidance(self) -> bool:
         return math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
@@ -325,7 +330,7 @@ class Run:
         setting = Setting(
             plan,
             self.sigmas,
-            cfg=float(getattr(self.guider, "cfg", 1.0)),
+            cfg=self._guidance(),
             time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
             openings=self.splitter.openings,
             cuts=known()[0],

@@ -18,11 +18,12 @@ from typing import NamedTuple
 import torch
 
 from . import bytes as crossing
-from . import choice, gpu, projection, quality, speed, stages
+from . import choice, curve, gpu, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
+CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
 
 class Part(NamedTuple):
@@ -63,6 +64,9 @@ def document(chosen: list[Part]) -> str:
             text += [f"## {part.title}\n\n{part.about}", blocks[part.name]["heading"], part.render(blocks[part.name])]
             if part.name == "stages":
                 text += [PROJECTION, projection.render(blocks["stages"])]
+    if rows:
+        curve.draw(rows, CURVES_CFG, CURVES)
+        text.append(f"## How far the branches are apart\n\n![The curves]({CURVES.name})\n\n{CURVE}")
     text.append(f"## Quality: every row\n\n{QUALITY}")
     for part in chosen:
         if part.name in blocks and part.name in ("dit", "unet"):
@@ -110,6 +114,10 @@ above:"""
 
 BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted over the real channel with tensors of
 the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
+
+CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
+rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well
+steps are foreseen, not by this curve."""
 
 QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's on one device; mean over the prompts, and
 the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.block import table
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LEAST_STEPS
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LEAST_STEPS, STEPS_PER_CFG
 from hybridiff_core.schedule import FAR
 
+AS_WITH_EULER = "auto as with Euler"  # without the rule for samplers of higher order
 FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
 RIVALS = {"fewer exact steps": " steps", "EasyCache": "EasyCache", "paper": "paper", "pipeline": "pipeline in groups"}
 
@@ -21,7 +22,10 @@ was chosen on. The rule:
    within the tolerance. A step's part is the error measured last times the step's share of the way from noise to
    picture; a prediction that is off by more than {FAR:.0%} is not used at all.
 3. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
-   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact: so it is under {LEAST_STEPS} steps."""
+   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact: so it is under {LEAST_STEPS} steps.
+4. A sampler of higher order than Euler's is unstable with much guidance and few steps: there a foreseen step or two
+   give another picture, and so do two exact steps fewer (the second table). With fewer than {STEPS_PER_CFG:g} steps for
+   each unit of CFG, auto is exact with such a sampler. Euler and ddim need no such rule."""
 
 
 def speed(row: dict) -> float:
@@ -92,6 +96,29 @@ def tolerances(rows: Sequence[dict]) -> str:
     return table(lines, columns)
 
 
+def unsteady(rows: Sequence[dict]) -> str:
+    """Where auto is exact because the sampler is unstable: what foreseen steps and fewer exact ones would give."""
+    lines = []
+    for row in rows:
+        if row["what"] == AS_WITH_EULER:
+            here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+            fewer = max((rival for rival in here if rival["what"].endswith(" steps")), key=lambda rival: rival["cost"])
+            lines.append({**row, "fewer": fewer})
+    columns = [
+        ("model", lambda line: line["model"]),
+        ("sampler", lambda line: line["sampler"]),
+        ("steps", lambda line: line["steps"]),
+        ("CFG", lambda line: f"{line['cfg']:g}"),
+        ("foreseen as with Euler", _cell),
+        ("fewer exact steps", lambda line: _cell(line["fewer"])),
+    ]
+    return table(sorted(lines, key=lambda line: (line["model"], line["steps"], line["cfg"])), columns)
+
+
+def _setting(row: dict) -> str:
+    return f"{row['model']}, {row['sampler']}, {row['steps']} steps, CFG {row['cfg']:g}"
+
+
 def verdict(rows: Sequence[dict]) -> str:
     """Whether auto keeps its promise, and where a rival is better at the same cost or less."""
     chosen = [row for row in rows if row["what"] == "auto"]
@@ -108,12 +135,20 @@ def verdict(rows: Sequence[dict]) -> str:
         ]  # fmt: skip
         better += wins[:1]
     if better:
-        names = "; ".join(
-            f"{row['what']} ({row['model']}, {row['sampler']}, {row['steps']} steps, CFG {row['cfg']:g})"
-            for row in better
-        )
+        names = "; ".join(f"{row['what']} ({_setting(row)})" for row in better)
         return f"{text}A rival that costs no more is better in {len(better)}: {names}."
-    return f"{text}No rival that costs as little or less, fewer exact steps or EasyCache, is better in any."
+    text += "No rival that costs as little or less, fewer exact steps or EasyCache, is better in any."
+    dearer = []
+    for row in chosen:
+        here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+        rivals = [best_rival(here, words, row) for words in (" steps", "EasyCache")]
+        dearer += [(row, rival) for rival in rivals if rival and rival["psnr_worst"] > row["psnr_worst"]]
+    named = "; ".join(
+        f"{rival['what']} for {rival['cost'] / row['cost'] - 1:.0%} more ({_setting(row)}: "
+        f"{rival['psnr_worst']:.1f} against {row['psnr_worst']:.1f} dB)"
+        for row, rival in dearer
+    )
+    return f"{text} For up to a quarter more cost, better in the worst 5 % are: {named}." if dearer else text
 
 
 def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
@@ -121,7 +156,8 @@ def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
 
     def span(some: Sequence[dict]) -> str:
         found = sorted(map(speed, some))
-        return f"{found[0]:.1f}x to {found[-1]:.1f}x" if found else "(not measured)"
+        ends = list(dict.fromkeys(f"{value:.1f}x" for value in (found[:1] + found[-1:])))
+        return " to ".join(ends) or "(not measured)"
 
     def auto(guided: bool, steps: int) -> list[dict]:
         return [r for r in rows if r["what"] == "auto" and (r["cfg"] > 1) is guided and r["steps"] == steps]
@@ -148,6 +184,7 @@ def text(rows: Sequence[dict], measured: Sequence[dict]) -> str:
     return "\n\n".join([
         "## When you gain, and when not", gains(rows, measured),
         "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
+        "Where auto is exact for the sampler's sake. Cells are cost: mean / worst 5 % PSNR in dB.", unsteady(rows),
         "auto beside what costs the same or more, by a quarter at most. Cells are cost: mean / worst 5 % PSNR in dB; "
         "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "
         "without.",

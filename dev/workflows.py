@@ -125,7 +125,7 @@ def text_to_image_sdxl(flow: Flow) -> None:
     given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
-        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=7.0, sampler_name="dpmpp_2m",
+        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=5.0, sampler_name="dpmpp_2m",
         scheduler="karras", **given,
     )  # fmt: skip
     finish(flow, latent, out(loader, 2))
@@ -195,7 +195,7 @@ def lora(flow: Flow) -> None:
     given = {**words(flow, out(changed, 1)), **devices_and_plan(flow)}
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
-        2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=6.0, sampler_name="dpmpp_2m",
+        2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=5.0, sampler_name="dpmpp_2m",
         scheduler="karras", **given,
     )  # fmt: skip
     finish(flow, latent, out(loader, 2))
@@ -241,7 +241,7 @@ def text_to_video_wan(flow: Flow) -> None:
     empty = flow.add(1, "EmptyHunyuanLatentVideo", width=832, height=480, length=33)
     shifted = flow.add(1, "ModelSamplingSD3", model=model, shift=8.0)
     latent = flow.add(
-        2, "HybridiffKSampler", model=shifted, latent_image=empty, steps=30, cfg=6.0, sampler_name="uni_pc",
+        2, "HybridiffKSampler", model=shifted, latent_image=empty, steps=30, cfg=5.0, sampler_name="uni_pc",
         scheduler="simple", **given,
     )  # fmt: skip
     frames = flow.add(3, "VAEDecode", samples=latent, vae=vae)
@@ -254,7 +254,7 @@ MAKERS = {
     text_to_image_sd35: "Stable Diffusion 3.5 on two GPUs.",
     image_to_image: "A picture drawn anew over another one, on two GPUs. Lower *denoise* keeps more of it.",
     inpaint: "Only the masked part is drawn. Right-click the picture, *Open in MaskEditor*, and paint the mask.",
-    controlnet: "A ControlNet on two GPUs. The log and the report say on which device the conds were computed.",
+    controlnet: "A ControlNet on two GPUs: it runs on both, for the branch that each computes.",
     lora: "A LoRA on two GPUs: the worker gets the same changed weights.",
     sampler_custom_advanced: "**Hybridiff Model** goes last on the model; then any sampler node works on two GPUs.",
     compare: "The same seed by KSampler and by Hybridiff, and where they differ.",

@@ -54,6 +54,21 @@ class Tab:
         self.page.evaluate("async (graph) => { await window.app.loadGraphData(graph, true, true, 'test') }", workflow)
         self.page.wait_for_timeout(800)
 
+    def missing_nodes(self) -> list[str]:
+        """The kinds of node that the page warns it does not know in the workflow."""
+        return self.page.evaluate(
+            """() => {
+                const { $pinia } = document.querySelector('#vue-app').__vue_app__.config.globalProperties
+                const found = $pinia.state.value.missingNodesError.missingNodesError
+                return (found?.nodeTypes ?? []).map((node) => node.type ?? node)
+            }"""
+        )
+
+    def saved_widgets(self) -> dict[int, list]:
+        """What the page would save of every node's widgets: {node: values}."""
+        nodes = self.page.evaluate("window.app.rootGraph.serialize().nodes")
+        return {node["id"]: node.get("widgets_values") or [] for node in nodes}
+
     def look_at(self, node: str | int, scale: float = 1.0) -> None:
         """Put a node into the middle of the picture. No number: the root graph's."""
         self.page.evaluate(

@@ -49,12 +49,25 @@ def test_our_workflows_load(tab, flow):
     types = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ type, has_errors }) => [type, !!has_errors])")
     expected = [node["type"] for node in json.loads(flow.read_text())["nodes"]]
     assert sorted(kind for kind, _ in types) == sorted(expected)
+    assert tab.missing_nodes() == []
+    written = {node["id"]: node.get("widgets_values") or [] for node in json.loads(flow.read_text())["nodes"]}
+    assert tab.saved_widgets() == written  # a value without a widget would be gone, a widget without one would be new
     tab.page.keyboard.press("Escape")
     tab.page.wait_for_timeout(300)
     ours = ("HybridiffKSampler", "HybridiffModel")
     (sampler,) = [node["id"] for node in json.loads(flow.read_text())["nodes"] if node["type"] in ours]
     tab.look_at(sampler, 0.8)
     tab.shot(f"workflow-{flow.stem}")
+
+
+def test_a_missing_node_and_a_missing_widget_show(tab):
+    flow = json.loads((PACK / "workflows" / "lora.json").read_text())
+    sampler = next(node for node in flow["nodes"] if node["type"] == "HybridiffKSampler")
+    sampler["widgets_values"].append("of another version")
+    flow["nodes"][0]["type"] = "HybridiffOfAnotherVersion"
+    tab.load(flow)
+    assert tab.missing_nodes() == ["HybridiffOfAnotherVersion"]
+    assert "of another version" not in tab.saved_widgets()[sampler["id"]]
 
 
 def test_our_subgraph_loads_as_one_node(tab, comfy):
@@ -67,7 +80,7 @@ def test_our_subgraph_loads_as_one_node(tab, comfy):
     shown = {name: value for name, (value, _) in tab.values(made[0]).items()}
     assert shown["text"].startswith("a lighthouse") and shown["text_1"].startswith("blurry")
     assert shown["ckpt_name"] == "sd_xl_base_1.0.safetensors"
-    assert [shown[name] for name in ("width", "height", "seed", "steps", "cfg")] == [1024, 1024, 0, 30, 7]
+    assert [shown[name] for name in ("width", "height", "seed", "steps", "cfg")] == [1024, 1024, 0, 30, 5]
     tab.shot("blueprint")
     tab.enter(made[0])
     inside = tab.page.evaluate("window.app.canvas.graph._nodes.map(({ type, has_errors }) => [type, !!has_errors])")

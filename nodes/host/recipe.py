@@ -82,6 +82,8 @@ def _loader(patcher: ModelPatcher) -> dict:
     function, arguments = made_by[0], made_by[1]
     if function is comfy.sd.load_checkpoint_guess_config:
         return {"loader": CHECKPOINT, **_file(patcher, arguments[0]), "options": arguments[6]}
+    if function is getattr(comfy.sd, "load_checkpoint_guess_config_model_only", None):  # ComfyUI before 0.23
+        return {"loader": CHECKPOINT, **_file(patcher, arguments[0]), "options": arguments[2]}
     if function is comfy.sd.load_diffusion_model:
         return {"loader": DIFFUSION_MODEL, **_file(patcher, arguments[0]), "options": arguments[1]}
     raise CannotCross(f"the model comes from a loader that is not known here ({function.__qualname__})")

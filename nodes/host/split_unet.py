@@ -48,6 +48,8 @@ class UnetSplit:
         """
         if not self._even:
             return "its halves are not alike"
+        if blocks < len(self._ends):
+            return "this ComfyUI does not show all of a U-Net's blocks; 0.20 and newer ones do"
         found = []
         for first in range(self._depth, 0, -1):
             outputs = self._depth - first  # as many as there are inner input blocks

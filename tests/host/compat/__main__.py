@@ -2,7 +2,8 @@
 
     python -m tests.host.compat [--render] [pytest's arguments]
 
---render writes it from the rows of earlier runs.
+--render writes it from the rows of earlier runs. HYBRIDIFF_OLDER_COMFYUI names folders of older ComfyUIs, for rows
+of their own.
 """
 
 from __future__ import annotations

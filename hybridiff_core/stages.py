@@ -220,6 +220,13 @@ class StagedEngine(Engine):
         self.setting = replace(self.setting, plan=HybridPlan(mode="exact"))
         self.forget()
 
+    def dismiss(self) -> None:
+        """Go on without the workers: from now on they would miss something that this process has."""
+        self._drain()
+        for exchange in list(self.exchanges):
+            self.remove(exchange)
+        self.forget()
+
     def forget(self) -> None:
         """What was found so far holds for no call to come."""
         self._given = ()

@@ -375,6 +375,8 @@ class Run:
             self._code = code
         if not extra and first and code and self.engine.exchanges:
             self.report.note(code)
+            if self.engine.mode != "exact":  # what is foreseen does not hang on how many devices there are
+                self.engine.dismiss()
         if extra or code != self._code or (code and self.engine.exchanges):
             self.report.open_step(float(timestep[0]), [units])
             return executor(model, conds, x, timestep, model_options)

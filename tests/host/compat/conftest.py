@@ -16,6 +16,7 @@ from ..test_exact import LIMIT
 ROWS = PACK / ".cache" / "compat"
 SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Hosts")
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
+TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
 NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
 ALIKE = 1e-3  # how far auto's latents with one and with two devices may be apart, as the largest difference
 
@@ -111,12 +112,12 @@ class TrainedBench(Bench):
 
 @pytest.fixture
 def trained(comfy):
-    """Makes a TrainedBench: trained(seed=5, devices=("same",))."""
+    """Makes a TrainedBench: trained(seed=5)."""
 
-    def make(seed: int, devices: tuple[str, ...], batch: int = 1) -> TrainedBench:
+    def make(seed: int, batch: int = 1) -> TrainedBench:
         side = TrainedBench(comfy, "trained", batch=batch)
-        side.settings |= {"seed": seed, "steps": 20, "cfg": 3.0, "scheduler": "simple"}
-        side.devices, side.plan = devices, None
+        side.settings |= {"seed": seed, "steps": 12, "cfg": 3.0, "scheduler": "simple"}
+        side.plan = None
         return side
 
     return make
@@ -124,14 +125,22 @@ def trained(comfy):
 
 def both(side: Bench, sample: Callable[[list], list], lay: Callable[[list], list] | None = None, first=True) -> Pair:
     """`sample` on the plain model and on ours. `lay` puts something on both, on ours before or after Hybridiff."""
+    (pair,) = each(side, sample, lay, first, (side.devices,))
+    return pair
+
+
+def each(side: Bench, sample: Callable, lay: Callable | None = None, first=True, devices=(TWO, ONE)) -> list[Pair]:
+    """As `both`, for each of several chains of devices."""
     lay = lay or (lambda model: model)
     stock = side.save(sample(lay(side.model)))
-    ours = side.graph.add("HybridiffModel", model=lay(side.model) if first else side.model, **side.device_chain())
-    ours = ours if first else lay(ours)
-    latent = sample(ours)
-    saved, told = side.save(latent), side.graph.add("TestReportOf", model=ours, latent=latent)
+    saved = []
+    for side.devices in devices:
+        ours = side.graph.add("HybridiffModel", model=lay(side.model) if first else side.model, **side.device_chain())
+        ours = ours if first else lay(ours)
+        latent = sample(ours)
+        saved.append((side.save(latent), side.graph.add("TestReportOf", model=ours, latent=latent)[0]))
     outputs = side.comfy.run(side.graph.nodes)
-    return Pair(side, outputs, stock, saved, outputs[told[0]]["hybridiff"][0])
+    return [Pair(side, outputs, stock, own, outputs[told]["hybridiff"][0]) for own, told in saved]
 
 
 @pytest.fixture

@@ -136,3 +136,57 @@ def test_a_wrapper_on_the_network(comfy, row):
     row.compared(pair.difference, pair.report)
     assert_it_matters(side, pair)
     assert INSIDE in pair.report["lines"][0] and pair.report["shared_calls"] == 0
+
+
+def windows(side, put, dim):
+    return lambda model: put(
+        side, "ContextWindowsManual", model=model, context_length=2, context_overlap=1, dim=dim, context_stride=1
+    )
+
+
+def by_what(comfy, bench, name):
+    """A bench whose latent has several frames, or a batch in their place; and in which dimension."""
+    if name != "sd3":
+        return FamilyBench(comfy, name), 2
+    return bench("sd3", batch=4), 0
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("name", ["wan21", "sd3"])
+def test_context_windows(comfy, bench, row, put, name, first):
+    row.of("Other packs", f"context windows, {name}, {'before' if first else 'after'} Hybridiff")
+    side, dim = by_what(comfy, bench, name)
+    side.settings |= {"steps": 4, "cfg": 3.0}
+    pair = both(side, sampler(side), windows(side, put, dim), first)
+    row.compared(pair.difference, pair.report)
+    assert_it_matters(side, pair)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] > 4
+
+
+def test_context_windows_in_auto(trained, row, put):
+    row.of("Other packs", "context windows, auto")
+    side = trained(5, batch=4)
+    two, one = each(side, sampler(side), windows(side, put, 0))
+    row.auto(two, one)
+    assert two.foreseen == 0 and any("context windows see another part" in line for line in two.told)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_the_hosts_own_split(bench, row, gpus, first):
+    place = "before" if first else "after"
+    row.of("Other packs", f"MultiGPU CFG Split, {gpus} {'GPU' if gpus == 1 else 'devices'}, {place} Hybridiff")
+    side = bench("sd3")
+
+    def split(model):
+        if gpus == 1:  # it then does nothing
+            return side.graph.add("MultiGPU_WorkUnits", model=model, max_gpus=2)
+        return side.graph.add("TestOtherPack", model=model, way="split_by_the_host")
+
+    pair = both(side, sampler(side), split, first)
+    row.compared(pair.difference, pair.report)
+    if gpus == 1:
+        assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4
+    else:
+        (line,) = pair.report["lines"]
+        assert "ComfyUI's own MultiGPU CFG Split is on this model" in line and pair.report["shared_calls"] == 0

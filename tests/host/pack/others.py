@@ -4,6 +4,8 @@ Every one changes the picture, and by more than one branch where it can: a part 
 """
 
 import comfy.model_base
+import comfy.model_management
+import comfy.multigpu
 import comfy.sample
 import comfy.samplers
 import torch
@@ -415,6 +417,17 @@ def looking_ahead(model):
     wrap(model, WrappersMP.PREDICT_NOISE, wrapper)
 
 
+def split_by_the_host(model):
+    """ComfyUI's own MultiGPU CFG Split, on two CPU devices that it is made to see."""
+    both = [torch.device("cpu"), torch.device("cpu", 1)]
+    before = comfy.model_management.get_all_torch_devices
+    comfy.model_management.get_all_torch_devices = lambda exclude_current=False: both[exclude_current:]
+    try:
+        return comfy.multigpu.create_multigpu_deepclones(model, 2)
+    finally:
+        comfy.model_management.get_all_torch_devices = before
+
+
 WAYS = {
     function.__name__: function
     for function in (
@@ -423,7 +436,7 @@ WAYS = {
         replaced_class_apply_model, forward_hook, replaced_by_a_wrapper, replaced_by_its_own, replaced_inside,
         pre_cfg, cfg, post_cfg, function_wrapper, calc_function, calc_function_of_its_own, one_by_one, tiles,
         tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, conds_anew, conds_in_place, other_sigma,
-        nested, looking_ahead,
+        nested, looking_ahead, split_by_the_host,
     )
 }  # fmt: skip
 
@@ -439,8 +452,7 @@ class TestOtherPack:
 
     def apply(self, model, way, other=None):
         model = model.clone()
-        WAYS[way](model, *([other] if other else []))
-        return (model,)
+        return (WAYS[way](model, *([other] if other else [])) or model,)
 
 
 class TestReportOf:

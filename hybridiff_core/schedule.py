@@ -111,6 +111,11 @@ class Schedule:
         self._step = max(self._step, index)
         return self._step
 
+    @property
+    def before(self) -> float:
+        """The highest sigma that a sampler still comes back to: where the step before the last call's began."""
+        return self.sigmas[self._step - 1] if self._step > 1 else math.inf  # noise may be added at a step's begin
+
     def stage(self, step: int) -> Stage:
         """The stage of `step`, decided when it is first asked for and kept."""
         if step not in self._stages:

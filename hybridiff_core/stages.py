@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -31,6 +31,7 @@ FETCHED = 1  # inner results that a lead fetches from the worker that computed i
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 HIGHER_ORDER = 1.6  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
 PACED_CALLS = 3  # exact calls that show which device is slower
+ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
 
 Cuts = dict[object, Cut]
@@ -147,6 +148,8 @@ class StagedEngine(Engine):
         self._paces: list[list[float]] = []
         self._chain: Chain | None = None
         self._given: tuple = ()
+        self._conds: object = None
+        self._last: tuple[float, torch.Tensor] | None = None
         self._units: list[Unit] = []
         self._works: dict[int, tuple[Work, int]] = {}
         self._turn = 0
@@ -164,13 +167,23 @@ class StagedEngine(Engine):
         units: Sequence[Unit],
         here: Here,
         weight: Callable[[list[Unit]], torch.Tensor],
+        conds: object = None,
+        again: bool = False,
     ) -> Predictions:
-        """As Engine.step, with what the stage of this step allows."""
+        """As Engine.step, with what the stage of this step allows.
+
+        `conds` tells the units' conds from others, `again` says that the sampler asked once for
+        what this call and the one before are parts of. What earlier calls found is of use only
+        where they were of the same conds and latent: a run where they take turns stays exact.
+        """
         value = float(sigma[0])
         call = Call(x, sigma, list(units), here, self.setting.time(value))
         given = (tuple((unit.branch, unit.index, unit.controls) for unit in units), tuple(x.shape))
-        if given != self._given:
+        if self._last and self.mode != "exact" and (obstacle := self._turns(call, given, conds, again)):
+            self.stay_exact(obstacle)
+        if given != self._given or conds != self._conds:
             self._start_over(call, given)
+        self._conds, self._last = conds, (value, x)
         step = self.schedule.locate(value)
         work, turn = self._work(step)
         record = self.report.open_step(value, [])
@@ -204,6 +217,34 @@ class StagedEngine(Engine):
         made_up = self._made_up(call, step, eps)
         self.predictor.observe(call.time, eps)
         return {branch: to_denoised(value, call.x, call.sigma) for branch, value in made_up.items()}
+
+    def _turns(self, call: Call, given: tuple, conds: object, again: bool) -> str | None:
+        """Why this call does not follow from the one before it as a sampler's calls do; None where it does."""
+        value = float(call.sigma[0])
+        before, x = self._last
+        if again or (value == before and (given != self._given or conds != self._conds or _far(x, call.x))):
+            return "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
+        if value > self.schedule.before * (1 + 1e-5):
+            return "the sigmas do not fall from step to step, so every step is exact"
+        return None
+
+    def stay_exact(self, reason: str | None = None) -> None:
+        """Nothing more is foreseen or cut in this run."""
+        if reason:
+            self.report.note(reason)
+        self.setting = replace(self.setting, plan=HybridPlan(mode="exact"))
+        self.forget()
+
+    def dismiss(self) -> None:
+        """Go on without the workers: from now on they would miss something that this process has."""
+        self._drain()
+        for exchange in list(self.exchanges):
+            self.remove(exchange)
+        self.forget()
+
+    def forget(self) -> None:
+        """What was found so far holds for no call to come."""
+        self._given = ()
 
     def _move(self, step: int) -> float:
         return self.schedule.noise[step + 1] - self.schedule.noise[step]
@@ -599,6 +640,11 @@ class StagedEngine(Engine):
             except WorkerLost as error:
                 if exchange.broken:
                     self.drop(exchange, [], error)
+
+
+def _far(last: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether two inputs at one sigma are of different latents; samplers change theirs only in part (heun)."""
+    return x is not last and bool((x - last).norm() > ANOTHER * last.norm())
 
 
 def _label(device: Exchange | None) -> str:

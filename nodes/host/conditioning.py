@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import comfy.conds
 import comfy.samplers
@@ -126,26 +127,42 @@ def crossing(conds: Conds, controls: Controls) -> dict:
     return {"conds": crossed, "controls": [links for _, links in chains.values()]}
 
 
-def snapshot(value: object) -> object:
+def snapshot(value: object, keep: bool = False) -> object:
     """What `unchanged` compares later: containers copied, for others may change them in place.
 
-    A tensor is remembered with its version; one made in inference mode has none.
+    A tensor is remembered with its version; one made in inference mode, as ComfyUI's nodes make them, has none, and
+    with `keep` its content is.
     """
     if isinstance(value, dict):
-        return {key: snapshot(item) for key, item in value.items()}
+        return {key: snapshot(item, keep) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [snapshot(item) for item in value]
+        return [snapshot(item, keep) for item in value]
     if type(value) in KINDS:
-        return [type(value).__name__, snapshot(value.cond)]
+        return [type(value).__name__, snapshot(value.cond, keep)]
     if isinstance(value, torch.Tensor):
-        return [value, 0 if value.is_inference() else value._version]
+        if not value.is_inference():
+            return [value, value._version]
+        return Content(value.clone() if keep else value)
     return value
 
 
+@dataclass(frozen=True)
+class Content:
+    """A tensor that is known by its content."""
+
+    tensor: torch.Tensor
+
+    def same(self, other: Content) -> bool:
+        a, b = self.tensor, other.tensor
+        return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
+
+
 def unchanged(before: object, now: object) -> bool:
-    """Whether two snapshots are the same: objects and tensors by identity, numbers and text by value."""
+    """Whether two snapshots are the same: objects and tensors by identity, numbers, text and Content by value."""
     if type(before) is not type(now):
         return False
+    if isinstance(now, Content):
+        return before.same(now)
     if isinstance(now, dict):
         return before.keys() == now.keys() and all(unchanged(before[key], now[key]) for key in now)
     if isinstance(now, (list, tuple)):

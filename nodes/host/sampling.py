@@ -7,13 +7,14 @@ model do not meet.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import operator
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import comfy
 import comfy.cli_args
@@ -46,8 +47,11 @@ KEY = "hybridiff"
 ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
 ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
 ONE_COND = "only one branch has conditioning, so nothing is shared"
-# what the host, or this pack, puts into transformer_options for this process alone
-OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", KEY}
+NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
+WRAPPED = "a node wraps the branches' computation after Hybridiff; put Hybridiff last on the model"
+RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
+# what the host, or this pack, puts into transformer_options for this process alone; no network reads them
+OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", "context_window", KEY}
 # patches and wrappers that run inside the network, where a worker would need their code
 INNER_WRAPPERS = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 INNER_CALLBACKS = (
@@ -57,6 +61,7 @@ INNER_CALLBACKS = (
     CallbacksMP.ON_APPLY_HOOKS,
     CallbacksMP.ON_INJECT_MODEL,
 )
+COMFY = os.path.dirname(os.path.abspath(comfy.model_management.__file__))
 # options in which the network itself keeps state from call to call; a worker would keep its own
 STATE_OPTIONS = ("ar_state",)
 
@@ -103,6 +108,8 @@ class Acceleration:
         clone = model.clone()
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self._outer_sample),
+            (WrappersMP.SAMPLER_SAMPLE, sampler_sample),
+            (WrappersMP.PREDICT_NOISE, predict_noise),
             (WrappersMP.CALC_COND_BATCH, calc_cond_batch),
         ):
             clone.remove_wrappers_with_key(kind, KEY)
@@ -118,11 +125,17 @@ class Acceleration:
         run = Run(self, guider, noise, sampler, sigmas, kwargs.get("latent_shapes"))
         self.report, self.called_at = run.report, None
         options[KEY] = run
-        # last in the chain, so that other packs' wrappers see every branch
-        of_kind = options["wrappers"][WrappersMP.CALC_COND_BATCH]
-        of_kind[KEY] = of_kind.pop(KEY)
+        # last in the chain, so that other packs' wrappers see every branch, and we the sampler's own sigmas
+        for kind in (WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLER_SAMPLE):
+            of_kind = options["wrappers"][kind]
+            of_kind[KEY] = of_kind.pop(KEY)
+        # first, to see what belongs to one question of the sampler's
+        of_kind = options["wrappers"][WrappersMP.PREDICT_NOISE]
+        options["wrappers"][WrappersMP.PREDICT_NOISE] = {KEY: of_kind.pop(KEY), **of_kind}
         try:
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            run.finished = True
+            return samples
         except RuntimeError as error:
             if run.misfit:  # torch's own words name no input
                 raise ValueError(f"{run.misfit}; use an empty latent or a VAE made for this model") from error
@@ -130,6 +143,23 @@ class Acceleration:
         finally:
             del options[KEY]
             run.close()
+
+
+def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):
+    """The SAMPLER_SAMPLE wrapper (comfy/samplers.py, CFGGuider.inner_sample)."""
+    run = extra_args["model_options"]["transformer_options"].get(KEY)
+    if run is not None:
+        run.begin(executor.class_obj, sigmas)
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
+
+
+def predict_noise(executor: Callable, *args, **kwargs):
+    """The PREDICT_NOISE wrapper (comfy/samplers.py, CFGGuider.outer_predict_noise)."""
+    run = executor.class_obj.model_options["transformer_options"].get(KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    with run.question():
+        return executor(*args, **kwargs)
 
 
 def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
@@ -180,6 +210,27 @@ def _code_inside(model_options: dict) -> str | None:
     return None
 
 
+def _code_around(executor: Callable, model) -> str | None:
+    """Which code of other packs a worker would miss that was put in place without a node's options."""
+    if executor.wrappers[executor.idx + 1 :]:  # added while the run goes on
+        return WRAPPED
+    for owner, name in ((model, "apply_model"), (model, "_apply_model"), (model.diffusion_model, "forward")):
+        if name in vars(owner):
+            return f"a node replaced the model's {name}"
+    if model.diffusion_model._forward_hooks or model.diffusion_model._forward_pre_hooks:
+        return "a node replaced the model's forward"
+    if not _of_the_host(executor.original):
+        return f"a pack replaced ComfyUI's {executor.original.__name__}"
+    if not (_of_the_host(type(model).apply_model) and _of_the_host(type(model)._apply_model)):
+        return "a pack replaced ComfyUI's apply_model"
+    return None
+
+
+def _of_the_host(function: Callable) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is None or os.path.dirname(os.path.abspath(code.co_filename)) == COMFY
+
+
 def _is_euler(sampler) -> bool:
     """Whether its steps are Euler's, without noise: euler, and ddim, which the host makes of it."""
     function = getattr(sampler, "sampler_function", None)
@@ -208,6 +259,11 @@ class Run:
         self._first_order = _is_euler(sampler)
         self._one_unit = False
         self._sent: object = None
+        self._sampler = sampler
+        self._code: str | None = None
+        self._depth = 0
+        self._calls = 0
+        self._resampled = self.finished = False
         if self.plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note("the sigmas do not fall from step to step, so every step is exact")
             self.plan = HybridPlan(mode="exact")
@@ -266,7 +322,17 @@ class Run:
         return max(float(getattr(self.guider, "cfg", 1.0)), float(sum(scales)))
 
     def _without_guidance(self) -> bool:
-        return math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
+        plain = self._guiders_conds().keys() <= {"positive", "negative"}  # others have scales of their own
+        return plain and math.isclose(getattr(self.guider, "cfg", 0.0), 1.0)
+
+    def _why_one(self) -> str:
+        """Why no call had more than one branch in it."""
+        if self.finished and not self.report.steps:
+            return NOT_ASKED
+        branches = sum(map(bool, self._guiders_conds().values()))
+        if branches > 1 and not self._without_guidance():
+            return ONE_BY_ONE
+        return ONE_COND if branches < 2 and not self._without_guidance() else ONE_BRANCH
 
     def _start_workers(self) -> None:
         for place in self._places:
@@ -279,16 +345,44 @@ class Run:
 
     # -- a call
 
+    def begin(self, sampler, sigmas: torch.Tensor) -> None:
+        """The sampler begins: by what it was given, the stages are told."""
+        if sampler is not self._sampler or sigmas.tolist() != self.sigmas:
+            self._resampled = True
+            if self.engine is not None and self.engine.mode != "exact":
+                self.engine.stay_exact(RESAMPLED)
+
+    @contextlib.contextmanager
+    def question(self) -> Iterator[None]:
+        """What is in here, the sampler asked for at once: the first call is its own, others are nodes'."""
+        if self._depth == 0:
+            self._calls = 0
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
     def predict(self, executor: Callable, model, conds, x, timestep, model_options) -> list[torch.Tensor]:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         units = conditioning.units_of(conds, x, timestep, self._controls)
+        code = _code_inside(model_options) or _code_around(executor, model)
         if self.engine is None and (self._alone is None or self._predicts_alone):
             self._come_together(conds, units)
+            self._code = code
         if self.engine is not None and self.engine.exchanges:
             units = self._with_controls(conds, units, x, timestep)
+        first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         extra = self.engine is None or not units or (len(units) < 2 and not self._one_unit)
-        if extra or (self.engine.exchanges and _code_inside(model_options)):
+        if not extra and first and code != self._code:  # it came or went while the run goes on
+            self.engine.forget()
+            self._code = code
+        if not extra and first and code and self.engine.exchanges:
+            self.report.note(code)
+            if self.engine.mode != "exact":  # what is foreseen does not hang on how many devices there are
+                self.engine.dismiss()
+        if extra or code != self._code or (code and self.engine.exchanges):
             self.report.open_step(float(timestep[0]), [units])
             return executor(model, conds, x, timestep, model_options)
 
@@ -304,7 +398,8 @@ class Run:
         def weight(mine: list[Unit]) -> torch.Tensor:
             return conditioning.weight_of(conds, mine, x, timestep)
 
-        predictions = self.engine.step(x, timestep, units, here, weight)
+        named = tuple(conds[unit.branch][unit.index].get("uuid") for unit in units)
+        predictions = self.engine.step(x, timestep, units, here, weight, named, again=not first)
         return [predictions.get(branch, torch.zeros_like(x)) for branch in range(len(conds))]
 
     def _come_together(self, conds: conditioning.Conds, units: list[Unit]) -> None:
@@ -314,7 +409,7 @@ class Run:
             return
         if self._predicts_alone or (self._one_unit and self._mode == "predict"):
             if self._alone is None:
-                self.report.note(ONE_BRANCH if self._without_guidance() else ONE_COND)
+                self.report.note(self._why_one())
             self._places = []
         elif all(unit.local for unit in units):
             self._note_staying(conds)
@@ -323,6 +418,9 @@ class Run:
             self._start_workers()
         exchanges = [exchange for lease in self.leases if (exchange := self._met(lease))]
         plan = self.plan
+        if self._resampled and plan.effective.mode != "exact":
+            self.report.note(RESAMPLED)
+            plan = HybridPlan(mode="exact")
         if "context_handler" in self.guider.model_options and plan.effective.mode != "exact":
             self.report.note("context windows see another part of the latent in each call, so every step is exact")
             plan = HybridPlan(mode="exact")
@@ -388,8 +486,7 @@ class Run:
             "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
             "shape": tuple(x.shape),
         }
-        taken = conditioning.snapshot(run)
-        if conditioning.unchanged(self._sent, taken):
+        if conditioning.unchanged(self._sent, conditioning.snapshot(run)):
             return
         for exchange in list(self.engine.exchanges):
             try:
@@ -397,7 +494,7 @@ class Run:
             except (CannotCross, WorkerLost) as error:
                 self.report.note(f"{error}; this process did its part")
                 self.engine.remove(exchange)
-        self._sent = taken
+        self._sent = conditioning.snapshot(run, keep=True)
 
     # -- the end
 
@@ -411,10 +508,9 @@ class Run:
                     log.info("%s", error)
             pool().release(lease)
         if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
-            one = ONE_BRANCH if self._without_guidance() else ONE_COND
-            self.report.note(f"ran on one device: {self._alone or one}")
+            self.report.note(f"ran on one device: {self._alone or self._why_one()}")
         elif not (self.report.lines or self.report.shared_steps):
-            self.report.note(f"ran on one device: {ONE_BY_ONE}")
+            self.report.note(f"ran on one device: {self._why_one()}")
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:

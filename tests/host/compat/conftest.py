@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ..comfy_server import PACK
+from ..conftest import Bench
 from ..test_exact import LIMIT
 
 ROWS = PACK / ".cache" / "compat"
 SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Hosts")
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
+TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
+NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
+ALIKE = 1e-3  # how far auto's latents with one and with two devices may be apart, as the largest difference
 
 
 class Row:
@@ -41,6 +46,20 @@ class Row:
         """What the pipeline stage did on this model: "on, ..." or why there is none."""
         self.values["stage"] = result
 
+    def auto(self, two: Pair, one: Pair) -> None:
+        """auto with two devices and with one: near KSampler's picture, and the same with either."""
+        foreseen = two.foreseen
+        assert one.foreseen == foreseen and two.apart(one) <= ALIKE, (foreseen, one.foreseen, two.apart(one))
+        if not foreseen:
+            self.compared(two.difference, two.report, "; ".join(two.told))
+            return
+        reason = f"{foreseen} of {len(two.report['steps'])} calls foreseen, {two.off:.1%} off, with one device too"
+        self.values.update(
+            result=TWO_DEVICES if two.report["shared_calls"] else ONE_DEVICE, difference=two.difference, reason=reason
+        )
+        assert two.off <= NEAR, self.values
+        self.values["held"] = True
+
     def left_out(self, reason: str) -> None:
         """The host itself cannot do it, so there is nothing to compare."""
         self.values.update(result=LEFT_OUT, reason=reason, held=True)
@@ -52,6 +71,76 @@ class Row:
         name = re.sub(r"\W+", "_", f"{self.values['section']} {self.values['row']}".lower())
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{name}.json").write_text(json.dumps(self.values, indent=1))
+
+
+class Pair:
+    """A latent of ours beside the host's, from one prompt, and our report."""
+
+    def __init__(self, side: Bench, outputs: dict, stock: str, ours: str, report: dict):
+        self.stock, self.ours, self.report = side.latent_of(outputs, stock), side.latent_of(outputs, ours), report
+        self.difference = side.difference(outputs, stock, ours)
+
+    @property
+    def off(self) -> float:
+        """How far ours is from the host's, as a share of it."""
+        return ((self.ours - self.stock).norm() / self.stock.norm()).item()
+
+    @property
+    def foreseen(self) -> int:
+        return [step["work"] for step in self.report["steps"]].count("predicted")
+
+    @property
+    def told(self) -> list[str]:
+        """The report's lines without those that say what a plan came to."""
+        return [line for line in self.report["lines"] if "for this run's" not in line and "cuda:7" not in line]
+
+    def apart(self, other: Pair) -> float:
+        return (self.ours - other.ours).abs().max().item()
+
+
+class TrainedBench(Bench):
+    """The same on the demo's trained model, of which steps can be foreseen, in auto."""
+
+    def load(self, family: str, size: int, batch: int) -> None:
+        self.model = self.graph.add("UNETLoader", unet_name="emoji_dit.safetensors", weight_dtype="default")
+        self.positive, self.negative = self.text("birthday cake"), self.text("")
+        self.latent = self.graph.add("TestLatent", seed=3, channels=16, size=16, batch=batch)
+
+    def text(self, words: str) -> list:
+        return self.graph.add("HybridiffDemoWords", text=words)
+
+
+@pytest.fixture
+def trained(comfy):
+    """Makes a TrainedBench: trained(seed=5)."""
+
+    def make(seed: int, batch: int = 1) -> TrainedBench:
+        side = TrainedBench(comfy, "trained", batch=batch)
+        side.settings |= {"seed": seed, "steps": 12, "cfg": 3.0, "scheduler": "simple"}
+        side.plan = None
+        return side
+
+    return make
+
+
+def both(side: Bench, sample: Callable[[list], list], lay: Callable[[list], list] | None = None, first=True) -> Pair:
+    """`sample` on the plain model and on ours. `lay` puts something on both, on ours before or after Hybridiff."""
+    (pair,) = each(side, sample, lay, first, (side.devices,))
+    return pair
+
+
+def each(side: Bench, sample: Callable, lay: Callable | None = None, first=True, devices=(TWO, ONE)) -> list[Pair]:
+    """As `both`, for each of several chains of devices."""
+    lay = lay or (lambda model: model)
+    stock = side.save(sample(lay(side.model)))
+    saved = []
+    for side.devices in devices:
+        ours = side.graph.add("HybridiffModel", model=lay(side.model) if first else side.model, **side.device_chain())
+        ours = ours if first else lay(ours)
+        latent = sample(ours)
+        saved.append((side.save(latent), side.graph.add("TestReportOf", model=ours, latent=latent)[0]))
+    outputs = side.comfy.run(side.graph.nodes)
+    return [Pair(side, outputs, stock, own, outputs[told]["hybridiff"][0]) for own, told in saved]
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
+from .others import TestOtherPack, TestReportOf
+
 
 @PromptServer.instance.routes.post("/tests/restart")
 async def restart(request):
@@ -343,5 +345,7 @@ NODE_CLASS_MAPPINGS = {
         TestSigmas,
         TestModelWithoutWeights,
         TestModelAt,
+        TestOtherPack,
+        TestReportOf,
     )
 }

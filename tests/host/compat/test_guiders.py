@@ -1,0 +1,186 @@
+"""Sampler nodes, guiders, and what latents they are given, beside stock."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..conftest import FamilyBench
+from .conftest import ONE, TWO, Pair, both, each
+from .test_packs import sampler
+
+ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
+
+
+def guided(side, kind, third, cfg=4.0, **given):
+    """SamplerCustomAdvanced with a guider, as a function of the model."""
+    of_kind = {
+        "BasicGuider": {"conditioning": side.positive},
+        "CFGGuider": {"positive": side.positive, "negative": side.negative, "cfg": cfg},
+        "DualCFGGuider": {
+            "cond1": side.positive, "cond2": third, "negative": side.negative, "cfg_conds": cfg,
+            "cfg_cond2_negative": 0.5 * cfg, "style": "regular",
+        },
+        "PerpNegGuider": {
+            "positive": side.positive, "negative": third, "empty_conditioning": side.negative, "cfg": cfg,
+            "neg_scale": 0.8,
+        },
+        "DualModelGuider": {"positive": side.positive, "negative": side.negative, "cfg": cfg},
+    }  # fmt: skip
+    noise = side.graph.add("RandomNoise", noise_seed=side.settings["seed"])
+    chosen = side.graph.add("KSamplerSelect", sampler_name=side.settings["sampler_name"])
+
+    def sample(model):
+        more = {"model_negative": model} if kind == "DualModelGuider" else {}
+        guider = side.graph.add(kind, model=model, **{**of_kind[kind], **given}, **more)
+        return side.graph.add(
+            "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=chosen, sigmas=sigmas_of(side),
+            latent_image=side.latent,
+        )  # fmt: skip
+
+    return sample
+
+
+def sigmas_of(side):
+    return side.graph.add(
+        "BasicScheduler", model=side.model, scheduler="simple", steps=side.settings["steps"], denoise=1.0
+    )
+
+
+def custom(side, cfg=4.0):
+    """SamplerCustom, as a function of the model."""
+    chosen = side.graph.add("KSamplerSelect", sampler_name=side.settings["sampler_name"])
+    return lambda model: side.graph.add(
+        "SamplerCustom", model=model, add_noise=True, noise_seed=side.settings["seed"], cfg=cfg, sampler=chosen,
+        positive=side.positive, negative=side.negative, sigmas=sigmas_of(side), latent_image=side.latent,
+    )  # fmt: skip
+
+
+GUIDERS = {
+    "BasicGuider": ("BasicGuider", {}),
+    "CFGGuider": ("CFGGuider", {}),
+    "CFGGuider at CFG 1": ("CFGGuider", {"cfg": 1.0}),
+    "DualCFGGuider": ("DualCFGGuider", {}),
+    "DualCFGGuider, nested": ("DualCFGGuider", {"style": "nested"}),
+    "DualCFGGuider, one scale 1": ("DualCFGGuider", {"cfg_cond2_negative": 1.0}),
+    "PerpNegGuider": ("PerpNegGuider", {}),
+    "DualModelGuider, one model twice": ("DualModelGuider", {}),
+}
+CFG_ONE = ("BasicGuider", "CFGGuider at CFG 1")
+
+
+@pytest.mark.parametrize("name", GUIDERS)
+def test_a_guider_in_exact_mode(bench, row, name):
+    row.of("Samplers", f"SamplerCustomAdvanced, {name}")
+    kind, given = GUIDERS[name]
+    side = bench("sd3")
+    side.settings |= {"steps": 6, "sampler_name": "dpmpp_2m"}
+    pair = both(side, guided(side, kind, side.text(9), **given))
+    row.compared(pair.difference, pair.report)
+    if name in CFG_ONE:
+        assert pair.report["lines"] == [f"ran on one device: {ONE_BRANCH}"]
+    elif kind == "DualModelGuider":
+        assert pair.report["shared_calls"] == 0 and len(pair.report["lines"]) == 1
+    else:
+        assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 6
+
+
+@pytest.mark.parametrize("name", GUIDERS)
+def test_a_guider_in_auto(trained, row, name):
+    row.of("Samplers", f"SamplerCustomAdvanced, {name}, auto")
+    kind, given = GUIDERS[name]
+    side = trained(4)
+    pairs = each(side, guided(side, kind, side.text("green leaf"), cfg=3.0, **given))
+    row.auto(*pairs)
+    if kind == "DualModelGuider":
+        assert pairs[0].foreseen == 0 and pairs[0].told
+    else:
+        assert pairs[0].foreseen
+
+
+def test_sampler_custom(bench, row):
+    row.of("Samplers", "SamplerCustom")
+    side = bench("sd3")
+    pair = both(side, custom(side))
+    row.compared(pair.difference, pair.report)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4
+
+
+def test_sampler_custom_in_auto(trained, row):
+    row.of("Samplers", "SamplerCustom, auto")
+    side = trained(6)
+    pairs = each(side, custom(side, cfg=3.0))
+    row.auto(*pairs)
+    assert pairs[0].foreseen
+
+
+def chained(side, kind, parts, **more):
+    """KSamplerAdvanced for each (start, end) of `parts`, noise left over between them: their latents."""
+    settings = {key: value for key, value in side.settings.items() if key not in ("seed", "denoise")}
+    latent, latents = side.latent, []
+    for start, end in parts:
+        latent = side.graph.add(
+            kind, model=side.model, positive=side.positive, negative=side.negative, latent_image=latent,
+            noise_seed=side.settings["seed"], add_noise="disable" if start else "enable", start_at_step=start,
+            end_at_step=end, return_with_leftover_noise="enable" if end < settings["steps"] else "disable", **settings,
+            **more,
+        )  # fmt: skip
+        latents.append(latent)
+    return latents
+
+
+def chains(side, parts) -> list[Pair]:
+    stock = chained(side, "KSamplerAdvanced", parts)
+    ours = chained(side, "HybridiffKSamplerAdvanced", parts, **side.device_chain())
+    saved = [(side.save(theirs), side.save(own)) for theirs, own in zip(stock, ours)]
+    outputs = side.comfy.run(side.graph.nodes)
+    return [Pair(side, outputs, *both, outputs[own[0]]["hybridiff"][0]) for both, own in zip(saved, ours)]
+
+
+@pytest.mark.parametrize("family", ["sd3", "sd15"])
+def test_steps_in_two_samplers(bench, row, family):
+    row.of("Samplers", f"two KSamplerAdvanced with noise left over, {family}")
+    side = bench(family, size=8)
+    side.settings["steps"] = 5
+    first, second = chains(side, [(0, 2), (2, 10000)])
+    row.compared(max(first.difference, second.difference), second.report)
+    assert first.report["shared_calls"] == 2 and second.report["shared_calls"] == 3
+    assert first.apart(second) > 1e-3
+
+
+def test_steps_in_two_samplers_in_auto(trained, row):
+    row.of("Samplers", "two KSamplerAdvanced with noise left over, auto")
+    pairs = []
+    for devices in (TWO, ONE):
+        side = trained(8)
+        side.devices, side.settings["steps"] = devices, 20
+        pairs.append(chains(side, [(0, 10), (10, 10000)])[-1])
+    row.auto(*pairs)
+
+
+@pytest.mark.parametrize("what", ["dpm_adaptive", "heun", "heunpp2", "sa_solver_pece", "lcm", "batch of 4", "mask"])
+def test_auto(trained, row, what):
+    row.of("Samplers", f"KSampler, {what}, auto")
+    side = trained(9, batch=4 if what == "batch of 4" else 1)
+    if what == "mask":
+        made = side.graph.add("TestMask", size=128)
+        side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
+    elif what != "batch of 4":
+        side.settings["sampler_name"] = what
+    pairs = each(side, sampler(side))
+    row.auto(*pairs)
+    if what not in ("dpm_adaptive", "lcm"):
+        assert pairs[0].foreseen
+
+
+@pytest.mark.parametrize("name", ["wan21", "ltxv"])
+@pytest.mark.parametrize("what", ["plain", "mask"])
+def test_video(comfy, row, name, what):
+    row.of("Samplers", f"video latent, {what}, {name}")
+    side = FamilyBench(comfy, name)
+    side.settings |= {"steps": 4, "cfg": 3.0}
+    if what == "mask":
+        made = side.graph.add("TestMask", size=64)
+        side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
+    pair = both(side, sampler(side))
+    row.compared(pair.difference, pair.report)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4

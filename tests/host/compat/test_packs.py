@@ -1,0 +1,192 @@
+"""What other packs do to sampling (tests/host/pack/others.py), before and after ours, beside stock."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..comfy_server import MODELS
+from ..conftest import FamilyBench
+from .conftest import both, each
+
+INSIDE = "a node runs code of its own inside the network"
+TURNS = "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
+FALL = "the sigmas do not fall from step to step, so every step is exact"
+RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
+NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
+ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
+AFTER = "a node wraps the branches' computation after Hybridiff"
+REPLACED = "replaced"
+# what it is; in exact mode the line why calls are not shared, or None; in auto the line why no step is foreseen
+WAYS = {
+    "calc_cond_batch": ("wrapper on CALC_COND_BATCH", None, None),
+    "apply_model": ("wrapper on APPLY_MODEL", INSIDE, None),
+    "predict_noise": ("wrapper on PREDICT_NOISE, another sigma", None, None),
+    "outer_sample": ("wrapper on OUTER_SAMPLE", None, None),
+    "sampler_sample": ("wrapper on SAMPLER_SAMPLE", None, None),
+    "other_sigmas": ("wrapper that changes the sigmas", None, RESAMPLED),
+    "another_sampler": ("wrapper that changes the sampler", None, None),
+    "two_passes": ("wrapper that samples twice", None, RESAMPLED),
+    "late_calc_cond_batch": ("wrapper on CALC_COND_BATCH put in during the run", AFTER, None),
+    "late_apply_model": ("wrapper on APPLY_MODEL put in during the run", INSIDE, None),
+    "replaced_apply_model": ("the model's apply_model replaced", REPLACED, None),
+    "replaced_forward": ("the network's forward replaced", REPLACED, None),
+    "replaced_class_apply_model": ("apply_model replaced for all models", REPLACED, None),
+    "forward_hook": ("forward hook on the network", REPLACED, None),
+    "replaced_by_a_wrapper": ("calc_cond_batch replaced by a function around it", None, None),
+    "replaced_by_its_own": ("calc_cond_batch replaced by another", NOT_ASKED, NOT_ASKED),
+    "replaced_inside": ("_calc_cond_batch replaced by another", REPLACED, None),
+    "pre_cfg": ("sampler_pre_cfg_function", None, None),
+    "cfg": ("sampler_cfg_function", None, None),
+    "post_cfg": ("sampler_post_cfg_function", None, None),
+    "function_wrapper": ("model_function_wrapper", "a node wraps the whole network in code of its own", None),
+    "calc_function": ("sampler_calc_cond_batch_function around the host's", None, None),
+    "calc_function_of_its_own": ("sampler_calc_cond_batch_function of its own", NOT_ASKED, NOT_ASKED),
+    "one_by_one": ("sampler_calc_cond_batch_function, a branch at a time", ONE_BY_ONE, TURNS),
+    "tiles": ("tiles of the latent, in CALC_COND_BATCH", None, TURNS),
+    "tiles_of_a_question": ("tiles of the latent, in PREDICT_NOISE", None, TURNS),
+    "tiles_of_the_sampler": ("tiles of the latent, around the guider", None, TURNS),
+    "regions": ("regions with conds of their own", None, TURNS),
+    "rolled": ("the latent rolled from step to step", None, None),
+    "nearby": ("guidance by a second call on a blurred latent", None, TURNS),
+    "conds_anew": ("conds changed inside a step", None, None),
+    "conds_in_place": ("conds changed in place inside a step", None, None),
+    "other_sigma": ("sigma changed inside a step", None, None),
+    "nested": ("a second sampling inside a step", None, None),
+    "looking_ahead": ("the guider asked for a later sigma inside a step", None, TURNS),
+}
+LATER = (
+    "outer_sample",
+    "two_passes",
+    "sampler_sample",
+    "other_sigmas",
+    "another_sampler",
+    "tiles_of_the_sampler",
+    "rolled",
+)
+
+
+def lay(side, way):
+    """Puts the pack on a model; in `nested` with a second model, on which is what is on the first."""
+
+    def on(model):
+        given = {}
+        if way == "nested":
+            file = side.graph.nodes[side.model[0]]["inputs"]["unet_name"]
+            given["other"] = side.graph.add("TestModelAt", path=str(MODELS / "diffusion_models" / file))
+            if model is not side.model:
+                given["other"] = side.graph.add("HybridiffModel", model=given["other"], **side.device_chain())
+        return side.graph.add("TestOtherPack", model=model, way=way, **given)
+
+    return on
+
+
+def sampler(side):
+    def sample(model):
+        side.model, before = model, side.model
+        latent = side.sampler("KSampler")
+        side.model = before
+        return latent
+
+    return sample
+
+
+def assert_it_matters(side, pair):
+    """Without the pack it is another picture, so a part of it that is left out would show."""
+    plain = side.save(sampler(side)(side.model))
+    difference = (side.latent_of(side.comfy.run(side.graph.nodes), plain) - pair.stock).abs().max().item()
+    assert difference > 1e-3
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pack_in_exact_mode(bench, row, way, first):
+    title, words, _ = WAYS[way]
+    row.of("Other packs", f"{title}, {'before' if first else 'after'} Hybridiff")
+    side = bench("sd3")
+    side.settings["steps"] = 6
+    pair = both(side, sampler(side), lay(side, way), first)
+    row.compared(pair.difference, pair.report, "; ".join(pair.report["lines"]))
+    assert_it_matters(side, pair)
+    if words is None:
+        assert pair.report["lines"] in ([], ["the worker on cpu (process 2) is busy with another sampling"])
+        assert pair.report["shared_calls"] == pair.report["calls"] > 0
+    else:
+        (line,) = pair.report["lines"]
+        assert words in line and pair.report["shared_calls"] < max(pair.report["calls"], 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pack_in_auto(trained, row, way):
+    title, _, words = WAYS[way]
+    first = way not in LATER
+    row.of("Other packs", f"{title}, {'before' if first else 'after'} Hybridiff, auto")
+    side = trained(5)
+    pairs = each(side, sampler(side), lay(side, way), first)
+    row.auto(*pairs)
+    if words:
+        assert any(words in line for line in pairs[0].told)
+        assert pairs[0].foreseen == 0 or way == "two_passes"
+
+
+def test_a_wrapper_on_the_network(comfy, row):
+    row.of("Other packs", "wrapper on DIFFUSION_MODEL, on Flux")
+    side = FamilyBench(comfy, "flux")
+    side.settings |= {"steps": 3, "cfg": 3.0}
+    pair = both(side, sampler(side), lay(side, "diffusion_model"))
+    row.compared(pair.difference, pair.report)
+    assert_it_matters(side, pair)
+    assert INSIDE in pair.report["lines"][0] and pair.report["shared_calls"] == 0
+
+
+def windows(side, put, dim):
+    return lambda model: put(
+        side, "ContextWindowsManual", model=model, context_length=2, context_overlap=1, dim=dim, context_stride=1
+    )
+
+
+def by_what(comfy, bench, name):
+    """A bench whose latent has several frames, or a batch in their place; and in which dimension."""
+    if name != "sd3":
+        return FamilyBench(comfy, name), 2
+    return bench("sd3", batch=4), 0
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("name", ["wan21", "sd3"])
+def test_context_windows(comfy, bench, row, put, name, first):
+    row.of("Other packs", f"context windows, {name}, {'before' if first else 'after'} Hybridiff")
+    side, dim = by_what(comfy, bench, name)
+    side.settings |= {"steps": 4, "cfg": 3.0}
+    pair = both(side, sampler(side), windows(side, put, dim), first)
+    row.compared(pair.difference, pair.report)
+    assert_it_matters(side, pair)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] > 4
+
+
+def test_context_windows_in_auto(trained, row, put):
+    row.of("Other packs", "context windows, auto")
+    side = trained(5, batch=4)
+    two, one = each(side, sampler(side), windows(side, put, 0))
+    row.auto(two, one)
+    assert two.foreseen == 0 and any("context windows see another part" in line for line in two.told)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_the_hosts_own_split(bench, row, gpus, first):
+    place = "before" if first else "after"
+    row.of("Other packs", f"MultiGPU CFG Split, {gpus} {'GPU' if gpus == 1 else 'devices'}, {place} Hybridiff")
+    side = bench("sd3")
+
+    def split(model):
+        if gpus == 1:  # it then does nothing
+            return side.graph.add("MultiGPU_WorkUnits", model=model, max_gpus=2)
+        return side.graph.add("TestOtherPack", model=model, way="split_by_the_host")
+
+    pair = both(side, sampler(side), split, first)
+    row.compared(pair.difference, pair.report)
+    if gpus == 1:
+        assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4
+    else:
+        (line,) = pair.report["lines"]
+        assert "ComfyUI's own MultiGPU CFG Split is on this model" in line and pair.report["shared_calls"] == 0

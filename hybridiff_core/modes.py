@@ -90,10 +90,19 @@ class Predictor:
         return done
 
     def error(self, time: float, eps: Eps, cfg: float) -> float | None:
-        """How far the estimate for `time` is from the computed `eps`, guided, as a share of it."""
+        """How far the estimate for `time` is from the computed `eps`, guided, as a share of it.
+
+        With more than two branches (DualCFG, PerpNeg) the largest of the first branch with each other one.
+        """
         if not self.ready(set(eps)):
             return None
-        return relative_error((guided(self.estimate(time), cfg),), (guided(eps, cfg),))
+        estimate, (first, *others) = self.estimate(time), sorted(eps)
+        pairs = [(first, other) for other in others] or [(first,)]
+
+        def together(of: Eps, pair: tuple[int, ...]) -> torch.Tensor:
+            return guided(dict(enumerate(of[branch] for branch in pair)), cfg)
+
+        return max(relative_error((together(estimate, pair),), (together(eps, pair),)) for pair in pairs)
 
 
 class Alternator:

@@ -133,6 +133,14 @@ def test_predictor():
     assert predictor.error(1, {0: torch.tensor(5.0), 1: torch.tensor(-2.0)}, 3.0) == pytest.approx(3 / 19)
 
 
+def test_with_three_branches_the_worst_pair_tells_the_error():
+    predictor = Predictor()
+    for time in (3, 2):
+        predictor.observe(time, {branch: torch.tensor(4.0) for branch in (0, 1, 2)})
+    found = predictor.error(1, {0: torch.tensor(4.0), 1: torch.tensor(4.0), 2: torch.tensor(3.0)}, 3.0)
+    assert found == pytest.approx(2 / 6)  # 4 foreseen, 3 + 3 (4 - 3) computed
+
+
 def test_what_a_foreseen_step_was_off_is_made_up_for_in_the_next():
     predictor = Predictor()
     for time, value in ((9, 1.0), (8, 2.0)):

@@ -249,7 +249,7 @@ FAMILY_WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("way", "family", "lay"), FAMILY_WAYS, ids=str)
+@pytest.mark.parametrize(("way", "family", "lay"), FAMILY_WAYS, ids=[f"{way}, {name}" for way, name, _ in FAMILY_WAYS])
 def test_conditioning_of_a_family(comfy, row, put, loaders, way, family, lay):
     row.of("Conditioning", f"{way}, {family}")
     side = FamilyBench(comfy, family)

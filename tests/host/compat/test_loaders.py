@@ -92,7 +92,8 @@ def test_a_loader_that_does_not_say_how(bench, row, how, lora):
         assert report["shared_calls"] == 3, report["lines"]
         sent.append(report["loadings"][0]["sent_bytes"])
     row.compared(worst, report)
-    assert sent[1] < 100_000 < sent[0], sent  # a LoRA's strength is a number
+    # where the host takes a LoRA off again it makes the parameters anew, so those that had one may cross twice
+    assert sent[1] < (sent[0] / 4 if lora else 100_000) and sent[0] > 10_000_000, sent
 
 
 REFUSED = {

@@ -108,8 +108,8 @@ class Controls:
             return f"a ControlNet of another pack ({type(control).__name__})"
         network = _network(control)
         if not any(network is owner for owner in self._owners):
-            weights = dict(network) if isinstance(network, dict) else _weights(network)
-            if not all(map(_is_dense, weights.values())):
+            weights = dict(network) if isinstance(network, dict) else weights_of(network)
+            if not all(map(is_dense, weights.values())):
                 return "a ControlNet with weights of a special form"
             self._owners.append(network)
             self.networks.append({
@@ -149,13 +149,13 @@ class Controls:
         return link
 
 
-def _weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The state dict with the module's own tensors, which stay the same objects from run to run."""
     own = {**dict(network.named_parameters(remove_duplicate=False)), **dict(network.named_buffers())}
     return {key: own[key] for key in network.state_dict() if key in own}
 
 
-def _is_dense(tensor: object) -> bool:
+def is_dense(tensor: object) -> bool:
     return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
 
 
@@ -192,6 +192,7 @@ class Networks:
     def __init__(self) -> None:
         self.made: list[ControlNet | str] = []
         self._by_tensors: dict[tuple, ControlNet | str] = {}
+        self._held: list[dict] = []  # so that no other tensor comes to have the id of one of theirs
 
     def make(self, networks: list) -> list[str | None]:
         """Make the networks of a recipe; gives why not for each, None where it is made. Raises ValueError."""
@@ -201,12 +202,13 @@ class Networks:
             for name, kind in FIELDS.items():
                 if not isinstance(network[name], kind):
                     raise ValueError(f"not a ControlNet's {name}: {shown(network[name])}")
-            if network["kind"] not in CROSSING or not all(map(_is_dense, network["weights"].values())):
+            if network["kind"] not in CROSSING or not all(map(is_dense, network["weights"].values())):
                 raise ValueError(f"not a ControlNet: {shown(network['kind'])}")
         keys = [tuple(map(id, network["weights"].values())) for network in networks]
         known, self._by_tensors = self._by_tensors, {}
         for key, network in zip(keys, networks):
             self._by_tensors[key] = known[key] if key in known else _build(network)
+        self._held = [network["weights"] for network in networks]
         self.made = [self._by_tensors[key] for key in keys]
         return [made if isinstance(made, str) else None for made in self.made]
 

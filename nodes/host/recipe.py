@@ -1,8 +1,9 @@
 """A model as a recipe: plain data from which another process makes the same one.
 
-The recipe names the loader that the host recorded (`cached_patcher_init`), and carries what was
-laid over the weights since: LoRA patches, a changed model_sampling, a changed compute dtype. What
-has code in it cannot cross; `CannotCross` then says what it is in words for users.
+The recipe names the loader that the host recorded (`cached_patcher_init`), or, where a node recorded
+none, carries the weights themselves; and what was laid over the weights since: LoRA patches, a changed
+model_sampling, a changed compute dtype. What has code in it cannot cross; `CannotCross` then says what
+it is in words for users.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import uuid
 import weakref
 from collections.abc import Sequence
 
+import comfy.model_base
+import comfy.model_detection
 import comfy.model_sampling
 import comfy.sd
+import comfy.supported_models_base
 import comfy.weight_adapter
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.plan import shown
 from ...hybridiff_core.wire import CannotCross, Kind
-from .control import Networks
+from .control import Networks, is_dense, weights_of
 
-CHECKPOINT, DIFFUSION_MODEL = "checkpoint", "diffusion_model"
+CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
 PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
 # modules whose classes a model_sampling may be composed of; the second is imported on demand
 SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
@@ -37,6 +41,8 @@ FIELDS = {
     "path": str,
     "stamp": (tuple, type(None)),
     "options": dict,
+    "weights": dict,
+    "form": dict,
     "objects": dict,
     "force_cast_weights": bool,
     "patches": dict,
@@ -56,29 +62,50 @@ ADAPTER_KINDS = {
 
 def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
     """The recipe for `patcher`'s model, and for the `controls` that conds bring. Raises CannotCross."""
+    if type(patcher).__module__ != ModelPatcher.__module__:
+        raise CannotCross(f"another pack's code is around the model ({type(patcher).__name__})")
     if patcher.injections:
         raise CannotCross(f"{_names(patcher.injections)} changes the model while it runs")
     if patcher.weight_wrapper_patches:
         raise CannotCross("a node wraps the model's weights in code of its own")
+    if changed := _changed_methods(patcher.model):
+        raise CannotCross(f"a node replaced the model's {changed} by code of its own")
     patches = {}
     for key, of_key in patcher.patches.items():
         for _, value, _, _, function in of_key:
             if function is not None or isinstance(value, list):
                 raise CannotCross(f"the weight change on {key} has code in it (a model merge, for example)")
         patches[key] = list(of_key)
+    loader = _loader(patcher)
+    objects = _objects(patcher)
+    if loader["loader"] == WEIGHTS:  # they do not tell it: a file has more in it than weights
+        objects["model_sampling"] = _sampling_to_plain(patcher.get_model_object("model_sampling"))
     return {
-        **_loader(patcher),
-        "objects": _objects(patcher),
+        "weights": {},
+        "form": {},
+        **loader,
+        "objects": objects,
         "force_cast_weights": bool(patcher.force_cast_weights),
         "patches": patches,
         "controls": list(controls),
     }
 
 
+def _changed_methods(model: torch.nn.Module) -> str | None:
+    """What other packs put in the place of methods, or hung onto a module: the first that is found."""
+    for module in model.modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"{type(module).__qualname__}.forward"
+        for name in vars(module).keys() - MODULE_INTERNALS:
+            if callable(getattr(type(module), name, None)):
+                return f"{type(module).__qualname__}.{name}"
+    return None
+
+
 def _loader(patcher: ModelPatcher) -> dict:
     made_by = patcher.cached_patcher_init
     if made_by is None:
-        raise CannotCross("the node that loaded the model does not say how (ComfyUI's own loaders do)")
+        return _weights(patcher)
     function, arguments = made_by[0], made_by[1]
     if function is comfy.sd.load_checkpoint_guess_config:
         return {"loader": CHECKPOINT, **_file(patcher, arguments[0]), "options": arguments[6]}
@@ -87,6 +114,41 @@ def _loader(patcher: ModelPatcher) -> dict:
     if function is comfy.sd.load_diffusion_model:
         return {"loader": DIFFUSION_MODEL, **_file(patcher, arguments[0]), "options": arguments[1]}
     raise CannotCross(f"the model comes from a loader that is not known here ({function.__qualname__})")
+
+
+def _weights(patcher: ModelPatcher) -> dict:
+    """The network's weights as they were loaded, without what the host has patched into them since."""
+    model, unknown = patcher.model, "the node that loaded the model does not say how"
+    config = getattr(model, "model_config", None)
+    if not isinstance(model, comfy.model_base.BaseModel) or not isinstance(config, comfy.supported_models_base.BASE):
+        raise CannotCross(f"{unknown}, and it is of another pack's class")
+    before = {key: weight for key, (weight, _) in patcher.hook_backup.items()}
+    before |= {**patcher.backup_buffers, **{key: kept.weight for key, kept in patcher.backup.items()}}
+    weights = {
+        key: before.get(f"diffusion_model.{key}", weight) for key, weight in weights_of(model.diffusion_model).items()
+    }
+    if config.quant_config or not all(map(is_dense, weights.values())):
+        raise CannotCross(f"{unknown}, and its weights have a special form (GGUF and the like)")
+    form = _form(model)
+    if config.custom_operations is not None or not all(name.startswith(("comfy.", "torch.")) for name in form["of"]):
+        raise CannotCross(f"{unknown}, and it has code of another pack in it")
+    told = comfy.model_detection.model_config_from_unet(dict(weights), "")
+    if len(list(model.parameters())) > len(list(model.diffusion_model.parameters())):
+        raise CannotCross(f"{unknown}, and it has weights beside the network's")
+    if type(told) is not type(config) or {**told.unet_config, "dtype": None} != {**config.unet_config, "dtype": None}:
+        raise CannotCross(f"{unknown}, and its weights do not tell its kind")
+    options = {"dtype": config.unet_config.get("dtype"), "fp8_optimizations": bool(config.optimizations.get("fp8"))}
+    return {"loader": WEIGHTS, "path": "", "stamp": None, "options": options, "weights": weights, "form": form}
+
+
+def _form(model: comfy.model_base.BaseModel) -> dict:
+    """What a model that is made again from weights must have in common with this one."""
+    parts = (model, model.model_config, *model.diffusion_model.modules())
+    return {
+        "of": sorted({f"{type(part).__module__}.{type(part).__qualname__}" for part in parts}),
+        "config": dict(model.model_config.unet_config),
+        "cast": model.model_config.manual_cast_dtype,
+    }
 
 
 def _file(patcher: ModelPatcher, path: str) -> dict:
@@ -193,6 +255,7 @@ class Kitchen:
         self.networks = Networks()
         self._base: ModelPatcher | None = None
         self._base_recipe: object = None
+        self._base_weights: list[torch.Tensor] = []  # held, so that no other tensor comes to have their ids
         self.refusals: list[str | None] = []  # why not, for each ControlNet of the last recipe
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
@@ -205,16 +268,24 @@ class Kitchen:
         plain = (*(recipe["stamp"] or ()), *recipe["options"].values())
         if not all(isinstance(value, PLAIN) for value in plain):
             raise ValueError(f"not a file's stamp and a loader's options: {shown(plain)}")
+        weights = recipe["weights"]
+        if not all(map(is_dense, weights.values())):
+            raise ValueError("not a model's weights")
         objects = {name: _object(name, value) for name, value in recipe["objects"].items()}
         patches = {key: _list(value) for key, value in recipe["patches"].items()}
-        base_recipe = (recipe["loader"], recipe["path"], recipe["stamp"], recipe["options"])
+        base_recipe = [recipe[name] for name in ("loader", "path", "stamp", "options", "form")]
+        base_recipe += [(key, id(weight)) for key, weight in weights.items()]
         self.refusals = self.networks.make(recipe["controls"])
         anew = self._base_recipe != base_recipe
         if anew:
             self._base = self._base_recipe = None
+            self._base_weights = []
             _give_back()
-            self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
-            self._base_recipe = base_recipe
+            if recipe["loader"] == WEIGHTS:
+                self._base = _build(weights, recipe["options"], recipe["form"])
+            else:
+                self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
+            self._base_recipe, self._base_weights = base_recipe, list(weights.values())
         patcher = self._base.clone()
         patcher.patches = patches
         patcher.force_cast_weights = recipe["force_cast_weights"]
@@ -235,6 +306,22 @@ class Kitchen:
         return comfy.sd.load_checkpoint_guess_config(
             path, output_vae=False, output_clip=False, output_clipvision=False, model_options=options
         )[0]
+
+
+def _build(weights: dict[str, torch.Tensor], options: dict, form: dict) -> ModelPatcher:
+    """The host's own model around `weights`. Raises ValueError where it is not of this form."""
+    if options.keys() != {"dtype", "fp8_optimizations"}:
+        raise ValueError(f"not the options of weights: {shown(options)}")
+    try:
+        patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
+        own = patcher.model.diffusion_model.state_dict()
+        placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
+        patcher.model.diffusion_model.load_state_dict(placed, assign=True)  # all of them, and no others
+    except Exception as error:
+        raise ValueError(f"no model can be made from the weights: {type(error).__name__}") from error
+    if _form(patcher.model) != form:
+        raise ValueError("the model made from the weights is of another kind than ComfyUI's")
+    return patcher
 
 
 def _object(name: str, value: object) -> object:

@@ -433,7 +433,7 @@ class Run:
             openings=self.splitter.openings,
             cuts=known()[0],
             paces=known()[1],
-            name=repr([self._recipe[key] for key in ("loader", "path", "stamp")]) if exchanges else None,
+            name=repr([self._recipe[key] for key in ("loader", "path", "stamp", "form")]) if exchanges else None,
             flow=isinstance(sampling, comfy.model_sampling.CONST),
             first_order=self._first_order,
         )

@@ -63,6 +63,14 @@ def make_controls(root: Path) -> None:
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
 
 
+def make_loaders(root: Path) -> None:
+    """Make the files of other loaders where they are not there yet."""
+    if not (MODELS / "style_models" / "loaders_redux.safetensors").is_file():  # the last that is made
+        make_models(root)
+        script = PACK / "tests" / "host" / "make_loaders.py"
+        subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
+
+
 class Refused(Exception):
     """The server did not take or not finish a prompt; the text is its answer."""
 

@@ -26,7 +26,7 @@ JUNK = [
     {"kind": "CONDRegular", "of": None}, {"kind": "LoRAAdapter", "of": [1]}, {"kind": "Popen", "of": ["true"]},
     ["comfy.model_sampling", "torch"], ["comfy.model_sampling", "EPS"], ["os", "system"], ["builtins", "eval"],
     ["comfy_extras.nodes_model_advanced", "ModelSamplingSD3"], ["comfy_extras.nodes_model_advanced", "folder_paths"],
-    "checkpoint", "diffusion_model", "model_sampling", "manual_cast_dtype", "diffusion_model.forward",
+    "checkpoint", "diffusion_model", "weights", "model_sampling", "manual_cast_dtype", "diffusion_model.forward",
 ]  # fmt: skip
 
 
@@ -61,6 +61,34 @@ def changed(value: object, choose: random.Random) -> object:
     return value
 
 
+def refuse_weights(recipe, right: dict) -> None:
+    """A recipe of weights is made as it is, and not from others, nor into another kind of model."""
+    import torch
+
+    name, weight = next(reversed(right["weights"].items()))
+    without = {key: value for key, value in right["weights"].items() if key != name}
+    kind = "another kind than ComfyUI's"
+    for wrong, words in (
+        ({}, None),
+        ({"weights": without}, "no model can be made"),
+        ({"weights": {**right["weights"], "x": weight}}, "no model can be made"),
+        ({"weights": {**right["weights"], name: weight[:1]}}, "no model can be made"),
+        ({"weights": {}}, "no model can be made"),
+        ({"weights": {name: "x"}}, "not a model's weights"),
+        ({"options": {"custom_operations": "x"}}, "not the options"),
+        ({"form": {**right["form"], "cast": torch.float16}}, kind),
+        ({"form": {**right["form"], "of": right["form"]["of"][1:]}}, kind),
+        ({"form": {**right["form"], "config": {**right["form"]["config"], "depth": 9}}}, kind),
+        ({"options": {**right["options"], "dtype": torch.bfloat16}}, kind),
+    ):
+        try:
+            recipe.Kitchen([]).make({**right, **wrong})
+        except ValueError as error:
+            assert words and words in str(error), (wrong.keys(), error)
+        else:
+            assert words is None, f"{wrong.keys()} was taken"
+
+
 def main(root: str, models: str, count: int) -> dict:
     import families
     from frozen import enter
@@ -91,7 +119,12 @@ def main(root: str, models: str, count: int) -> dict:
         {"kind": "ControlNet", "weights": some, "dtype": torch.float32, "average": True},
     ]
     right = recipe.recipe_of(model, networks)
-    parcels = [Ledger(False).pack(value, kinds) for value in (right, run)]
+    unrecorded = model.clone()
+    unrecorded.cached_patcher_init = None
+    bare = recipe.recipe_of(unrecorded)
+    assert bare["loader"] == recipe.WEIGHTS and not bare["path"] and bare["weights"]
+    refuse_weights(recipe, bare)
+    parcels = [Ledger(False).pack(value, kinds) for value in (right, bare, run)]
     recipe._sampling_from_plain(right["objects"]["model_sampling"])  # what is imported on demand
     known = set(kinds) | {
         ModelPatcher, torch.Tensor, torch.nn.Parameter, torch.dtype, uuid.UUID, type(None),
@@ -113,8 +146,10 @@ def main(root: str, models: str, count: int) -> dict:
             raise AssertionError(f"{made} was taken")
     comfy_model = model.clone()
     comfy.sd.load_diffusion_model = load
+    comfy.sd.load_diffusion_model_state_dict = lambda weights, model_options: comfy_model.clone()
     comfy.sd.load_checkpoint_guess_config = lambda path, model_options, **_: [load(path, model_options)]
     repr(torch.ones(1)), str(ValueError(torch.ones(2, 2, requires_grad=True)))  # torch imports for it
+    recipe._give_back = lambda: None  # takes long, and happens at every other model
     kitchen = recipe.Kitchen([os.path.dirname(path)])
     modules = set(sys.modules)
     watched = {"import", "exec", "compile", "open", "os.system", "subprocess.Popen", "os.exec", "os.remove"}
@@ -138,7 +173,8 @@ def main(root: str, models: str, count: int) -> dict:
 
     choose, came = random.Random(0), collections.Counter()
     for number in range(count):
-        parcel, what = parcels[number % 3 == 0], "run" if number % 3 == 0 else "recipe"
+        which = 2 if number % 3 == 0 else number % 8 == 1
+        parcel, what = parcels[which], "run" if which == 2 else "recipe"
         value, tensors = changed(parcel.value, choose), dict(parcel.tensors)
         watching = True
         try:

@@ -56,7 +56,6 @@ def test_a_missing_device_beside_one_that_is_there(bench):
 @pytest.mark.parametrize(
     "node, words",
     [
-        ("TestForgetLoader", "the node that loaded the model does not say how"),
         ("TestSplitOfTheHost", "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"),
         ("TestAttentionPatch", "a node patches the network from inside (attn1_patch)"),
     ],

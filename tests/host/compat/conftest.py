@@ -143,6 +143,23 @@ def each(side: Bench, sample: Callable, lay: Callable | None = None, first=True,
     return [Pair(side, outputs, stock, own, outputs[told]["hybridiff"][0]) for own, told in saved]
 
 
+def without(side):
+    """The same run without what a row is about: it must be another picture."""
+    return side.save(side.sampler("KSampler"))
+
+
+def compared(side, without: str | None = None):
+    """Bench.compare; stock's picture must not be the one that is saved by the node `without`."""
+    side.stock = side.save(side.sampler("KSampler"))
+    ours = side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    outputs = side.comfy.run(side.graph.nodes)
+    (report,) = outputs[ours[0]]["hybridiff"]
+    if without is not None:
+        assert side.difference(outputs, without, side.stock) > 1e-3
+    return side.difference(outputs, side.stock, saved), report
+
+
 @pytest.fixture
 def row():
     row = Row(ROWS)

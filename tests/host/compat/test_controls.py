@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..comfy_server import make_controls
+from .conftest import compared, without
 from .test_conditioning import AREA, combine
 
 
@@ -99,20 +100,14 @@ UNET_WAYS = {
 }
 
 
-def without(side, put):
-    """The same run without what the row is about: it must be another picture."""
-    return side.save(side.sampler("KSampler"))
-
-
 @pytest.mark.parametrize("way", UNET_WAYS)
 def test_controls_of_a_unet(bench, row, put, way):
     row.of("Conditioning", f"{way}, sd15")
     side = bench("sd15", size=16, batch=2 if way == "ControlNet of two pictures" else 1)
     side.settings["steps"] = 3
-    plain = without(side, put)
+    plain = without(side)
     UNET_WAYS[way](side, put)
-    difference, report, outputs = compared(side)
-    assert side.difference(outputs, plain, side.stock) > 1e-3
+    difference, report = compared(side, plain)
     row.compared(difference, report)
     assert report["shared_calls"] and not report["lines"]
 
@@ -121,20 +116,9 @@ def test_controls_of_a_unet(bench, row, put, way):
 def test_controls_of_a_transformer(bench, row, put, name):
     row.of("Conditioning", f"ControlNet of the {name} kind, with a VAE")
     side = bench("sd3", size=16)
-    plain = without(side, put)
+    plain = without(side)
     vae = side.graph.add("VAELoader", vae_name="emoji_dit_vae.safetensors")
     apply(side, put, net(side, name), vae=vae)
-    difference, report, outputs = compared(side)
-    assert side.difference(outputs, plain, side.stock) > 1e-3
+    difference, report = compared(side, plain)
     row.compared(difference, report)
     assert report["shared_calls"] and not report["lines"]
-
-
-def compared(side):
-    """Bench.compare, with the outputs."""
-    side.stock = side.save(side.sampler("KSampler"))
-    ours = side.sampler("HybridiffKSampler", **side.device_chain())
-    saved = side.save(ours)
-    outputs = side.comfy.run(side.graph.nodes)
-    (report,) = outputs[ours[0]]["hybridiff"]
-    return side.difference(outputs, side.stock, saved), report, outputs

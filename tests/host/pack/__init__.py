@@ -7,8 +7,11 @@ import time
 import types
 from pathlib import Path
 
+import comfy.clip_vision
 import comfy.model_patcher
+import comfy.ops
 import comfy.sd
+import comfy.utils
 import folder_paths
 import torch
 from aiohttp import web
@@ -143,19 +146,106 @@ class TestCheckpoint:
         return (comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0],)
 
 
-class TestForgetLoader:
-    """The model as a loader would give it that does not record how it was loaded."""
+class Packed(torch.Tensor):
+    """A matrix in eight bits with its rows' scales, as a GGUF loader keeps it: a tensor of a class of its own."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "forget", ("MODEL",)
+    @staticmethod
+    def pack(weight):
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        packed = (weight / scale).round().to(torch.int8).as_subclass(Packed)
+        packed.scale = scale
+        return packed
+
+    def detach(self):
+        return self
+
+    def to(self, *args, **kwargs):
+        return self
+
+    def unpacked(self):
+        return self.as_subclass(torch.Tensor).to(self.scale.dtype) * self.scale
+
+
+class PackedOps(comfy.ops.manual_cast):
+    """Layers that unpack their matrix at each call."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *rest):
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+            if isinstance(packed := state_dict.get(f"{prefix}weight"), Packed):
+                self.weight = torch.nn.Parameter(packed, requires_grad=False)
+
+        def forward_comfy_cast_weights(self, x, *args, **kwargs):
+            if not isinstance(self.weight, Packed):
+                return super().forward_comfy_cast_weights(x, *args, **kwargs)
+            return torch.nn.functional.linear(x, self.weight.unpacked().to(x.dtype), self.bias)
+
+
+class PackedPatcher(comfy.model_patcher.ModelPatcher):
+    """A patcher with code of its own."""
+
+
+class TestOwnLoader:
+    """A diffusion model as loaders of other packs give it: `how` is one of the cases of test_loaders.py."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "load", ("MODEL",)
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
+        return {"required": {"file": ("STRING",), "how": ("STRING", {"default": "plain"})}}
 
-    def forget(self, model):
-        model = model.clone()
-        model.cached_patcher_init = None
+    def load(self, file, how):
+        path = folder_paths.get_full_path_or_raise("diffusion_models", file)
+        if how == "replaced method":
+            model = comfy.sd.load_diffusion_model(path)
+            network = model.model.diffusion_model
+            network.forward = lambda *args, **kwargs: 0.9 * type(network).forward(network, *args, **kwargs)
+            return (model,)
+        weights, options = comfy.utils.load_torch_file(path), {}
+        if how.startswith("packed"):
+            names = [name for name in weights if name.endswith((".mlp.fc1.weight", ".attn.qkv.weight"))]
+            weights |= {name: Packed.pack(weights[name]) for name in names}
+            options = {"custom_operations": PackedOps}
+        if how == "own operations":
+            options = {"custom_operations": PackedOps}
+        model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
+        if how == "changed weights":
+            for name, weight in model.model.diffusion_model.named_parameters():
+                if name.endswith(".attn.qkv.weight"):
+                    weight.mul_(0.5)
+        if how == "packed, patcher of its own":
+            model = PackedPatcher(model.model, model.load_device, model.offload_device)
         return (model,)
+
+
+class TestVision:
+    """What a picture encoder gives, seeded random."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("CLIP_VISION_OUTPUT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def make(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        output = comfy.clip_vision.Output()
+        output.image_embeds = torch.randn(1, 768, generator=generator)
+        output.last_hidden_state = torch.randn(1, 9, 1152, generator=generator)
+        return (output,)
+
+
+class TestEntries:
+    """A conditioning with more entries, as the SDXL text nodes add widths and heights."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "add", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "entries": ("STRING", {"default": "{}"})}}
+
+    def add(self, conditioning, entries):
+        return ([[text, {**more, **json.loads(entries)}] for text, more in conditioning],)
 
 
 class TestMissingFile:
@@ -334,7 +424,9 @@ NODE_CLASS_MAPPINGS = {
         TestLatent,
         TestMask,
         TestCheckpoint,
-        TestForgetLoader,
+        TestOwnLoader,
+        TestVision,
+        TestEntries,
         TestMissingFile,
         TestHooks,
         TestAttentionPatch,

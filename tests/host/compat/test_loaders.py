@@ -1,0 +1,119 @@
+"""Models from every loader that ComfyUI has, and from loaders of other packs, beside stock."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..comfy_server import Refused, make_loaders
+from ..conftest import FamilyBench
+from .conftest import compared, without
+
+LORA = "sd3_depth4.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def loaders(comfyui_root):
+    make_loaders(comfyui_root)
+
+
+def encoded(side, clip, text):
+    return side.graph.add("CLIPTextEncode", clip=clip, text=text)
+
+
+def test_a_checkpoint_with_every_part(bench, row):
+    row.of("Loaders", "CheckpointLoaderSimple, its own text encoder")
+    side = bench("sd15", size=16)
+    side.settings["steps"] = 3
+    side.model = side.graph.add("CheckpointLoaderSimple", ckpt_name="loaders_sd15.safetensors")
+    clip = [side.model[0], 1]
+    side.positive, side.negative = encoded(side, clip, "a red heart"), encoded(side, clip, "blurry")
+    difference, report = compared(side)
+    row.compared(difference, report)
+    assert report["shared_calls"] == 3
+
+
+def test_an_unclip_checkpoint(comfy, row):
+    row.of("Loaders", "unCLIPCheckpointLoader")
+    side = FamilyBench(comfy, "sd21_unclip")
+    side.settings["steps"] = 3
+    side.model = side.graph.add("unCLIPCheckpointLoader", ckpt_name="loaders_unclip.safetensors")
+    row.compared(*(found := compared(side)))
+    assert found[1]["shared_calls"] == 3
+
+
+def test_a_diffusers_folder(bench, row):
+    row.of("Loaders", "DiffusersLoader")
+    side = bench("sd15", size=16)
+    side.settings["steps"] = 3
+    side.model = side.graph.add("DiffusersLoader", model_path="loaders_sdxs")
+    row.compared(*(found := compared(side)))
+    assert found[1]["shared_calls"] == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype"),
+    [("sd3_depth4", dtype) for dtype in ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")]
+    + [("loaders_sd3_scaled", "default")],
+)
+def test_a_diffusion_model(bench, row, file, dtype):
+    what = "a file in scaled fp8" if "scaled" in file else dtype
+    row.of("Loaders", f"UNETLoader, {what}")
+    side = bench("sd3")
+    side.settings["steps"] = 3
+    plain = without(side) if what != "default" else None
+    side.model = side.graph.add("UNETLoader", unet_name=f"{file}.safetensors", weight_dtype=dtype)
+    try:
+        difference, report = compared(side, plain)
+    except Refused as refused:
+        row.left_out(f"ComfyUI refuses it on the CPU: {str(refused)[-100:]}")
+        return
+    row.compared(difference, report)
+    assert report["shared_calls"] == 3
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("how", ["plain", "changed weights"])
+def test_a_loader_that_does_not_say_how(bench, row, how, lora):
+    """The weights cross, once; and as they were loaded, though the host patches them in place for a LoRA."""
+    what = {"plain": "plain weights", "changed weights": "weights that it changed in place"}[how]
+    row.of("Loaders", f"a loader that records nothing, {what}{', and LoRA' if lora else ''}")
+    worst, sent = 0.0, []
+    for strength in (0.8, -0.4, 0.0) if lora else (0.0, 0.0):
+        side = bench("sd3")
+        side.settings["steps"] = 3
+        plain = without(side) if strength or how != "plain" else None
+        side.model = side.graph.add("TestOwnLoader", file="sd3_depth4.safetensors", how=how)
+        if strength:
+            side.model = side.graph.add(
+                "LoraLoaderModelOnly", model=side.model, lora_name=LORA, strength_model=strength
+            )
+        difference, report = compared(side, plain)
+        worst = max(worst, difference)
+        assert report["shared_calls"] == 3, report["lines"]
+        sent.append(report["loadings"][0]["sent_bytes"])
+    row.compared(worst, report)
+    # where the host takes a LoRA off again it makes the parameters anew, so those that had one may cross twice
+    assert sent[1] < (sent[0] / 4 if lora else 100_000) and sent[0] > 10_000_000, sent
+
+
+REFUSED = {
+    "packed": ("GGUF style: tensors of its own kind", "its weights have a special form"),
+    "packed, patcher of its own": ("GGUF style: a model patcher of its own", "(PackedPatcher)"),
+    "own operations": ("a loader with operations of its own", "it has code of another pack in it"),
+    "replaced method": ("a loader that replaces a method of the network", "MMDITWrapper.forward by code of its own"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_a_loader_with_code_of_its_own(bench, row, how):
+    name, words = REFUSED[how]
+    row.of("Loaders", name)
+    side = bench("sd3")
+    side.settings["steps"] = 3
+    plain = without(side) if how != "own operations" else None
+    side.model = side.graph.add("TestOwnLoader", file="sd3_depth4.safetensors", how=how)
+    difference, report = compared(side, plain)
+    row.compared(difference, report)
+    assert report["shared_calls"] == 0
+    (line,) = report["lines"]
+    assert words in line

@@ -1,8 +1,9 @@
 """What the live view costs: a run with the page open, its step events on against off, in a real ComfyUI.
 
-    python benchmarks/live_view.py [--steps 12] [--size 48] [--pairs 9] [--renderers classic nodes2]
+    python benchmarks/live_view.py [--steps 12] [--size 48] [--pairs 9] [--renderers classic nodes2] [--alone]
 
-Two processes on two cores, and a browser beside them. On and off alternate, each first in every
+Two processes on two cores, and a browser beside them: where there are no more cores, it takes some of theirs, whatever
+we draw. With --alone, one process on one core and the browser on the other. On and off alternate, each first in every
 second pair. Of a run counts its median step, events included; given is the median of the pairs'
 ratios, and the same for off against off, which is the noise. Needs chromium and Python's playwright.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from tests.host.comfy_server import Comfy, find_comfyui, make_models  # noqa: E4
 ID = "1f2e3d4c-0000-4000-8000-0000000000ff"
 
 
-def flow(comfy: Comfy, steps: int, size: int, seed: int) -> dict:
+def flow(comfy: Comfy, steps: int, size: int, seed: int, alone: bool) -> dict:
     """Exact steps: the most events for a time."""
     made = Workflow(comfy)
     model = made.add("UNETLoader", (0, 0), ["sd3_depth4.safetensors", "default"])
@@ -34,7 +36,7 @@ def flow(comfy: Comfy, steps: int, size: int, seed: int) -> dict:
         made.add("TestConditioning", (0, 170 * place), [place, "fixed", 16, 4096, 2048]) for place in (1, 2)
     )
     latent = made.add("TestLatent", (0, 520), [3, "fixed", 16, size, 1])
-    device = made.add("HybridiffDevices", (330, 0), ["same"])
+    device = made.add("HybridiffDevices", (330, 0), ["auto" if alone else "same"])
     plan = made.add("HybridiffPlan", (330, 150), ["exact", "slope", 10, 12, 0.0004, 15, 20, 0.0, 0, "auto"])
     ours = made.add(
         "HybridiffKSampler", (660, 0), [seed, "fixed", steps, 5.0, "euler", "normal", 1.0],
@@ -49,7 +51,7 @@ class Bench:
     def __init__(self, tab: Tab, options: argparse.Namespace):
         self.tab, self.options, self.seeds = tab, options, itertools.count(1)
         self.spent: list[float] = []
-        tab.load(flow(tab.comfy, options.steps, options.size, 0))
+        tab.load(flow(tab.comfy, options.steps, options.size, 0, options.alone))
         tab.look_at(7)
         tab.run()  # the worker starts
 
@@ -76,13 +78,18 @@ def main() -> None:
     for name, default in (("steps", 12), ("size", 48), ("pairs", 9)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--renderers", nargs="+", choices=("classic", "nodes2"), default=("classic", "nodes2"))
+    parser.add_argument("--alone", action="store_true", help="one process; the browser has the other core")
     options = parser.parse_args()
     root, browser = find_comfyui(), find_browser()
     if root is None or browser is None:
         sys.exit("a ComfyUI (COMFYUI_PATH) and chromium (CHROMIUM_PATH) are needed; one of them is not here")
     make_models(root)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
+        if options.alone:
+            os.sched_setaffinity(0, {0})
         comfy = Comfy(root, Path(folder) / "base")
+        if options.alone:
+            os.sched_setaffinity(0, set(range(1, os.cpu_count())))
         opened = play.chromium.launch(executable_path=browser, args=FLAGS)
         try:
             for name in options.renderers:

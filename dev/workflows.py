@@ -125,8 +125,8 @@ def text_to_image_sdxl(flow: Flow) -> None:
     given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
-        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=5.0, sampler_name="dpmpp_2m",
-        scheduler="karras", **given,
+        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=6.0, sampler_name="euler",
+        scheduler="normal", **given,
     )  # fmt: skip
     finish(flow, latent, out(loader, 2))
     flow.add(3, "HybridiffReport", report=out(latent, 1))
@@ -195,8 +195,8 @@ def lora(flow: Flow) -> None:
     given = {**words(flow, out(changed, 1)), **devices_and_plan(flow)}
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
-        2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=5.0, sampler_name="dpmpp_2m",
-        scheduler="karras", **given,
+        2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=6.0, sampler_name="euler",
+        scheduler="normal", **given,
     )  # fmt: skip
     finish(flow, latent, out(loader, 2))
 
@@ -241,7 +241,7 @@ def text_to_video_wan(flow: Flow) -> None:
     empty = flow.add(1, "EmptyHunyuanLatentVideo", width=832, height=480, length=33)
     shifted = flow.add(1, "ModelSamplingSD3", model=model, shift=8.0)
     latent = flow.add(
-        2, "HybridiffKSampler", model=shifted, latent_image=empty, steps=30, cfg=5.0, sampler_name="uni_pc",
+        2, "HybridiffKSampler", model=shifted, latent_image=empty, steps=30, cfg=6.0, sampler_name="euler",
         scheduler="simple", **given,
     )  # fmt: skip
     frames = flow.add(3, "VAEDecode", samples=latent, vae=vae)

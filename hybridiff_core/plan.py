@@ -17,7 +17,7 @@ PUBLISHED = {
 LEAST_STEPS = 8  # with fewer steps, auto stays exact
 # so it does where a sampler beyond Euler's order has fewer steps than this for each unit of CFG: such runs are unstable
 # on the small models, and one step in twenty left out gave another picture (docs/BENCHMARKS.md)
-STEPS_PER_CFG = 5.5
+STEPS_PER_CFG = 10
 AUTO_START, AUTO_TOLERANCE = 4, 0.015  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
 RANGES = {
     "start_step": (1, 10000),

@@ -32,6 +32,8 @@ def enter(root: str):
     from hybridiff_pack.nodes.host import sampling
 
     class Counted(stages.Schedule):
+        before = float("inf")  # no call is taken for one that goes back
+
         def locate(self, sigma):
             self._step += 1
             return self._step - 1

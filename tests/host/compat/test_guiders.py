@@ -165,10 +165,10 @@ def test_auto(trained, row, what):
         made = side.graph.add("TestMask", size=128)
         side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
     elif what != "batch of 4":
-        side.settings |= {"sampler_name": what, "cfg": 2.0}  # auto is exact in 12 steps at more
+        side.settings |= {"sampler_name": what, "steps": 20, "cfg": 2.0}  # auto is exact at more
     pairs = each(side, sampler(side))
     row.auto(*pairs)
-    if what not in ("dpm_adaptive", "lcm"):
+    if what not in ("dpm_adaptive", "lcm", "sa_solver_pece"):  # of these too little can be foreseen
         assert pairs[0].foreseen
 
 

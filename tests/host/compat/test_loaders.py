@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..comfy_server import Refused, make_loaders
+from ..comfy_server import MODELS, Refused, make_loaders
 from ..conftest import FamilyBench
 from .conftest import compared, without
 
@@ -92,8 +92,10 @@ def test_a_loader_that_does_not_say_how(bench, row, how, lora):
         assert report["shared_calls"] == 3, report["lines"]
         sent.append(report["loadings"][0]["sent_bytes"])
     row.compared(worst, report)
-    # where the host takes a LoRA off again it makes the parameters anew, so those that had one may cross twice
-    assert sent[1] < (sent[0] / 4 if lora else 100_000) and sent[0] > 10_000_000, sent
+    # The worker may know them from an earlier test. Where the host takes a LoRA off again it makes the parameters
+    # anew, so those that had one may cross twice.
+    whole = (MODELS / "diffusion_models" / "sd3_depth4.safetensors").stat().st_size
+    assert sent[0] < 1.1 * whole and max(sent[1:]) < (whole / 4 if lora else 100_000), (sent, whole)
 
 
 REFUSED = {

@@ -159,7 +159,8 @@ def test_context_windows(comfy, bench, row, put, name, first):
     side.settings |= {"steps": 4, "cfg": 3.0}
     pair = both(side, sampler(side), windows(side, put, dim), first)
     row.compared(pair.difference, pair.report)
-    assert_it_matters(side, pair)
+    if name == "wan21":  # a picture of a batch does not know of the others
+        assert_it_matters(side, pair)
     assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] > 4
 
 

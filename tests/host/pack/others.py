@@ -5,7 +5,6 @@ Every one changes the picture, and by more than one branch where it can: a part 
 
 import comfy.model_base
 import comfy.model_management
-import comfy.multigpu
 import comfy.sample
 import comfy.samplers
 import torch
@@ -423,7 +422,9 @@ def split_by_the_host(model):
     before = comfy.model_management.get_all_torch_devices
     comfy.model_management.get_all_torch_devices = lambda exclude_current=False: both[exclude_current:]
     try:
-        return comfy.multigpu.create_multigpu_deepclones(model, 2)
+        from comfy.multigpu import create_multigpu_deepclones  # ComfyUI before 0.23 has none
+
+        return create_multigpu_deepclones(model, 2)
     finally:
         comfy.model_management.get_all_torch_devices = before
 

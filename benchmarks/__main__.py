@@ -109,7 +109,6 @@ than two runs of one."""
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
 latents, SD1.5's layout at 16x16."""
 
-
 PROJECTION = """More than two devices cannot be timed on two cores. PROJECTED from the block and transfer times measured
 above:"""
 

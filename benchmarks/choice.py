@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from benchmarks.block import table
 from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LEAST_STEPS, STEPS_PER_CFG
 from hybridiff_core.schedule import FAR
+from hybridiff_core.stages import HIGHER_ORDER
 
 AS_WITH_EULER = "auto as with Euler"  # without the rule for samplers of higher order
 FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
@@ -18,14 +19,15 @@ was chosen on. The rule:
 
 1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
    of devices, so that adding or losing one does not change the picture.
-2. Steps are foreseen from step {AUTO_START} on, every second one, while what they put the picture off together stays
-   within the tolerance. A step's part is the error measured last times the step's share of the way from noise to
-   picture; a prediction that is off by more than {FAR:.0%} is not used at all.
+2. The first {AUTO_START} steps are computed. Then every second one is foreseen, while what they put the picture off
+   together stays within the tolerance. A step's part is the error measured last times the step's share of the way from
+   noise to picture, and {HIGHER_ORDER:g} times that where the sampler is not Euler's; a prediction that is off by more
+   than {FAR:.0%} is not used at all.
 3. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
-   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact: so it is under {LEAST_STEPS} steps.
+   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact. Under {LEAST_STEPS} steps it always is.
 4. A sampler of higher order than Euler's is unstable with much guidance and few steps: there a foreseen step or two
-   give another picture, and so do two exact steps fewer (the second table). With fewer than {STEPS_PER_CFG:g} steps for
-   each unit of CFG, auto is exact with such a sampler. Euler and ddim need no such rule."""
+   can give another picture, and so do two exact steps fewer (the second table). With CFG above 1 and fewer than
+   {STEPS_PER_CFG:g} steps for each unit of it, auto is exact with such a sampler. Euler and ddim need no such rule."""
 
 
 def speed(row: dict) -> float:
@@ -102,7 +104,8 @@ def unsteady(rows: Sequence[dict]) -> str:
     for row in rows:
         if row["what"] == AS_WITH_EULER:
             here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
-            fewer = max((rival for rival in here if rival["what"].endswith(" steps")), key=lambda rival: rival["cost"])
+            rivals = [rival for rival in here if rival["what"].endswith(" steps")]
+            fewer = max(rivals, key=lambda rival: rival["cost"], default=None)
             lines.append({**row, "fewer": fewer})
     columns = [
         ("model", lambda line: line["model"]),
@@ -160,17 +163,25 @@ def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
         return " to ".join(ends) or "(not measured)"
 
     def auto(guided: bool, steps: int) -> list[dict]:
-        return [r for r in rows if r["what"] == "auto" and (r["cfg"] > 1) is guided and r["steps"] == steps]
+        return [
+            r for r in rows
+            if r["what"] == "auto" and (r["cfg"] > 1) is guided and r["steps"] == steps and r["cost"] < r["steps"]
+        ]  # fmt: skip
 
     exact = next((row for row in measured if row["cfg"] > 1 and "exact" in row["what"]), None)
-    timed = f" (measured on two cores: {exact['ratio']:.2f}x)" if exact else ""
+    timed = f", {exact['ratio']:.2f}x measured on two CPU cores" if exact else ""
     steps = sorted({row["steps"] for row in rows})
     guided = ", ".join(f"{span(auto(True, count))} at {count} steps" for count in steps)
     alone = ", ".join(f"{span(auto(False, count))} at {count} steps" for count in steps)
-    return f"""- **Two GPUs, CFG above 1.** *exact* is close to 2x, and the picture is KSampler's{timed}.
-  *auto* computes less: {guided}, by what is computed; how near its pictures are is below.
+    pipelines = [
+        r for r in rows if r["cfg"] == 1 and r["what"].startswith("pipeline in groups") and "m=" not in r["what"]
+    ]
+    piped = f", up to {max(map(speed, pipelines)):.1f}x by what is computed" if pipelines else ""
+    return f"""- **Two GPUs, CFG above 1.** *exact* halves what each GPU computes: 2x at best{timed}; the picture
+  is KSampler's. *auto* computes less with euler and ddim, and with other samplers in runs of {STEPS_PER_CFG:g} steps or
+  more for each unit of CFG: {guided}, by what is computed; how near its pictures are is below.
 - **CFG 1** (Flux, distilled and turbo models). There is one branch, so exact sharing gives nothing. *auto* foresees
-  steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs, up to 1.7x.
+  steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs{piped}.
 - **One GPU.** Nothing is shared. *auto* still foresees steps, as at CFG 1, and its picture is the same as with two.
 - **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, nothing at CFG 1.
 - **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few

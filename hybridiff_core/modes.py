@@ -148,5 +148,5 @@ class Alternator:
 
 
 def difference_gain(steps: int) -> float:
-    """How much of D's slope to follow in a run of `steps` steps; chosen by benchmarks/fidelity.py."""
+    """How much of D's slope to follow in a run of `steps` steps; chosen on the small trained models."""
     return min(max((steps - 25) / 50, 0.0), 0.5)

@@ -28,14 +28,12 @@ class HybridiffDevices(io.ComfyNode):
                     default="auto",
                     tooltip="auto: all other GPUs of this machine. same: a second process on ComfyUI's own device "
                     "(for tests; no faster on a GPU). cpu: a process on the processor, far slower than a GPU. "
-                    "cuda:0, cuda:1, ...: that GPU. The picture stays the same with any of them, up to "
-                    "the rounding in which different devices differ.",
+                    "cuda:0, cuda:1, ...: that GPU. Different kinds of devices round differently.",
                 ),
                 DEVICES.Input(
                     "devices",
                     optional=True,
-                    tooltip="Devices that other Hybridiff Devices nodes chose; this node adds one more. "
-                    "Each helps to make the picture faster and leaves it the same.",
+                    tooltip="Devices that other Hybridiff Devices nodes chose; this node adds one more.",
                 ),
             ],
             outputs=[DEVICES.Output(display_name="devices")],

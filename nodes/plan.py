@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.plan import AUTO_TOLERANCE, MODES, PRESETS, PUBLISHED, RANGES, WARMUPS, HybridPlan
+from ..hybridiff_core.plan import (
+    AUTO_TOLERANCE,
+    LEAST_STEPS,
+    MODES,
+    PRESETS,
+    PUBLISHED,
+    RANGES,
+    STEPS_PER_CFG,
+    WARMUPS,
+    HybridPlan,
+)
 
 CATEGORY = "sampling/hybridiff"
 PLAN = io.Custom("HYBRIDIFF_PLAN")
@@ -39,8 +49,10 @@ class HybridiffPlan(io.ComfyNode):
                     "picture is the one that KSampler makes. predict: some steps are foreseen from the ones before. "
                     "pipeline: each device runs a part of the network, on slightly old results of the others. "
                     "paper: as published, without guidance in the middle; for comparison. "
-                    "auto: as much of it as the picture bears, by what is measured on the way; exact under 8 steps. "
-                    "Of the fields below it uses tolerance alone.",
+                    "auto: predict as much as the picture bears, by what is measured on the way; exact under "
+                    f"{LEAST_STEPS} steps, and with CFG above 1 and samplers other than euler and ddim under "
+                    f"{STEPS_PER_CFG} steps for each unit of CFG. "
+                    "Of the fields below it uses tolerance alone, unless a preset is chosen.",
                 ),
                 io.Combo.Input(
                     "warmup",
@@ -65,7 +77,8 @@ class HybridiffPlan(io.ComfyNode):
                 _number(
                     "tolerance",
                     "How far the picture may be off in all, as a share of it, by what is measured on the way; "
-                    f"beyond it steps are computed whole. 0: no such check, and in auto {AUTO_TOLERANCE:g}.",
+                    "beyond it steps are computed whole. 0: no such check; in auto without a preset, "
+                    f"{AUTO_TOLERANCE:g}.",
                     0.001,
                 ),
                 _number(
@@ -79,7 +92,7 @@ class HybridiffPlan(io.ComfyNode):
                     default=DEFAULT.preset,
                     extra_dict={"hybridiff_presets": PUBLISHED},  # the browser fills the fields with them
                     tooltip="Published values in place of slope_window, slope_threshold, warmup_cap and "
-                    "parallel_steps; or no middle at all. auto: the values above.",
+                    "parallel_steps; or no middle at all. auto: no preset.",
                 ),
             ],
             outputs=[PLAN.Output(display_name="plan")],

@@ -14,7 +14,6 @@ from .plan import CATEGORY, PLAN
 from .report import REPORT
 
 ALIASES = ["ksampler", "multigpu", "parallel", "cfg", "sampler", "hybridiff"]
-SPEED_OF_STEPS = "Time grows with it in proportion, on one device as on several."
 
 
 def _hybrid_inputs() -> list[io.Input]:
@@ -27,8 +26,9 @@ def _hybrid_inputs() -> list[io.Input]:
         DEVICES.Input(
             "devices",
             optional=True,
-            tooltip="From Hybridiff Devices nodes: which devices help; more of them, more speed, the same picture. "
-            "Without it: all other GPUs of this machine.",
+            tooltip="From Hybridiff Devices nodes: which devices help. One is enough for a prompt and a negative "
+            "prompt; more help with several prompts, and in the pipeline mode. "
+            "Without it: the other GPUs of this machine, as many as help.",
         ),
     ]
 
@@ -47,13 +47,20 @@ def _seed(name: str) -> io.Input:
         min=0,
         max=0xFFFFFFFFFFFFFFFF,
         control_after_generate=True,
-        tooltip="The noise to start from. The same seed gives the same picture, on one device or several.",
+        tooltip="The noise to start from. The same seed gives the same picture, on one device or several; "
+        "in the pipeline mode it changes with their number.",
     )
 
 
 def _common_sampling() -> list[io.Input]:
     return [
-        io.Int.Input("steps", default=20, min=1, max=10000, tooltip=f"How many denoising steps. {SPEED_OF_STEPS}"),
+        io.Int.Input(
+            "steps",
+            default=20,
+            min=1,
+            max=10000,
+            tooltip="How many denoising steps. More take longer; with auto, 8 or more let some be foreseen.",
+        ),
         io.Float.Input(
             "cfg",
             default=8.0,
@@ -62,17 +69,20 @@ def _common_sampling() -> list[io.Input]:
             step=0.1,
             round=0.01,
             tooltip="How strongly the prompt guides the picture. Above 1 the network runs with and without the "
-            "prompt, and two devices share that; at 1 it runs once, and there is nothing to share.",
+            "prompt, and two devices share that. At 1 it runs once: auto still foresees steps, and only the pipeline "
+            "mode uses a second device.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,
-            tooltip="The sampling algorithm. Every one of them works on several devices, with its usual picture.",
+            tooltip="The sampling algorithm. Every one works on several devices. auto is fastest with euler and ddim; "
+            "with CFG above 1, others need 10 steps for each unit of CFG to have steps foreseen.",
         ),
         io.Combo.Input(
             "scheduler",
             options=comfy.samplers.KSampler.SCHEDULERS,
-            tooltip="How noise falls from step to step. It changes the picture as usual, and not the speed.",
+            tooltip="How noise falls from step to step. It changes the picture as usual; with auto it can change the "
+            "speed a little.",
         ),
         io.Conditioning.Input("positive", tooltip="What the picture should show. Computed on ComfyUI's own device."),
         io.Conditioning.Input(
@@ -207,7 +217,7 @@ class HybridiffModel(io.ComfyNode):
             display_name="Hybridiff Model",
             category=CATEGORY,
             description="Makes any sampler use two or more devices with this model: SamplerCustom, "
-            "SamplerCustomAdvanced with any guider, samplers of other packs. Put it last before the sampler.",
+            "SamplerCustomAdvanced with most guiders, samplers of other packs. Put it last before the sampler.",
             search_aliases=ALIASES,
             inputs=[_model(), *_hybrid_inputs()],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The model, to be sampled on several devices.")],

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from ..comfy_server import PACK, find_comfyui
-from .conftest import LIMIT, ROWS, SECTIONS
+from .conftest import LIMIT, NEAR, ROWS, SECTIONS
 
 HEAD = """# What works with what
 
@@ -26,6 +26,10 @@ unit scale; at most {limit:g} is asked.
 - **two devices**: shared, and equal to KSampler.
 - **one device**: not shared; Hybridiff's line says why, and the picture is KSampler's.
 - **left out**: ComfyUI itself cannot do it here.
+- **FAILS**: a fault.
+- **pipeline stage**: whether the network can be cut for the mode *pipeline*.
+
+Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}, and *why* says how much was foreseen.
 """
 
 
@@ -35,7 +39,7 @@ def version() -> str:
 
 
 def render(rows: list[dict]) -> str:
-    parts = [HEAD.format(date=datetime.date.today(), version=version(), limit=LIMIT)]
+    parts = [HEAD.format(date=datetime.date.today(), version=version(), limit=LIMIT, near=NEAR)]
     for section in SECTIONS:
         of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
         if not of_it:

@@ -24,6 +24,7 @@ COLUMN, GAP, TITLE = 400, 30, 34
 DRAWING = ("HybridiffKSampler", "HybridiffKSamplerAdvanced", "HybridiffModel", "HybridiffPlan")
 PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 PROMPT, NOT = "a lighthouse on a cliff at dusk, oil painting", "blurry, low quality"
+NEAR = "With *auto* the picture is close to KSampler's; *exact* in the plan gives the very same."
 SDXL = "sd_xl_base_1.0.safetensors"
 Output = tuple[int, int]
 
@@ -40,7 +41,8 @@ class Flow:
         self.nodes: list[dict] = []
         self.links: list[list] = []
         self.ends: dict[int, int] = {}
-        self._place("MarkdownNote", 0, 150, "Read me", [note], [], [])
+        self.note = note
+        self._place("MarkdownNote", 0, 240, "Read me", [note], [], [])
 
     def add(self, column: int, kind: str, title: str = "", **given) -> Output:
         """Add a node with widgets' values and, as (node, output), links by their inputs' names; its first output."""
@@ -91,6 +93,9 @@ class Flow:
         self.nodes.append({**node, "title": title} if title else node)
 
     def to_dict(self) -> dict:
+        chosen = {value for node in self.nodes for value in node["widgets_values"]}
+        files = [f"`models/{kind}/{name}`" for kind, names in MODEL_FILES.items() for name in names if name in chosen]
+        self.nodes[0]["widgets_values"] = [f"{self.note} {NEAR}\n\nIts models, or choose yours: {', '.join(files)}."]
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"hybridiff/{self.name}")), "revision": 0,
             "last_node_id": len(self.nodes), "last_link_id": len(self.links), "nodes": self.nodes,
@@ -249,8 +254,7 @@ def text_to_video_wan(flow: Flow) -> None:
 
 
 MAKERS = {
-    text_to_image_sdxl: "SDXL on two GPUs. Without a plan, or with *auto*, the picture is close to KSampler's; choose "
-    "*exact* in the plan for the very same.",
+    text_to_image_sdxl: "SDXL on two GPUs.",
     text_to_image_sd35: "Stable Diffusion 3.5 on two GPUs.",
     image_to_image: "A picture drawn anew over another one, on two GPUs. Lower *denoise* keeps more of it.",
     inpaint: "Only the masked part is drawn. Right-click the picture, *Open in MaskEditor*, and paint the mask.",

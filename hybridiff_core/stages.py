@@ -82,7 +82,9 @@ def mode_for(
     first_order: bool = True,
     note: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """What auto means for a run of so many steps at that CFG; another mode is what it is. `note` hears why not.
+    """What auto means for a run of so many steps at that CFG; another mode is what it is.
+
+    `note` hears of it where the sampler allows nothing else than exact.
 
     The same for any number of devices: at equal time predict is nearer to the exact picture than a
     pipeline (docs/BENCHMARKS.md), and a picture does not change when a device is added or lost.
@@ -92,7 +94,7 @@ def mode_for(
         return mode
     if cfg > 1.0 and not first_order and steps < STEPS_PER_CFG * cfg:
         least = math.ceil(STEPS_PER_CFG * cfg)
-        note(f"auto foresees nothing in {steps} steps at CFG {cfg:g}: with this sampler it takes {least} steps or more")
+        note(f"auto computes every step: with this sampler at CFG {cfg:g} it foresees some only from {least} steps on")
         return "exact"
     return "exact" if steps < LEAST_STEPS else "predict"
 
@@ -234,6 +236,13 @@ class StagedEngine(Engine):
             self.report.note(reason)
         self.setting = replace(self.setting, plan=HybridPlan(mode="exact"))
         self.forget()
+
+    def guided(self, cfg: float) -> None:
+        """The next call's guidance. Where it is stronger than before, what was foreseen well may be no more."""
+        if cfg > self.setting.cfg:
+            self.setting = replace(self.setting, cfg=cfg)
+            if self.mode == "predict":
+                self.forget()
 
     def dismiss(self) -> None:
         """Go on without the workers: from now on they would miss something that this process has."""

@@ -8,15 +8,18 @@ computes the branch. An adapter's features are the same in every step, so they c
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Sequence
 
 import comfy.cldm.cldm
 import comfy.cldm.mmdit
 import comfy.controlnet
+import comfy.model_management
 import torch
 from comfy.controlnet import ControlBase, ControlLora, ControlNet, StrengthType, T2IAdapter
 
 from ...hybridiff_core.plan import shown
+from .foreign import changed_methods, of_the_host, replaced_methods
 
 CROSSING = {
     cls.__name__: cls
@@ -24,6 +27,9 @@ CROSSING = {
 }
 FIELDS = {"kind": str, "weights": dict, "dtype": (torch.dtype, type(None)), "average": bool}
 OWN_ARGUMENTS = ("base_model",)  # the host sets it in each process
+
+# the networks that were sampled with a model, so that a pass without them does not make the workers forget them
+_sampled_with: weakref.WeakKeyDictionary[torch.nn.Module, dict[weakref.ref, dict]] = weakref.WeakKeyDictionary()
 
 
 class _HintReady(Exception):
@@ -49,7 +55,7 @@ def chain(control: ControlBase | None) -> Iterator[ControlBase]:
 def active(control: ControlBase | None, sigma: float) -> int:
     """How many of a chain are on at `sigma`, before the host's pre_run all of them."""
     ranges = [link.timestep_range or (float("inf"), 0.0) for link in chain(control)]
-    return sum(end <= sigma <= start for start, end in ranges)
+    return sum(bool(end <= sigma <= start) for start, end in ranges)
 
 
 def _network(control: ControlNet) -> object:
@@ -57,17 +63,26 @@ def _network(control: ControlNet) -> object:
 
 
 class Controls:
-    """What a run's conds bring with them. `networks` are a recipe's part; conds name them by their place."""
+    """What a run's conds bring with them. `networks` are a recipe's part; conds name them by their place.
 
-    def __init__(self, conds: Sequence[dict]):
+    Networks that earlier runs had with the same `model` and that still live stay among them.
+    """
+
+    def __init__(self, conds: Sequence[dict], model: torch.nn.Module):
         self.networks: list[dict] = []
         self._owners: list[object] = []
         self._reasons: dict[int, str | None] = {}
         self._ready: dict[int, tuple] = {}
         self._known: list[tuple[ControlBase, object]] = []
+        kept = _sampled_with.setdefault(model, {})
+        for reference, facts in list(kept.items()):
+            if (network := reference()) is None:
+                del kept[reference]
+            else:
+                self._take(network, facts)
         for cond in conds:
             for control in chain(cond.get("control")):
-                self._reasons[id(control)] = self._add(control)
+                self._reasons[id(control)] = self._add(control, kept)
 
     def reason(self, cond: dict) -> str | None:
         """Why the cond's ControlNets have to be computed in this process, in words for users."""
@@ -99,27 +114,41 @@ class Controls:
 
     # -- one link
 
-    def _add(self, control: ControlBase) -> str | None:
+    def _add(self, control: ControlBase, kept: dict[weakref.ref, dict]) -> str | None:
         if control.extra_hooks is not None:
             return "a ControlNet with hooks"
+        if type(control) is not T2IAdapter and CROSSING.get(type(control).__name__) is not type(control):
+            return f"a ControlNet of another pack ({type(control).__name__})"
+        if replaced_methods(control) or not of_the_host(type(control).get_control):
+            return "a ControlNet with code of another pack in it"
         if type(control) is T2IAdapter:
             return None
-        if CROSSING.get(type(control).__name__) is not type(control):
-            return f"a ControlNet of another pack ({type(control).__name__})"
         network = _network(control)
+        if isinstance(network, torch.nn.Module):
+            around = control.control_model_wrapped
+            if around.patches or around.object_patches or changed_methods(network):
+                return "a ControlNet that another pack changed"
         if not any(network is owner for owner in self._owners):
-            weights = dict(network) if isinstance(network, dict) else weights_of(network)
-            if not all(map(is_dense, weights.values())):
-                return "a ControlNet with weights of a special form"
-            self._owners.append(network)
-            self.networks.append({
+            facts = {
                 "kind": type(control).__name__,
-                "weights": weights,
                 "dtype": None if isinstance(control, ControlLora) else control.control_model.dtype,
                 "average": bool(control.global_average_pooling),
-            })  # fmt: skip
+            }
+            if not self._take(network, facts):
+                return "a ControlNet with weights of a special form"
+            if isinstance(network, torch.nn.Module):
+                kept[weakref.ref(network)] = facts
         self._known.append((control, network))
         return None
+
+    def _take(self, network: object, facts: dict) -> bool:
+        """Put a network among those that cross, where its weights can."""
+        weights = dict(network) if isinstance(network, dict) else weights_of(network)
+        if not all(map(is_dense, weights.values())):
+            return False
+        self._owners.append(network)
+        self.networks.append({**facts, "weights": weights})
+        return True
 
     def _hint(self, control: ControlBase, x: torch.Tensor, timestep: torch.Tensor) -> object:
         probe = control.copy()
@@ -129,6 +158,9 @@ class Controls:
         probe.control_model, probe.manual_cast_dtype = control.control_model, control.manual_cast_dtype
         with contextlib.suppress(_HintReady):
             probe.get_control(x, timestep, _Stop(), 1, {})
+        pictures = control.cond_hint_original.shape[0]
+        if pictures not in (1, x.shape[0]):  # what of them a branch gets hangs on how many branches are in a batch
+            self._reasons[id(control)] = "a ControlNet with another number of pictures than the latent has"
         size = [side * control.compression_ratio for side in x.shape[2:4]]
         if list(probe.cond_hint.shape[2:4]) != size:  # a worker would make it anew
             self._reasons[id(control)] = "a ControlNet whose hint has another size than the latent"
@@ -246,7 +278,11 @@ def _build(network: dict) -> ControlNet | str:
             control = comfy.controlnet.load_controlnet_state_dict(dict(weights), model_options=options)
         if type(control) is not CROSSING[kind] or control.control_model.dtype != dtype:
             return "a ControlNet of a form that a worker does not know"
-        control.control_model.load_state_dict(weights)  # all of them, and no others
+        own = control.control_model.state_dict()
+        placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
+        control.control_model.load_state_dict(placed, assign=True)  # all of them, and no others
+    except comfy.model_management.OOM_EXCEPTION:
+        raise
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return "a ControlNet of a form that a worker does not know"
     return control

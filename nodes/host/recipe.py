@@ -29,12 +29,12 @@ from comfy.model_patcher import ModelPatcher
 from ...hybridiff_core.plan import shown
 from ...hybridiff_core.wire import CannotCross, Kind
 from .control import Networks, is_dense, weights_of
+from .foreign import MODULE_INTERNALS, changed_methods
 
 CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
 PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
 # modules whose classes a model_sampling may be composed of; the second is imported on demand
 SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
-MODULE_INTERNALS = frozenset(vars(torch.nn.Module()))
 # a recipe's fields, and what its stamp and options may hold
 FIELDS = {
     "loader": str,
@@ -68,7 +68,8 @@ def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
         raise CannotCross(f"{_names(patcher.injections)} changes the model while it runs")
     if patcher.weight_wrapper_patches:
         raise CannotCross("a node wraps the model's weights in code of its own")
-    if changed := _changed_methods(patcher.model):
+    # what lies in the backup is another clone's, and the host takes it off before it samples with this one
+    if changed := changed_methods(patcher.model, patcher.object_patches_backup):
         raise CannotCross(f"a node replaced the model's {changed} by code of its own")
     patches = {}
     for key, of_key in patcher.patches.items():
@@ -89,17 +90,6 @@ def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
         "patches": patches,
         "controls": list(controls),
     }
-
-
-def _changed_methods(model: torch.nn.Module) -> str | None:
-    """What other packs put in the place of methods, or hung onto a module: the first that is found."""
-    for module in model.modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            return f"{type(module).__qualname__}.forward"
-        for name in vars(module).keys() - MODULE_INTERNALS:
-            if callable(getattr(type(module), name, None)):
-                return f"{type(module).__qualname__}.{name}"
-    return None
 
 
 def _loader(patcher: ModelPatcher) -> dict:
@@ -142,12 +132,13 @@ def _weights(patcher: ModelPatcher) -> dict:
 
 
 def _form(model: comfy.model_base.BaseModel) -> dict:
-    """What a model that is made again from weights must have in common with this one."""
+    """What a model that is made again from weights must have in common with this one; not the type computed in."""
     parts = (model, model.model_config, *model.diffusion_model.modules())
+    of = {(type(part).__module__, type(part).__qualname__) for part in parts}
     return {
-        "of": sorted({f"{type(part).__module__}.{type(part).__qualname__}" for part in parts}),
-        "config": dict(model.model_config.unet_config),
-        "cast": model.model_config.manual_cast_dtype,
+        # a set of operations for each way to cast: comfy.ops has Linear and the like in all of them
+        "of": sorted({f"{module}.{name.split('.')[-1] if module == 'comfy.ops' else name}" for module, name in of}),
+        "config": {**model.model_config.unet_config, "dtype": None},
     }
 
 

@@ -38,6 +38,7 @@ from . import conditioning
 from .backend import flags_to_plain
 from .control import Controls
 from .events import StepEvents, executing_node
+from .foreign import of_the_host, replaced
 from .recipe import ADAPTER_KINDS, model_folders, recipe_of
 from .split import hooked, splitter_for
 
@@ -50,6 +51,7 @@ ONE_COND = "only one branch has conditioning, so nothing is shared"
 NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
 WRAPPED = "a node wraps the branches' computation after Hybridiff; put Hybridiff last on the model"
 RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
+TWO_MODELS = "a guider of two models mixes what is foreseen with the other's, so every step is exact"
 # what the host, or this pack, puts into transformer_options for this process alone; no network reads them
 OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", "context_window", KEY}
 # patches and wrappers that run inside the network, where a worker would need their code
@@ -61,7 +63,6 @@ INNER_CALLBACKS = (
     CallbacksMP.ON_APPLY_HOOKS,
     CallbacksMP.ON_INJECT_MODEL,
 )
-COMFY = os.path.dirname(os.path.abspath(comfy.model_management.__file__))
 # options in which the network itself keeps state from call to call; a worker would keep its own
 STATE_OPTIONS = ("ar_state",)
 
@@ -165,7 +166,10 @@ def predict_noise(executor: Callable, *args, **kwargs):
 def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
     """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
     run = model_options["transformer_options"].get(KEY)
-    if run is None or model is not run.patcher.model:  # a guider of two models calls for the other one too
+    if run is not None and model is not run.patcher.model:  # a guider of two models calls for the other one too
+        run.stay_exact(TWO_MODELS)
+        run = None
+    if run is None:
         return executor(model, conds, x, timestep, model_options)
     started = time.perf_counter()
     predictions = run.predict(executor, model, conds, x, timestep, model_options)
@@ -215,20 +219,15 @@ def _code_around(executor: Callable, model) -> str | None:
     if executor.wrappers[executor.idx + 1 :]:  # added while the run goes on
         return WRAPPED
     for owner, name in ((model, "apply_model"), (model, "_apply_model"), (model.diffusion_model, "forward")):
-        if name in vars(owner):
+        if replaced(owner, name):
             return f"a node replaced the model's {name}"
     if model.diffusion_model._forward_hooks or model.diffusion_model._forward_pre_hooks:
         return "a node replaced the model's forward"
-    if not _of_the_host(executor.original):
+    if not of_the_host(executor.original):
         return f"a pack replaced ComfyUI's {executor.original.__name__}"
-    if not (_of_the_host(type(model).apply_model) and _of_the_host(type(model)._apply_model)):
+    if not (of_the_host(type(model).apply_model) and of_the_host(type(model)._apply_model)):
         return "a pack replaced ComfyUI's apply_model"
     return None
-
-
-def _of_the_host(function: Callable) -> bool:
-    code = getattr(function, "__code__", None)
-    return code is None or os.path.dirname(os.path.abspath(code.co_filename)) == COMFY
 
 
 def _is_euler(sampler) -> bool:
@@ -263,12 +262,15 @@ class Run:
         self._code: str | None = None
         self._depth = 0
         self._calls = 0
-        self._resampled = self.finished = False
+        self._exact_for: str | None = None
+        self._remarks: list[str] = []  # lines that do not say why something was not shared
+        self.finished = False
         if self.plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note("the sigmas do not fall from step to step, so every step is exact")
             self.plan = HybridPlan(mode="exact")
         self.misfit = self._misfit(noise, shapes)
-        self._controls = Controls([cond for of_branch in self._guiders_conds().values() for cond in of_branch])
+        conds = [cond for of_branch in self._guiders_conds().values() for cond in of_branch]
+        self._controls = Controls(conds, self.patcher.model)
         self._alone = self.misfit or self._obstacle()
         self._places: list[Place] = []
         if self._alone is None:
@@ -277,10 +279,10 @@ class Run:
                 self._alone = "; ".join(lines) or "no device was chosen to help"
             for line in lines if self._places else ():
                 self.report.note(line)
-        self._mode = mode_for(self.plan, len(self.sigmas) - 1, self._guidance(), self._first_order, self.report.note)
+        self._mode = mode_for(self.plan, len(self.sigmas) - 1, self._guidance(), self._first_order, self._remark)
         conds = self._expected_conds() if self._alone is None else 0
         if conds > 1 or (conds == 1 and self._mode == "pipeline"):
-            self._start_workers()
+            self._start_workers(conds - 1)
 
     # -- whether there is anything to share
 
@@ -317,9 +319,10 @@ class Run:
         return getattr(self.guider, "conds", {})
 
     def _guidance(self) -> float:
-        """The guider's CFG; of a guider with two, their sum."""
-        scales = (getattr(self.guider, name, 0.0) for name in ("cfg1", "cfg2"))
-        return max(float(getattr(self.guider, "cfg", 1.0)), float(sum(scales)))
+        """The guider's CFG; of a guider with two, what both come to."""
+        one, two = (float(getattr(self.guider, name, 0.0)) for name in ("cfg1", "cfg2"))
+        both = one * two if getattr(self.guider, "nested", False) else one + two
+        return max(float(getattr(self.guider, "cfg", 1.0)), both)
 
     def _without_guidance(self) -> bool:
         plain = self._guiders_conds().keys() <= {"positive", "negative"}  # others have scales of their own
@@ -334,23 +337,44 @@ class Run:
             return ONE_BY_ONE
         return ONE_COND if branches < 2 and not self._without_guidance() else ONE_BRANCH
 
-    def _start_workers(self) -> None:
-        for place in self._places:
+    def _start_workers(self, wanted: int) -> None:
+        """Start as many workers; one more than help would only hold the model. A pipeline takes all."""
+        while self._places and (len(self.leases) < wanted or self._mode == "pipeline"):
+            place = self._places.pop(0)
             lease = pool().prepare(place, self.patcher.load_device, self._recipe, self._devices)
             if lease is None:
                 self.report.note(f"the worker on {place.label} is busy with another sampling")
             else:
                 self.leases.append(lease)
-        self._places = []
+
+    def _workers(self, wanted: int) -> list[Exchange]:
+        """The workers that are ready, another device's in the place of one that is not."""
+        exchanges: list[Exchange] = []
+        self._start_workers(wanted)
+        met = 0
+        while met < len(self.leases):
+            if exchange := self._met(self.leases[met]):
+                exchanges.append(exchange)
+            met += 1
+            self._start_workers(wanted + met - len(exchanges))
+        return exchanges
 
     # -- a call
 
     def begin(self, sampler, sigmas: torch.Tensor) -> None:
         """The sampler begins: by what it was given, the stages are told."""
         if sampler is not self._sampler or sigmas.tolist() != self.sigmas:
-            self._resampled = True
-            if self.engine is not None and self.engine.mode != "exact":
-                self.engine.stay_exact(RESAMPLED)
+            self.stay_exact(RESAMPLED)
+
+    def stay_exact(self, reason: str) -> None:
+        """From now on nothing is foreseen or cut."""
+        self._exact_for = self._exact_for or reason
+        if self.engine is not None and self.engine.mode != "exact":
+            self.engine.stay_exact(reason)
+
+    def _remark(self, line: str) -> None:
+        self._remarks.append(line)
+        self.report.note(line)
 
     @contextlib.contextmanager
     def question(self) -> Iterator[None]:
@@ -367,14 +391,18 @@ class Run:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         units = conditioning.units_of(conds, x, timestep, self._controls)
         code = _code_inside(model_options) or _code_around(executor, model)
-        if self.engine is None and (self._alone is None or self._predicts_alone):
+        # the second branch may come later, where a node raises the CFG on the way
+        more = self._one_unit and len(units) > 1 and self._places
+        if (self.engine is None or more) and (self._alone is None or self._predicts_alone):
             self._come_together(conds, units)
             self._code = code
-        if self.engine is not None and self.engine.exchanges:
-            units = self._with_controls(conds, units, x, timestep)
+        if self.engine is not None and self.engine.mode != "exact":
+            self.engine.guided(self._guidance())
         first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         extra = self.engine is None or not units or (len(units) < 2 and not self._one_unit)
+        if not extra and self.engine.exchanges:
+            units = self._with_controls(conds, units, x, timestep)
         if not extra and first and code != self._code:  # it came or went while the run goes on
             self.engine.forget()
             self._code = code
@@ -410,16 +438,13 @@ class Run:
         if self._predicts_alone or (self._one_unit and self._mode == "predict"):
             if self._alone is None:
                 self.report.note(self._why_one())
-            self._places = []
         elif all(unit.local for unit in units):
             self._note_staying(conds)
             return
-        if self._places:
-            self._start_workers()
-        exchanges = [exchange for lease in self.leases if (exchange := self._met(lease))]
+        exchanges = self._workers(len(units) - 1)
         plan = self.plan
-        if self._resampled and plan.effective.mode != "exact":
-            self.report.note(RESAMPLED)
+        if self._exact_for and plan.effective.mode != "exact":
+            self.report.note(self._exact_for)
             plan = HybridPlan(mode="exact")
         if "context_handler" in self.guider.model_options and plan.effective.mode != "exact":
             self.report.note("context windows see another part of the latent in each call, so every step is exact")
@@ -466,7 +491,8 @@ class Run:
             exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
-            self.report.note(f"{error}; this process does its part")
+            next_one = self._places and self._mode != "pipeline"
+            self.report.note(f"{error}; {'the next device' if next_one else 'this process'} does its part")
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         self._controls.refused(exchange.info.get("refused", ()))
@@ -507,10 +533,9 @@ class Run:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
-        if self._alone or not (self.leases or self.report.lines or self.report.shared_steps):
+        reasons = set(self.report.lines) - set(self._remarks)
+        if self._alone or not (reasons or self.report.shared_steps):
             self.report.note(f"ran on one device: {self._alone or self._why_one()}")
-        elif not (self.report.lines or self.report.shared_steps):
-            self.report.note(f"ran on one device: {self._why_one()}")
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:

@@ -2,7 +2,8 @@
 
     python drive.py COMFYUI_ROOT MODELS_FOLDER [ROW...]
 
-A row is fault:moment; without one, all. Prints a line of JSON a row.
+A row is fault:moment, or fault:start:spare, where another device stands by; without one, all but those. Prints a line
+of JSON a row.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Bench:
             callback=lambda step, denoised, x, total: seen.append(x.clone()) if seen is not None else None,
         )  # fmt: skip
 
-    def ours(self, **plan):
-        acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), ("same",))
+    def ours(self, devices=("same",), **plan):
+        acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), devices)
         xs: list = []
         latent = self.sample(acceleration.apply(self.model), seen=xs)
         return latent, xs, acceleration.report
@@ -101,7 +102,7 @@ class Bench:
     def difference(self, one, other) -> float:
         return (one - other).abs().max().item() / max(1.0, other.std().item())
 
-    def row(self, fault: str, moment: str) -> dict:
+    def row(self, fault: str, moment: str, spare: str = "") -> dict:
         at, plan = MOMENTS[moment], {
             "mode": "pipeline", "warmup": "fixed", "start_step": START, "parallel_steps": INTERVAL,
         }  # fmt: skip
@@ -114,6 +115,8 @@ class Bench:
             self.instruction.with_suffix(name).unlink(missing_ok=True)
         told = {"moment": moment if at is None else "step", "fault": fault, "sigma": float(self.sigmas[at or 0])}
         self.instruction.write_text(json.dumps(told))
+        if spare:
+            plan = {"mode": "exact", "devices": ("same", "same")}
         latent, xs, report = self.ours(**plan)
         happened = float(self.instruction.with_suffix(".at").read_text())
         lost = self.exchange()
@@ -122,11 +125,11 @@ class Bench:
         # from the first step without a worker on, stock goes on from the very x
         alone = [index for index, step in enumerate(report.steps) if not step.helpers]
         first = alone[0] if alone else STEPS
-        assert alone == list(range(first, STEPS)), [step.helpers for step in report.steps]
+        assert alone == ([] if spare else list(range(first, STEPS))), [step.helpers for step in report.steps]
         assert len(report.steps) == STEPS
         rest = self.sample(self.model, self.sigmas[first:], xs[first]) if alone else latent
         difference = self.difference(latent, rest)
-        if first <= START:  # all of it was exact
+        if first <= START or spare:  # all of it was exact
             difference = max(difference, self.difference(latent, self.sample(self.model)))
 
         started = time.perf_counter()
@@ -135,7 +138,7 @@ class Bench:
         steps = [step.compute_s[1] for step in report.steps if len(step.compute_s) > 1]
         return {
             "fault": fault,
-            "moment": moment,
+            "moment": f"{moment}, {spare}" if spare else moment,
             "taken_over_at": first,
             "difference": difference,
             "noticed_s": lost.lost_at - happened if lost.lost_at else None,

@@ -50,6 +50,24 @@ def test_the_net_goes_when_it_is_not_wanted(side, bench):
     assert report["loadings"][0]["sent_bytes"] > WEIGHTS_BYTES
 
 
+def test_a_pass_without_the_net_does_not_cost_it(bench, comfyui_root):
+    make_controls(comfyui_root)
+    for seed in (1, 2):
+        side = bench("sd3")
+        plain = side.positive, side.negative
+        with_control(side)
+        side.settings["seed"] = seed
+        passes, conds = [], [(side.positive, side.negative), plain]
+        for positive, negative in conds:
+            side.positive, side.negative = positive, negative
+            passes.append(side.sampler("HybridiffKSampler", **side.device_chain()))
+            side.latent = passes[-1]
+        side.save(side.latent)
+        outputs = side.comfy.run(side.graph.nodes)
+        sent = [outputs[one[0]]["hybridiff"][0]["loadings"][0]["sent_bytes"] for one in passes]
+        assert sent[1] == 0 and (seed == 1 or sent[0] == 0), sent
+
+
 def test_an_inner_part_has_no_control(side):
     side.plan = {"mode": "pipeline", "warmup": "fixed", "start_step": 3, "parallel_steps": 8}
     side.settings["steps"] = 14

@@ -8,7 +8,7 @@ from ..faults.__main__ import faults_of, rows_of
 
 ROWS = [
     "killed:stage", "stopped:mid warm-up", "exception:start", "out of memory:load", "corrupt:first step",
-    "short:stage", "wrong step:last step",
+    "short:stage", "wrong step:last step", "exception:start:spare",
 ]  # fmt: skip
 
 

@@ -216,6 +216,6 @@ def test_hybridiff_model_with_custom_sampling(bench, guider, devices):
     outputs = side.comfy.run(side.graph.nodes)
     stock, ours = (side.latent_of(outputs, node) for node in saved)
     assert (stock - ours).abs().max() <= LIMIT
-    helpers = min(len(devices), 1 if guider == "CFGGuider" else 2)
+    helpers = min(len(devices), 1 if guider == "CFGGuider" else 2)  # a third device would hold the model for nothing
     line = [line for line in side.comfy.log.read_text().splitlines() if "model calls shared by" in line][-1]
-    assert "4 of 4 model calls shared" in line and line.count("process") == len(devices) >= helpers
+    assert "4 of 4 model calls shared" in line and line.count("process") == helpers

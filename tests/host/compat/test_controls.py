@@ -85,6 +85,41 @@ def of_two_pictures(side, put):
     apply(side, put, net(side), batch=2)
 
 
+def of_more_pictures(side, put):
+    apply(side, put, net(side), batch=2)
+
+
+def changed(way):
+    def change(side, put):
+        apply(side, put, net(side))
+        side.positive, side.negative = (
+            side.graph.add("TestOtherControl", conditioning=conditioning, way=way)
+            for conditioning in (side.positive, side.negative)
+        )
+
+    return change
+
+
+STAYING = {
+    "ControlNet of two pictures, for one latent": (of_more_pictures, "another number of pictures than the latent"),
+    "ControlNet whose get_control is replaced": (changed("replaced get_control"), "with code of another pack in it"),
+    "ControlNet with patched weights": (changed("patched weights"), "that another pack changed"),
+}
+
+
+@pytest.mark.parametrize("way", STAYING)
+def test_controls_that_stay_here(bench, row, put, way):
+    row.of("Conditioning", f"{way}, sd15")
+    side = bench("sd15", size=16)
+    side.settings["steps"] = 3
+    plain = without(side)
+    apply_it, words = STAYING[way]
+    apply_it(side, put)
+    difference, report = compared(side, plain)
+    row.compared(difference, report)
+    assert report["shared_calls"] == 0 and words in report["lines"][0]
+
+
 UNET_WAYS = {
     "ControlNet": plain,
     "ControlNet from 20 % to 70 %": part_of_the_way,

@@ -30,7 +30,7 @@ def guided(side, kind, third, cfg=4.0, **given):
     chosen = side.graph.add("KSamplerSelect", sampler_name=side.settings["sampler_name"])
 
     def sample(model):
-        more = {"model_negative": model} if kind == "DualModelGuider" else {}
+        more = {"model_negative": model} if kind == "DualModelGuider" and "model_negative" not in given else {}
         guider = side.graph.add(kind, model=model, **{**of_kind[kind], **given}, **more)
         return side.graph.add(
             "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=chosen, sigmas=sigmas_of(side),
@@ -95,6 +95,31 @@ def test_a_guider_in_auto(trained, row, name):
         assert pairs[0].foreseen == 0 and pairs[0].told
     else:
         assert pairs[0].foreseen
+
+
+def test_a_guider_of_two_models_in_auto(trained, row):
+    row.of("Samplers", "SamplerCustomAdvanced, DualModelGuider, two models, auto")
+    side = trained(4)
+    side.settings["steps"] = 20
+    other = side.graph.add("TestOwnLoader", file="emoji_dit.safetensors", how="plain")
+    two, one = each(side, guided(side, "DualModelGuider", None, model_negative=other))
+    row.auto(two, one)
+    assert two.foreseen == 0 and any("a guider of two models mixes what is foreseen" in line for line in two.told)
+
+
+def test_guidance_that_comes_on_the_way(trained, row, put):
+    row.of("Samplers", "CFG Override from CFG 1 to 5, auto")
+    side = trained(4)
+    side.settings |= {"steps": 20, "sampler_name": "dpmpp_2m"}
+
+    def override(model):
+        return put(side, "CFGOverride", model=model, cfg=5.0, start_percent=0.4, end_percent=1.0)
+
+    two, one = each(side, guided(side, "CFGGuider", None, cfg=1.0), override)
+    row.auto(two, one)
+    works = [(len(step["conds"]), step["work"]) for step in two.report["steps"]]
+    assert two.report["shared_calls"] and any("auto computes every step" in line for line in two.told), two.told
+    assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
 
 
 def test_sampler_custom(bench, row):

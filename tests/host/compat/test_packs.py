@@ -6,7 +6,7 @@ import pytest
 
 from ..comfy_server import MODELS
 from ..conftest import FamilyBench
-from .conftest import both, each
+from .conftest import both, compared, each
 
 INSIDE = "a node runs code of its own inside the network"
 TURNS = "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
@@ -52,6 +52,7 @@ WAYS = {
     "conds_in_place": ("conds changed in place inside a step", None, None),
     "other_sigma": ("sigma changed inside a step", None, None),
     "nested": ("a second sampling inside a step", None, None),
+    "object_patch": ("a part of the network replaced by an object patch", REPLACED, None),
     "looking_ahead": ("the guider asked for a later sigma inside a step", None, TURNS),
 }
 LATER = (
@@ -136,6 +137,23 @@ def test_a_wrapper_on_the_network(comfy, row):
     row.compared(pair.difference, pair.report)
     assert_it_matters(side, pair)
     assert INSIDE in pair.report["lines"][0] and pair.report["shared_calls"] == 0
+
+
+def test_a_patch_that_was_taken_off_again(bench, row):
+    row.of("Other packs", "a part of the network replaced, for another sampler of the graph alone")
+    side = bench("sd3")
+    own = side.model
+    for stock in (False, True):  # ours at once after the patched one; then beside KSampler's
+        side.model = side.graph.add("TestOtherPack", model=own, way="object_patch")
+        side.latent, side.model = side.sampler("KSampler"), own
+        if stock:
+            row.compared(*(found := compared(side)))
+            report = found[1]
+        else:
+            ours = side.sampler("HybridiffKSampler", **side.device_chain())
+            side.save(ours)
+            (report,) = side.comfy.run(side.graph.nodes)[ours[0]]["hybridiff"]
+        assert report["lines"] == [] and report["shared_calls"] == report["calls"] == 4
 
 
 def windows(side, put, dim):

@@ -17,7 +17,7 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
-from .others import TestOtherPack, TestReportOf
+from .others import TestOtherControl, TestOtherPack, TestReportOf
 
 
 @PromptServer.instance.routes.post("/tests/restart")
@@ -437,6 +437,7 @@ NODE_CLASS_MAPPINGS = {
         TestSigmas,
         TestModelWithoutWeights,
         TestModelAt,
+        TestOtherControl,
         TestOtherPack,
         TestReportOf,
     )

@@ -7,6 +7,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
+import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -416,6 +417,13 @@ def looking_ahead(model):
     wrap(model, WrappersMP.PREDICT_NOISE, wrapper)
 
 
+def object_patch(model):
+    path = "diffusion_model.joint_blocks.0.x_block.mlp"
+    part = comfy.utils.get_attr(model.model, path)
+    # not part.forward: that may be this very patch, on another clone
+    model.add_object_patch(f"{path}.forward", lambda x: 0.5 * type(part).forward(part, x))
+
+
 def split_by_the_host(model):
     """ComfyUI's own MultiGPU CFG Split, on two CPU devices that it is made to see."""
     both = [torch.device("cpu"), torch.device("cpu", 1)]
@@ -437,7 +445,7 @@ WAYS = {
         replaced_class_apply_model, forward_hook, replaced_by_a_wrapper, replaced_by_its_own, replaced_inside,
         pre_cfg, cfg, post_cfg, function_wrapper, calc_function, calc_function_of_its_own, one_by_one, tiles,
         tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, conds_anew, conds_in_place, other_sigma,
-        nested, looking_ahead, split_by_the_host,
+        nested, looking_ahead, object_patch, split_by_the_host,
     )
 }  # fmt: skip
 
@@ -468,3 +476,43 @@ class TestReportOf:
     def report(self, model, latent):
         (wrapper,) = model.wrappers[WrappersMP.OUTER_SAMPLE]["hybridiff"]
         return {"ui": {"hybridiff": [wrapper.__self__.report.to_dict()]}}
+
+
+# -- ControlNets
+
+
+def replaced_get_control(control):
+    own = control.get_control
+
+    def get_control(*args):
+        residuals = own(*args)
+        for part in residuals.values() if residuals else ():
+            part[:] = [None if residual is None else 0.5 * residual for residual in part]
+        return residuals
+
+    control.get_control = get_control
+
+
+def patched_weights(control):
+    control.control_model_wrapped = control.control_model_wrapped.clone()
+    key, weight = next(iter(control.control_model.named_parameters()))
+    assert control.control_model_wrapped.add_patches({key: ("diff", (torch.ones_like(weight),))}) == [key]
+
+
+CONTROL_WAYS = {"replaced get_control": replaced_get_control, "patched weights": patched_weights}
+
+
+class TestOtherControl:
+    """What another pack does to the ControlNets that a cond brings."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "apply", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "way": (list(CONTROL_WAYS),)}}
+
+    def apply(self, conditioning, way):
+        conditioning = [[text, {**more, "control": more["control"].copy()}] for text, more in conditioning]
+        for _, more in conditioning:
+            CONTROL_WAYS[way](more["control"])
+        return (conditioning,)

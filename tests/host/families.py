@@ -8,6 +8,7 @@ names it only makes them.
 """
 
 import importlib
+import json
 import logging
 import operator
 import os
@@ -38,7 +39,7 @@ class Family:
     `extra` holds further entries of the conditioning; a tuple of numbers stands for a random tensor of that shape.
     `last` names the output layers, which `fill` makes weak; `rename` turns the host's names into the files' names.
     `blocks` are the network's lists of blocks, in the order they run. A checkpoint has `prefix` before the network's
-    names, and `beside` it random tensors of these shapes.
+    names, and `beside` it random tensors of these shapes. With `told`, the file says the config in its metadata.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Family:
     note: str = ""
     prefix: str = "model.diffusion_model."
     beside: dict = field(default_factory=dict)
+    told: bool = False
 
     def stem(self, name: str) -> str:
         return self.file or f"family_{name}"
@@ -143,6 +145,13 @@ SECONDS = {
     for which in ("start", "total")
     for name, shape in (("0.weights", (128,)), ("1.weight", (768, 257)), ("1.bias", (768,)))
 }
+# LTX-2's layout, narrower; the host reads its widths from the file's metadata
+LTXAV = {
+    "num_layers": 4, "attention_head_dim": 16, "cross_attention_dim": 512, "audio_attention_head_dim": 8,
+    "audio_cross_attention_dim": 256, "caption_channels": 256, "connector_num_attention_heads": 4,
+    "connector_attention_head_dim": 64, "rope_type": "split", "frequencies_precision": "float64",
+    "use_middle_indices_grid": True, "causal_temporal_positioning": True,
+}  # fmt: skip
 PIXART = {"image_model": "pixart_sigma", "depth": 2, "model_max_length": 300, "micro_condition": False}
 
 SCALE = ((r"(_norm|norms\.\d+)\.weight$", r"\1.scale"),)
@@ -200,6 +209,11 @@ FAMILIES: dict[str, Family] = {
         {"num_layers": 6, "attention_head_dim": 16, "cross_attention_dim": 512}, "proj_out.weight",
         (1, 128, 3, 8, 8), text(16, 4096), "transformer_blocks",
         extra={"frame_rate": 25, "attention_mask": (1, 16)},
+    ),
+    "ltxav": Family(
+        "diffusion_models", "comfy.ldm.lightricks.av_model:LTXAVModel", LTXAV,
+        ("proj_out.weight", "audio_proj_out.weight"), (1, 128, 3, 8, 8), text(16, 256), ("transformer_blocks",),
+        extra={"frame_rate": 25, "unprocessed_ltxav_embeds": True}, told=True, note="its latent here has no sound",
     ),
     "sdxl": unet_family(heads_of_64(2048, **SDXL), 77, 1280, note="true input depths, the others shallower"),
     "sd21": unet_family(heads_of_64(1024), 77, note="v-prediction, told by the last block's norm"),
@@ -303,7 +317,8 @@ def make(root: str, models: str, name: str) -> str:
         from safetensors.torch import save_file
 
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        save_file(weights(name, family), path + ".part")
+        metadata = {"config": json.dumps({"transformer": family.config})} if family.told else None
+        save_file(weights(name, family), path + ".part", metadata=metadata)
         os.replace(path + ".part", path)
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from ..conftest import FamilyBench
 from .conftest import ONE, TWO, Pair, both, each
@@ -206,6 +207,40 @@ def test_video(comfy, row, name, what):
     if what == "mask":
         made = side.graph.add("TestMask", size=64)
         side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
+    pair = both(side, sampler(side))
+    row.compared(pair.difference, pair.report)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4
+
+
+class NestedBench(FamilyBench):
+    """A video and its sound in one latent. A saved one is named by both parts' nodes."""
+
+    def load(self, family: str, size: int, batch: int) -> None:
+        super().load(family, size, batch)
+        self.sound = self.graph.add("TestLatent", seed=4, channels=8, size=16, batch=1)  # 16 frames of 16 bins
+
+    def nest(self) -> None:
+        self.latent = self.graph.add("LTXVConcatAVLatent", video_latent=self.latent, audio_latent=self.sound)
+
+    def save(self, latent: list) -> str:
+        node, _ = self.graph.add("LTXVSeparateAVLatent", av_latent=latent)
+        return " ".join([super().save([node, 0]), super().save([node, 1])])
+
+    def latent_of(self, outputs: dict, node: str) -> torch.Tensor:
+        video, sound = (FamilyBench.latent_of(self, outputs, part) for part in node.split())
+        assert video.shape == (1, 128, 3, 8, 8) and sound.shape == (1, 8, 16, 16)
+        return torch.cat([video.flatten(), sound.flatten()])
+
+
+@pytest.mark.parametrize("what", ["plain", "mask"])
+def test_nested_latent(comfy, row, what):
+    row.of("Samplers", f"nested latent (video and audio), {'mask, ' if what == 'mask' else ''}ltxav")
+    side = NestedBench(comfy, "ltxav")
+    side.settings |= {"steps": 4, "cfg": 3.0}
+    if what == "mask":
+        made = side.graph.add("TestMask", size=64)
+        side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
+    side.nest()
     pair = both(side, sampler(side))
     row.compared(pair.difference, pair.report)
     assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4

@@ -123,6 +123,21 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
     assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
 
 
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_guidance_by_a_call_of_its_own(trained, row, put, cfg):
+    row.of("Samplers", f"SkipLayerGuidanceDiT at CFG {cfg:g}, auto")
+    side = trained(4)
+    side.settings |= {"steps": 20, "cfg": cfg}
+
+    def skip(model):
+        given = {"double_layers": "1", "single_layers": "", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+        return put(side, "SkipLayerGuidanceDiT", model=model, **given)
+
+    pairs = each(side, sampler(side), skip)
+    row.auto(*pairs)
+    assert pairs[0].foreseen
+
+
 def test_sampler_custom(bench, row):
     row.of("Samplers", "SamplerCustom")
     side = bench("sd3")

@@ -56,6 +56,9 @@ class Case:
         side = Bench(comfy, self.family, size=8)
         side.settings |= {"seed": seed, "cfg": self.cfg, "steps": self.steps}
         side.devices = self.devices
+        if self.mode == "exact" and len(self.devices) > 1:  # a third device helps with a third cond
+            more = side.text(8)
+            side.positive = side.graph.add("ConditioningCombine", conditioning_1=side.positive, conditioning_2=more)
         if self.lora:
             side.model = side.graph.add(
                 "LoraLoaderModelOnly", model=side.model, lora_name="sd3_depth4.safetensors", strength_model=self.lora

@@ -138,7 +138,7 @@ def _form(model: comfy.model_base.BaseModel) -> dict:
     return {
         # a set of operations for each way to cast: comfy.ops has Linear and the like in all of them
         "of": sorted({f"{module}.{name.split('.')[-1] if module == 'comfy.ops' else name}" for module, name in of}),
-        "config": {**model.model_config.unet_config, "dtype": None},
+        "config": dict(model.model_config.unet_config),
     }
 
 

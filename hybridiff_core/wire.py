@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import numbers
+import re
 import struct
 import threading
 import uuid
@@ -137,7 +138,8 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
                 raise CannotCross(f"{where} is a tensor of the special kind {type(value).__name__}")
             _dtype_name(value.dtype, where)
             return {"tensor": tensor(value)}
-        raise CannotCross(f"{where} is of the class {type(value).__module__}.{type(value).__qualname__}")
+        module = re.split(r"[/\\]", type(value).__module__)[-1]  # a pack's module is called by its file's path
+        raise CannotCross(f"{where} is of the class {module}.{type(value).__qualname__}")
 
     return walk(value, where)
 

@@ -187,6 +187,13 @@ def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: own[key] for key in network.state_dict() if key in own}
 
 
+def take_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Make `weights` the network's own: all of them, and no others. Raises LookupError, RuntimeError."""
+    own = network.state_dict()
+    placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
+    network.load_state_dict(placed, assign=True)
+
+
 def is_dense(tensor: object) -> bool:
     return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
 
@@ -278,9 +285,7 @@ def _build(network: dict) -> ControlNet | str:
             control = comfy.controlnet.load_controlnet_state_dict(dict(weights), model_options=options)
         if type(control) is not CROSSING[kind] or control.control_model.dtype != dtype:
             return "a ControlNet of a form that a worker does not know"
-        own = control.control_model.state_dict()
-        placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
-        control.control_model.load_state_dict(placed, assign=True)  # all of them, and no others
+        take_weights(control.control_model, weights)
     except comfy.model_management.OOM_EXCEPTION:
         raise
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):

@@ -28,7 +28,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.plan import shown
 from ...hybridiff_core.wire import CannotCross, Kind
-from .control import Networks, is_dense, weights_of
+from .control import Networks, is_dense, take_weights, weights_of
 from .foreign import MODULE_INTERNALS, changed_methods
 
 CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
@@ -305,9 +305,7 @@ def _build(weights: dict[str, torch.Tensor], options: dict, form: dict) -> Model
         raise ValueError(f"not the options of weights: {shown(options)}")
     try:
         patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
-        own = patcher.model.diffusion_model.state_dict()
-        placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
-        patcher.model.diffusion_model.load_state_dict(placed, assign=True)  # all of them, and no others
+        take_weights(patcher.model.diffusion_model, weights)
     except Exception as error:
         raise ValueError(f"no model can be made from the weights: {type(error).__name__}") from error
     if _form(patcher.model) != form:

@@ -269,8 +269,8 @@ class Run:
             self.report.note("the sigmas do not fall from step to step, so every step is exact")
             self.plan = HybridPlan(mode="exact")
         self.misfit = self._misfit(noise, shapes)
-        conds = [cond for of_branch in self._guiders_conds().values() for cond in of_branch]
-        self._controls = Controls(conds, self.patcher.model)
+        every = [cond for of_branch in self._guiders_conds().values() for cond in of_branch]
+        self._controls = Controls(every, self.patcher.model)
         self._alone = self.misfit or self._obstacle()
         self._places: list[Place] = []
         if self._alone is None:
@@ -281,7 +281,7 @@ class Run:
                 self.report.note(line)
         self._mode = mode_for(self.plan, len(self.sigmas) - 1, self._guidance(), self._first_order, self._remark)
         conds = self._expected_conds() if self._alone is None else 0
-        if conds > 1 or (conds == 1 and self._mode == "pipeline"):
+        if conds:
             self._start_workers(conds - 1)
 
     # -- whether there is anything to share

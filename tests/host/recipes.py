@@ -76,6 +76,7 @@ def refuse_weights(recipe, right: dict) -> None:
         ({"weights": {}}, "no model can be made"),
         ({"weights": {name: "x"}}, "not a model's weights"),
         ({"options": {"custom_operations": "x"}}, "not the options"),
+        ({"form": {**right["form"], "cast": torch.float16}}, kind),
         ({"form": {**right["form"], "of": right["form"]["of"][1:]}}, kind),
         ({"form": {**right["form"], "config": {**right["form"]["config"], "depth": 9}}}, kind),
         ({"options": {**right["options"], "dtype": torch.bfloat16}}, kind),

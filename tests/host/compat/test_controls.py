@@ -85,10 +85,6 @@ def of_two_pictures(side, put):
     apply(side, put, net(side), batch=2)
 
 
-def of_more_pictures(side, put):
-    apply(side, put, net(side), batch=2)
-
-
 def changed(way):
     def change(side, put):
         apply(side, put, net(side))
@@ -101,7 +97,7 @@ def changed(way):
 
 
 STAYING = {
-    "ControlNet of two pictures, for one latent": (of_more_pictures, "another number of pictures than the latent"),
+    "ControlNet of two pictures, for one latent": (of_two_pictures, "another number of pictures than the latent"),
     "ControlNet whose get_control is replaced": (changed("replaced get_control"), "with code of another pack in it"),
     "ControlNet with patched weights": (changed("patched weights"), "that another pack changed"),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.block import table
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LEAST_STEPS, STEPS_PER_CFG
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, LEAST_STEPS, STEPS_PER_CFG
 from hybridiff_core.schedule import FAR
-from hybridiff_core.stages import HIGHER_ORDER
+from hybridiff_core.stages import HIGHER_ORDER, MOST_FORESEEN
 
 AS_WITH_EULER = "auto as with Euler"  # without the rule for samplers of higher order
 FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
@@ -19,10 +19,12 @@ was chosen on. The rule:
 
 1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
    of devices, so that adding or losing one does not change the picture.
-2. The first {AUTO_START} steps are computed. Then every second one is foreseen, while what they put the picture off
-   together stays within the tolerance. A step's part is the error measured last times the step's share of the way from
-   noise to picture, and {HIGHER_ORDER:g} times that where the sampler is not Euler's; a prediction that is off by more
-   than {FAR:.0%} is not used at all.
+2. The first {AUTO_START} steps are computed, and the last {LAST_STEPS}. Of those between, up to {MOST_FORESEEN} in
+   a row are foreseen, while what they put the picture off together stays within the tolerance. A step's part is the
+   error expected of it times the step's share of the way from noise to picture, and {HIGHER_ORDER:g} times that where
+   the sampler is not Euler's; a prediction that is expected to be off by more than {FAR:.0%} is not used at all.
+   Expected is the error measured last, in proportion to how far the step is from the two computed ones (the product of
+   both distances).
 3. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
    {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact. Under {LEAST_STEPS} steps it always is.
 4. A sampler of higher order than Euler's is unstable with much guidance and few steps: there a foreseen step or two

@@ -1,11 +1,13 @@
-"""What the live view costs: a run with the page open, its step events on against off, in a real ComfyUI.
+"""What the live view costs: steps whose event was sent against steps whose was not, in one run, in a real ComfyUI.
 
-    python benchmarks/live_view.py [--steps 12] [--size 48] [--pairs 9] [--renderers classic nodes2] [--alone]
+    python benchmarks/live_view.py [--steps 12] [--size 48] [--runs 40] [--renderers classic nodes2] [--alone]
 
-Two processes on two cores, and a browser beside them: where there are no more cores, it takes some of theirs, whatever
-we draw. With --alone, one process on one core and the browser on the other. On and off alternate, each first in every
-second pair. Of a run counts its median step, events included; given is the median of the pairs'
-ratios, and the same for off against off, which is the noise. Needs chromium and Python's playwright.
+Whether a step's event is sent is drawn by lot. A step's time is from its turn to be told to the next step's: sending,
+the server's part, the next step, and whatever the browser takes from it. Given is the ratio of the two medians, each
+step's time as a share of its run's median; beside it the same of runs where the lot was drawn and nothing sent, which
+is the noise, and for both where 95 % of resampled ratios lie. Two processes on two cores, and a browser beside them: it
+takes some of theirs, whatever we draw. With --alone, one process on one core and the browser on the other, as where
+there are more cores than processes. Needs chromium and Python's playwright.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -50,32 +53,39 @@ def flow(comfy: Comfy, steps: int, size: int, seed: int, alone: bool) -> dict:
 class Bench:
     def __init__(self, tab: Tab, options: argparse.Namespace):
         self.tab, self.options, self.seeds = tab, options, itertools.count(1)
-        self.spent: list[float] = []
         tab.load(flow(tab.comfy, options.steps, options.size, 0, options.alone))
         tab.look_at(7)
         tab.run()  # the worker starts
+        self.step_s: list[float] = []
+        self.event_s: list[float] = []
 
-    def seconds(self, events: bool) -> float:
-        """A run's median step, its event included."""
-        self.tab.comfy.get(f"/hybridiff_tests/events/{'on' if events else 'off'}")
+    def run(self, which: str) -> list[tuple[bool, float]]:
+        """A run's steps: whether the lot fell on the event before it, and its time as a share of the run's median."""
+        self.tab.comfy.get(f"/hybridiff_tests/events/{which}")
         self.tab.choose(7, "seed", next(self.seeds))
-        entry = self.tab.run()
-        spent = self.tab.comfy.get("/hybridiff_tests/events/off")
-        self.spent += spent
-        (report,) = entry["outputs"]["7"]["hybridiff"]
-        step = statistics.median(record["seconds"] for record in report["steps"][1:])
-        return step + (statistics.median(spent) if spent else 0.0)
+        self.tab.run()
+        turns = self.tab.comfy.get("/hybridiff_tests/events/all")
+        times = [after - before for (before, *_), (after, *_) in itertools.pairwise(turns)]
+        middle = statistics.median(times)
+        self.step_s.append(middle)
+        if which == "half":
+            self.event_s += [spent for _, told, spent in turns if told]
+        return [(told, time / middle) for (_, told, _), time in zip(turns, times)]
 
-    def ratio(self, swapped: bool, events: bool) -> float:
-        """A run with `events` over one without."""
-        order = (False, events) if swapped else (events, False)
-        times = [self.seconds(on) for on in order]
-        return times[1] / times[0] if swapped else times[0] / times[1]
+
+def ratio(steps: list[tuple[bool, float]]) -> float:
+    return statistics.median(t for told, t in steps if told) / statistics.median(t for told, t in steps if not told)
+
+
+def told(steps: list[tuple[bool, float]]) -> str:
+    chance = random.Random(0)
+    again = sorted(ratio(chance.choices(steps, k=len(steps))) for _ in range(2000))
+    return f"{ratio(steps):.4f} ({again[50]:.4f} to {again[-51]:.4f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("steps", 12), ("size", 48), ("pairs", 9)):
+    for name, default in (("steps", 12), ("size", 48), ("runs", 40)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--renderers", nargs="+", choices=("classic", "nodes2"), default=("classic", "nodes2"))
     parser.add_argument("--alone", action="store_true", help="one process; the browser has the other core")
@@ -96,17 +106,14 @@ def main() -> None:
                 bench = Bench(
                     Tab(opened.new_page(viewport={"width": 1500, "height": 1000}), comfy, name == "nodes2"), options
                 )
-                whole = bench.seconds(events=False)
-                found = {True: [], False: []}
-                for pair in range(options.pairs):
-                    for events in found:
-                        found[events].append(bench.ratio(bool(pair % 2), events))
-                on, off = (statistics.median(ratios) for ratios in found.values())
-                spread = ", ".join(f"{ratio:.3f}" for ratio in sorted(found[True]))
-                event_s = statistics.median(bench.spent)
+                found = {"half": [], "none": []}
+                for _ in range(options.runs):
+                    for which, steps in found.items():
+                        steps += bench.run(which)
+                step_ms, event_ms = (1e3 * statistics.median(of) for of in (bench.step_s, bench.event_s))
                 print(
-                    f"{name}, {options.steps} steps of {whole * 1e3:.0f} ms, an event {event_s * 1e3:.2f} ms: "
-                    f"events on / off {on:.4f}, off / off {off:.4f} ({options.pairs} pairs: {spread})",
+                    f"{name}, {2 * options.runs} runs of {options.steps} steps of {step_ms:.0f} ms, an event "
+                    f"{event_ms:.2f} ms: sent / not sent {told(found['half'])}, noise {told(found['none'])}",
                     flush=True,
                 )
                 bench.tab.page.close()

@@ -42,6 +42,7 @@ class Predictor:
 
     def __init__(self) -> None:
         self.histories: dict[int, History] = {}
+        self._bend: float | None = None
         self._foreseen: list[tuple[float, float, Eps]] = []
 
     def ready(self, branches: set[int]) -> bool:
@@ -102,7 +103,20 @@ class Predictor:
         def together(of: Eps, pair: tuple[int, ...]) -> torch.Tensor:
             return guided(dict(enumerate(of[branch] for branch in pair)), cfg)
 
-        return max(relative_error((together(estimate, pair),), (together(eps, pair),)) for pair in pairs)
+        found = max(relative_error((together(estimate, pair),), (together(eps, pair),)) for pair in pairs)
+        self._bend = found / spread if (spread := self._spread(time)) else None
+        return found
+
+    def expected(self, time: float) -> float | None:
+        """How far the estimate for `time` may be off, by the error measured last; None where none was.
+
+        What a line through two points misses of a curve grows with the product of the distances to both.
+        """
+        return None if self._bend is None else self._bend * self._spread(time)
+
+    def _spread(self, time: float) -> float:
+        ((then, _), (now, _)) = self.histories[min(self.histories)]
+        return abs((time - then) * (time - now))
 
 
 class Alternator:

@@ -18,7 +18,8 @@ LEAST_STEPS = 8  # with fewer steps, auto stays exact
 # so it does where a sampler beyond Euler's order has fewer steps than this for each unit of CFG: such runs are unstable
 # on the small models, and one step in twenty left out gave another picture (docs/BENCHMARKS.md)
 STEPS_PER_CFG = 10
-AUTO_START, AUTO_TOLERANCE = 4, 0.015  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
+AUTO_START, AUTO_TOLERANCE = 4, 0.012  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
+LAST_STEPS = 2  # at the end are always computed where the tolerance says how long the stage is: what they add, stays
 RANGES = {
     "start_step": (1, 10000),
     "slope_window": (1, 1000),
@@ -46,6 +47,7 @@ class Thresholds:
     start: int | None
     interval: int
     tolerance: float
+    last: int = 0  # how many steps at the end are in no stage, however late it begins
 
     def __str__(self) -> str:
         start = f"start_step {self.start}" if self.start is not None else (
@@ -62,11 +64,12 @@ class HybridPlan:
     by the slope rule (`slope_window` L, `slope_threshold` g, at the latest at `warmup_cap`; given
     for 50 steps and scaled to the run, as is `parallel_steps`) or, "fixed", at `start_step` of the
     run's own steps, `parallel_steps` taken as they are. `parallel_steps` k: its length, 0 for as
-    long as the tolerance allows. `tolerance`: how far all steps that are not computed exactly may
-    put the picture off together, as a share of it, by the errors measured on the way (schedule.py);
-    0 for no such check. auto has its own values for all of these, but for a tolerance that is given.
-    `predict_stride` m: every m-th step of the stage is computed and the others predicted; 0 for 2 in
-    predict and none elsewhere.
+    long as the tolerance allows, but for the last LAST_STEPS steps. `tolerance`: how far all steps
+    that are not computed exactly may put the picture off together, as a share of it, by the errors
+    measured on the way (schedule.py); 0 for no such check. auto has its own values for all of
+    these, but for a tolerance that is given. `predict_stride` m: every m-th step of the stage is
+    computed and the others predicted; 0 for none but in predict, where it is as many as the
+    tolerance allows (stages.py, MOST_FORESEEN), 2 without one.
     `preset`: published values in place of those given. `version` is the plan format.
 
     Raises ValueError naming the field, its value and the way out.
@@ -135,15 +138,17 @@ class HybridPlan:
         plan = self.effective
         if self.mode == "auto" and self.preset == "auto":
             start = min(AUTO_START, steps - 1)
-            return Thresholds(0, 0.0, 0, start, steps - start, self.tolerance or AUTO_TOLERANCE)
+            interval = max(1, steps - start - LAST_STEPS)
+            return Thresholds(0, 0.0, 0, start, interval, self.tolerance or AUTO_TOLERANCE, LAST_STEPS)
+        last = 0 if plan.parallel_steps else LAST_STEPS
         if plan.warmup == "fixed":
             if plan.start_step + max(plan.parallel_steps, 1) > steps and plan.mode != "exact":
                 raise ValueError(
                     f"start_step {plan.start_step} and parallel_steps {plan.parallel_steps} go beyond the run's "
                     f"{steps} steps; lower one of them, or set warmup to slope"
                 )
-            interval = plan.parallel_steps or steps - plan.start_step
-            return Thresholds(0, 0.0, 0, plan.start_step, interval, plan.tolerance)
+            interval = plan.parallel_steps or max(1, steps - plan.start_step - LAST_STEPS)
+            return Thresholds(0, 0.0, 0, plan.start_step, interval, plan.tolerance, last)
         scale = steps / PAPER_STEPS
         return Thresholds(
             window=max(1, round(plan.slope_window * scale)),
@@ -152,6 +157,7 @@ class HybridPlan:
             start=None,
             interval=max(1, round(plan.parallel_steps * scale)) if plan.parallel_steps else steps,
             tolerance=plan.tolerance,
+            last=last,
         )
 
     def to_dict(self) -> dict:

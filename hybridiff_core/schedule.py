@@ -11,7 +11,7 @@ from enum import Enum
 from .discrepancy import is_flat
 from .plan import HybridPlan
 
-FAR = 0.15  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
+FAR = 0.2  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
 
 
 class Stage(str, Enum):
@@ -65,9 +65,8 @@ class Schedule:
     ValueError where the plan does not fit the run.
 
     With a tolerance, a step may be left out or run on old features only while what such steps are
-    off together stays within it. A step's part is the error measured last, times the share of the
-    way from noise to picture that the step goes: on the small models, the decoded picture was off
-    by a quarter of that, in whatever step (benchmarks/quality.py). Parts add up as their squares do.
+    off together stays within it. A step's part is the error expected of it, or else measured last,
+    times the share of the way from noise to picture that the step goes. Parts add up as their squares do.
     """
 
     def __init__(
@@ -90,6 +89,7 @@ class Schedule:
         self.error: float | None = None
         self.curve: dict[int, float] = {}
         self._errors: dict[int, float] = {}
+        self._expected: dict[int, float] = {}
         self._stages: dict[int, Stage] = {}
         self._works: dict[int, Work] = {}
         self._calls_at: dict[int, int] = {}
@@ -125,7 +125,7 @@ class Schedule:
     def _decide(self, step: int) -> Stage:
         if self.tau1 is None and self._warm(step):
             self.tau1 = step - 1
-            self.tau2 = min(self.tau1 + self.used.interval, self.steps - 1)
+            self.tau2 = min(self.tau1 + self.used.interval, self.steps - 1 - self.used.last)
         if self.tau1 is None:
             return Stage.WARM_UP
         return Stage.PARALLELISM if step <= self.tau2 else Stage.FULLY_CONNECTING
@@ -139,11 +139,17 @@ class Schedule:
         curve = [self.curve[t] for t in sorted(self.curve)]
         return step - 1 >= self.used.cap or is_flat(curve, self.used.window, self.used.slope)
 
+    def expect(self, step: int, error: float | None) -> None:
+        """Say how far `step` would be off if it were not computed, where that is known; to be asked for after."""
+        if error is not None:
+            self._expected[step] = error
+
     def affords(self, step: int) -> bool:
-        """Whether `step` may be left out or run on old features, by the error measured last."""
+        """Whether `step` may be left out or run on old features, by the error expected of it or measured last."""
         if self.used.tolerance == 0:
             return True
-        if self.error is None or self.weight * self.error > FAR:
+        error = self._expected.get(step, self.error)
+        if error is None or self.weight * error > FAR:
             return False
         return math.hypot(self.off, self._part(step)) <= self.used.tolerance
 
@@ -152,7 +158,7 @@ class Schedule:
         before, after = self.noise[step : step + 2]
         if not self.flow:
             before, after = before / (1 + before), after / (1 + after)
-        return self.weight * self.error * abs(before - after)
+        return self.weight * self._expected.get(step, self.error) * abs(before - after)
 
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""

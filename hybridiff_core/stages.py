@@ -28,6 +28,7 @@ from .split import Cut, Pass, balance
 MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
 FETCHED = 1  # inner results that a lead fetches from the worker that computed its branch before
+MOST_FORESEEN = 4  # steps in a row; a line is trusted no further (predict.FURTHEST)
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 HIGHER_ORDER = 1.6  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
 PACED_CALLS = 3  # exact calls that show which device is slower
@@ -323,11 +324,12 @@ class StagedEngine(Engine):
 
     def _choose(self, step: int) -> Work:
         schedule = self.schedule
+        if self.mode == "predict":
+            schedule.expect(step, self.predictor.expected(self.setting.time(schedule.sigmas[step])))
         if self.mode == "exact" or schedule.stage(step) is not Stage.PARALLELISM or not schedule.affords(step):
             return Work.EXACT
         place = step - schedule.tau1  # 1 is the stage's first step
-        stride = self.setting.plan.predict_stride or (2 if self.mode == "predict" else 1)
-        if stride > 1 and place % stride and self.predictor.ready({branch for branch, *_ in self._given[0]}):
+        if self._foresees(step, place) and self.predictor.ready({branch for branch, *_ in self._given[0]}):
             return Work.PREDICTED
         if self.mode == "predict" or not self._can_pipeline():
             return Work.EXACT
@@ -338,6 +340,13 @@ class StagedEngine(Engine):
         if self.mode == "paper":
             return Work.PAPER
         return Work.ALTERNATING if self.alternator.ready else Work.EXACT
+
+    def _foresees(self, step: int, place: int) -> bool:
+        stride = self.setting.plan.predict_stride
+        if self.mode == "predict" and not stride and self.schedule.used.tolerance:
+            row = range(step - MOST_FORESEEN, step)
+            return any(self._works.get(before, (Work.EXACT, 0))[0] is not Work.PREDICTED for before in row)
+        return place % (stride or (2 if self.mode == "predict" else 1)) > 0
 
     def _can_pipeline(self) -> bool:
         return self._off is None and self._cut and len(self._holders) == len(self._given[0])

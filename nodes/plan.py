@@ -84,7 +84,8 @@ class HybridiffPlan(io.ComfyNode):
                 _number(
                     "predict_stride",
                     "In the middle, every so many steps one is computed and the others are foreseen (m). "
-                    "0: 2 in predict, none foreseen in pipeline.",
+                    "0: in predict as few as tolerance allows, every second one without it; in pipeline none is "
+                    "foreseen.",
                 ),
                 io.Combo.Input(
                     "preset",

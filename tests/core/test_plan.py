@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, PUBLISHED, HybridPlan
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, PUBLISHED, HybridPlan
 
 
 def test_default_round_trip():
@@ -58,6 +58,6 @@ def test_what_is_not_a_plan_is_refused(values, words):
 
 def test_auto_has_its_own_numbers_and_takes_the_tolerance():
     used = HybridPlan(warmup="fixed", start_step=90, parallel_steps=90).for_run(20)
-    assert (used.start, used.interval, used.tolerance) == (AUTO_START, 20 - AUTO_START, AUTO_TOLERANCE)
+    assert (used.start, used.interval, used.tolerance) == (AUTO_START, 20 - AUTO_START - LAST_STEPS, AUTO_TOLERANCE)
     assert HybridPlan(tolerance=0.002).for_run(20).tolerance == 0.002
     assert HybridPlan(preset="SDXL (paper)").for_run(50).interval == 5

@@ -122,9 +122,32 @@ def test_the_tolerance_decides_when_to_enter_and_how_far_the_picture_may_be_off(
     errors = [None, None, 0.14, 0.14, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09]
     found, works, off = run_with_errors(errors, 0.013)
     # not at steps 3 and 4: one alone would be too much
-    assert (found, works) == ("wwwwwppppp", "-----pp---") and off == pytest.approx(0.009 * 2**0.5)
+    assert (found, works) == ("wwwwwpppff", "-----pp---") and off == pytest.approx(0.009 * 2**0.5)
     assert run_with_errors(errors, 0.0157)[1] == "---p------"  # 0.014 is spent at once, and 0.0166 would be too much
     assert run_with_errors(errors, 0.0157, weight=2.0)[1] == "-" * 10
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_the_last_two_steps_are_computed_where_only_the_tolerance_ends_the_stage(k):
+    how = {"mode": "predict", "parallel_steps": k, "tolerance": 0.5}
+    plans = [HybridPlan(**how, warmup="fixed", start_step=4), HybridPlan(**how, warmup_cap=15)]
+    if not k:
+        plans.append(HybridPlan())
+    for plan in plans:
+        errors = [None, None, 0.3] + [1e-3] * 7  # beyond FAR at first: so late a begin does not move the end
+        assert stages(run(plan, [0.5] * 10, errors=errors))[-2:] == ("pp" if k and plan.warmup == "fixed" else "ff")
+
+
+def test_an_error_expected_of_a_step_counts_in_place_of_the_one_measured_last():
+    plan = HybridPlan(mode="predict", warmup="fixed", start_step=1, parallel_steps=0, tolerance=0.01)
+    schedule = Schedule(plan, [1 - i / 10 for i in range(11)], flow=True)
+    schedule.note(0, Work.EXACT, error=0.05)
+    schedule.expect(3, 0.11)
+    schedule.expect(4, 0.02)
+    schedule.expect(5, None)
+    assert [schedule.affords(step) for step in (2, 3, 4, 5)] == [True, False, True, True]
+    schedule.note(4, Work.PREDICTED)
+    assert schedule.off == pytest.approx(0.002)
 
 
 def test_what_is_measured_on_the_way_counts():

@@ -14,15 +14,15 @@ from hybridiff_core.demo.backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, sample_euler, sigmas, words_to_context
 from hybridiff_core.devices import Place
 from hybridiff_core.discrepancy import rel_mae
-from hybridiff_core.modes import MADE_UP, difference_gain
-from hybridiff_core.plan import HybridPlan
+from hybridiff_core.modes import MADE_UP, Predictor, difference_gain
+from hybridiff_core.plan import AUTO_START, LAST_STEPS, HybridPlan
 from hybridiff_core.pool import Pool
 from hybridiff_core.predict import factor
 from hybridiff_core.report import RunReport
 from hybridiff_core.schedule import Schedule, parse
 from hybridiff_core.share import Unit
 from hybridiff_core.split import Reached, central_openings
-from hybridiff_core.stages import FETCHED, Group, Setting, StagedEngine, form_groups, mode_for
+from hybridiff_core.stages import FETCHED, MOST_FORESEEN, Group, Setting, StagedEngine, form_groups, mode_for
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
@@ -281,6 +281,30 @@ def test_foreseen_steps_are_made_up_for_where_the_sampler_is_eulers(workers, net
     exact, _, _ = run(network, [], HybridPlan(mode="exact"), branches)
     other, _, _ = run(network, workers(count), plan, branches)
     assert (first - exact).square().mean() < (other - exact).square().mean()
+
+
+@pytest.mark.parametrize("branches", [2, 1])
+def test_auto_foresees_four_steps_in_a_row_at_most_and_never_the_last_two(network, monkeypatch, branches):
+    monkeypatch.setattr("hybridiff_core.schedule.FAR", 100.0)  # the random network is not smooth
+    latent, engine, _ = run(network, [], HybridPlan(tolerance=1.0), branches, known={"first_order": True})
+    works = works_of(engine)
+    four = ["predicted"] * MOST_FORESEEN
+    assert works == ["exact"] * AUTO_START + four + ["exact"] + four[1:] + ["exact"] * LAST_STEPS
+    with torch.inference_mode():
+        expected = recompute(network, [(2, 6)], works, branches, last=STEPS - 1 - LAST_STEPS, made_up=MADE_UP)
+    assert (latent - expected).abs().max() < 1e-5
+
+
+def test_how_far_a_step_will_be_off_is_told_from_the_one_measured_last():
+    predictor = Predictor()
+    for at in (0.0, 1.0, 3.0):
+        eps = {0: torch.full((1, 2), 1.0 + at**2)}
+        error = predictor.error(at, eps, 1.0)
+        predictor.observe(at, eps)
+    assert error == pytest.approx(3 * 2 / 10)  # a line through 0 and 1, off by the product of the distances
+    assert predictor.expected(4.0) == pytest.approx(0.3)  # by 3 * 1, as a share of the value at 3
+    assert predictor.expected(5.0) == pytest.approx(0.8)
+    assert Predictor().expected(1.0) is None
 
 
 @pytest.mark.parametrize("name", CASES)

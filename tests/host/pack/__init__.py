@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 import time
 import types
@@ -396,21 +397,26 @@ class TestModelAt:
         return (comfy.sd.load_diffusion_model(path),)
 
 
-@PromptServer.instance.routes.get("/hybridiff_tests/events/{on}")
+@PromptServer.instance.routes.get("/hybridiff_tests/events/{which}")
 async def switch_events(request):
-    """Turn the pack's step events off or on; answers with the seconds that each took since the last time."""
+    """Send all of the pack's step events from now on, none, or a random half of them (all, none, half).
+
+    Answers with [when it was a step's turn to be told, whether the draw said so, seconds it took] since the last time.
+    """
     (events,) = [found for name, found in sys.modules.items() if name.endswith("hybridiff.nodes.host.events")]
     send = events.__dict__.setdefault("untimed", events.StepEvents._send)
-    spent = events.__dict__.setdefault("spent", [])
-    answer = web.json_response(list(spent))
-    spent.clear()
+    turns = events.__dict__.setdefault("turns", [])
+    which, answer = request.match_info["which"], web.json_response(list(turns))
+    turns.clear()
 
-    def timed(self, done):
-        started = time.perf_counter()
-        send(self, done)
-        spent.append(time.perf_counter() - started)
+    def drawn(self, done):
+        started, told = time.perf_counter(), random.random() < 0.5
+        if which == "all" or (which == "half" and (told or done)):
+            send(self, done)
+        if not done:
+            turns.append((started, told, time.perf_counter() - started))
 
-    events.StepEvents._send = timed if request.match_info["on"] == "on" else lambda self, done: None
+    events.StepEvents._send = drawn
     return answer
 
 

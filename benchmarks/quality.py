@@ -31,8 +31,8 @@ from hybridiff_core.stages import mode_for  # noqa: E402
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
 SHARES = (0.4, 0.6)  # k, of the steps
-TOLERANCES = (0.01, 0.03)  # beside auto's own
-FEWER = (0.1, 0.2, 0.3, 0.4)  # of the steps, left out: what is saved with every second of k steps predicted
+TOLERANCES = (0.005, 0.02)  # beside auto's own
+FEWER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the steps, left out
 CACHES = (0.02, 0.05, 0.1)  # EasyCache's reuse_threshold
 BATCH = 16
 COSTS = {"exact": 1.0, "predicted": 0.0, "alternating": 0.5, "pipeline": 0.5, "paper": 0.5}

@@ -114,6 +114,11 @@ class Predictor:
         """
         return None if self._bend is None else self._bend * self._spread(time)
 
+    def reach(self, time: float) -> float:
+        """How far the estimate for `time` lies beyond the last computed value, by the distance of the last two."""
+        ((then, _), (now, _)) = self.histories[min(self.histories)]
+        return abs(factor(then, now, time))
+
     def _spread(self, time: float) -> float:
         ((then, _), (now, _)) = self.histories[min(self.histories)]
         return abs((time - then) * (time - now))

@@ -28,9 +28,10 @@ from .split import Cut, Pass, balance
 MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
 FETCHED = 1  # inner results that a lead fetches from the worker that computed its branch before
-MOST_FORESEEN = 4  # steps in a row; a line is trusted no further (predict.FURTHEST)
+MOST_FORESEEN = 3  # steps in a row, where a plan has a tolerance and no stride
+REACH = 1.5  # times the distance of the last two computed values is how far beyond them the line is then followed
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
-HIGHER_ORDER = 1.6  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
+HIGHER_ORDER = 2.4  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
 PACED_CALLS = 3  # exact calls that show which device is slower
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
@@ -329,7 +330,7 @@ class StagedEngine(Engine):
         if self.mode == "exact" or schedule.stage(step) is not Stage.PARALLELISM or not schedule.affords(step):
             return Work.EXACT
         place = step - schedule.tau1  # 1 is the stage's first step
-        if self._foresees(step, place) and self.predictor.ready({branch for branch, *_ in self._given[0]}):
+        if self._foresees(step, place):
             return Work.PREDICTED
         if self.mode == "predict" or not self._can_pipeline():
             return Work.EXACT
@@ -342,10 +343,14 @@ class StagedEngine(Engine):
         return Work.ALTERNATING if self.alternator.ready else Work.EXACT
 
     def _foresees(self, step: int, place: int) -> bool:
+        if not self.predictor.ready({branch for branch, *_ in self._given[0]}):
+            return False
         stride = self.setting.plan.predict_stride
         if self.mode == "predict" and not stride and self.schedule.used.tolerance:
             row = range(step - MOST_FORESEEN, step)
-            return any(self._works.get(before, (Work.EXACT, 0))[0] is not Work.PREDICTED for before in row)
+            if all(self._works.get(before, (Work.EXACT, 0))[0] is Work.PREDICTED for before in row):
+                return False
+            return self.predictor.reach(self.setting.time(self.schedule.sigmas[step])) <= REACH
         return place % (stride or (2 if self.mode == "predict" else 1)) > 0
 
     def _can_pipeline(self) -> bool:

@@ -284,12 +284,14 @@ def test_foreseen_steps_are_made_up_for_where_the_sampler_is_eulers(workers, net
 
 
 @pytest.mark.parametrize("branches", [2, 1])
-def test_auto_foresees_four_steps_in_a_row_at_most_and_never_the_last_two(network, monkeypatch, branches):
+def test_auto_foresees_more_steps_in_a_row_step_by_step_and_never_the_last_two(network, monkeypatch, branches):
     monkeypatch.setattr("hybridiff_core.schedule.FAR", 100.0)  # the random network is not smooth
     latent, engine, _ = run(network, [], HybridPlan(tolerance=1.0), branches, known={"first_order": True})
     works = works_of(engine)
-    four = ["predicted"] * MOST_FORESEEN
-    assert works == ["exact"] * AUTO_START + four + ["exact"] + four[1:] + ["exact"] * LAST_STEPS
+    # after computed steps one, then as many as lie within REACH of the distance between the last two computed
+    assert works[: AUTO_START + 2] == ["exact"] * AUTO_START + ["predicted", "exact"]
+    row = ["predicted"] * MOST_FORESEEN + ["exact"]
+    assert works[AUTO_START + 2 :] == [*row, *row[1:-1], *["exact"] * LAST_STEPS]
     with torch.inference_mode():
         expected = recompute(network, [(2, 6)], works, branches, last=STEPS - 1 - LAST_STEPS, made_up=MADE_UP)
     assert (latent - expected).abs().max() < 1e-5

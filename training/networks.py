@@ -1,6 +1,7 @@
 """The two networks in ComfyUI's own classes: an SD3-type DiT and a small U-Net in SD1.5's layout."""
 
 import torch
+from host import fast_type
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 DIT = {
@@ -65,8 +66,9 @@ def noised(name: str, z: torch.Tensor, random: torch.Generator) -> tuple[torch.T
 
 
 def predict(name: str, network, x: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor):
-    """The network's output, in bfloat16 where that is safe."""
+    """The network's output, computed in bfloat16 where the CPU is fast at it."""
     extra = {"y": pooled} if name == "dit" else {}
     backend = SDPBackend.MATH if name == "dit" else SDPBackend.FLASH_ATTENTION  # the faster ones at these sizes
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):
+    bfloat16 = fast_type() is torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), sdpa_kernel(backend):
         return network(x, t, context=tokens, **extra).float()

@@ -4,6 +4,7 @@ const SLOPE = ['slope_window', 'slope_threshold', 'warmup_cap']
 const PLANNED_FOR = 50 // the run that slope_window, warmup_cap and parallel_steps are for, with warmup slope
 
 const AUTO_START = 4 // as in plan.py
+const LAST_STEPS = 2
 
 const isAuto = (values) => values.mode === 'auto' && values.preset === 'auto'
 
@@ -89,8 +90,9 @@ export function boundsFor(values, curve) {
     while (first < steps && first - 1 < cap && !flat(first)) first += 1
     length = values.parallel_steps ? Math.max(1, rounded(values.parallel_steps * scale)) : steps
   }
-  if (first >= steps) return null
-  return { tau1: first - 1, tau2: Math.min(first - 1 + length, steps - 1) }
+  // where only the tolerance ends the middle, the last steps are computed
+  const last = isAuto(values) || !values.parallel_steps ? steps - 1 - LAST_STEPS : steps - 1
+  return first > last ? null : { tau1: first - 1, tau2: Math.min(first - 1 + length, last) }
 }
 
 /** The values after a boundary was dragged so that `step` is the first one behind it. */

@@ -43,7 +43,7 @@ test('mode and preset never contradict', () => {
 
 test('boundaries are those of the schedule', () => {
   assert.deepEqual(boundsFor(FIXED, typicalCurve(50)), { tau1: 9, tau2: 29 })
-  assert.deepEqual(boundsFor({ ...FIXED, parallel_steps: 0 }, typicalCurve(20)), { tau1: 9, tau2: 19 })
+  assert.deepEqual(boundsFor({ ...FIXED, parallel_steps: 0 }, typicalCurve(20)), { tau1: 9, tau2: 17 })
   assert.equal(boundsFor({ ...FIXED, start_step: 30 }, typicalCurve(20)), null)
   assert.equal(boundsFor({ ...DEFAULT, mode: 'exact' }, typicalCurve(50)), null)
   // falling steadily: the cap decides; flat: the slope, once more than L values are known
@@ -55,9 +55,9 @@ test('boundaries are those of the schedule', () => {
 })
 
 test('auto begins early and ends by what is measured', () => {
-  assert.deepEqual(boundsFor(AUTO, typicalCurve(20)), { tau1: 3, tau2: 19 })
+  assert.deepEqual(boundsFor(AUTO, typicalCurve(20)), { tau1: 3, tau2: 17 })
   assert.equal(tooLong({ ...AUTO, warmup: 'fixed', start_step: 30 }, 20), false)
-  const moved = dragged(AUTO, { tau1: 3, tau2: 19 }, 'tau2', 12, 20)
+  const moved = dragged(AUTO, { tau1: 3, tau2: 17 }, 'tau2', 12, 20)
   assert.deepEqual(moved, { ...FIXED, start_step: 4, parallel_steps: 8 })
 })
 

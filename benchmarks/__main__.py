@@ -109,7 +109,7 @@ SPEED = """The small trained transformer, eight pictures at once, 20 steps of eu
 process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
 same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
 it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
-than two runs of one."""
+than two runs of one. The rows of auto were timed with an earlier rule, which computed more steps."""
 
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
 latents, SD1.5's layout at 16x16."""

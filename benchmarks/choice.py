@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.block import table
 from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, LEAST_STEPS, STEPS_PER_CFG
 from hybridiff_core.schedule import FAR
-from hybridiff_core.stages import HIGHER_ORDER, MOST_FORESEEN
+from hybridiff_core.stages import HIGHER_ORDER, MOST_FORESEEN, REACH
 
 AS_WITH_EULER = "auto as with Euler"  # without the rule for samplers of higher order; every second step foreseen
 FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
@@ -24,7 +24,7 @@ these rows are not held out from the choice. The rule:
    error expected of it times the step's share of the way from noise to picture, and {HIGHER_ORDER:g} times that where
    the sampler is not Euler's; a prediction that is expected to be off by more than {FAR:.0%} is not used at all.
    Expected is the error measured last, in proportion to how far the step is from the two computed ones (the product of
-   both distances).
+   both distances). None is foreseen further beyond the later one than {REACH:g} times their distance.
 3. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
    {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact. Under {LEAST_STEPS} steps it always is.
 4. A sampler of higher order than Euler's is unstable with much guidance and few steps: there a foreseen step or two

@@ -116,12 +116,15 @@ class Predictor:
 
     def reach(self, time: float) -> float:
         """How far the estimate for `time` lies beyond the last computed value, by the distance of the last two."""
-        ((then, _), (now, _)) = self.histories[min(self.histories)]
-        return abs(factor(then, now, time))
+        return abs(factor(*self._times(), time))
 
     def _spread(self, time: float) -> float:
-        ((then, _), (now, _)) = self.histories[min(self.histories)]
+        then, now = self._times()
         return abs((time - then) * (time - now))
+
+    def _times(self) -> tuple[float, float]:
+        ((then, _), (now, _)) = self.histories[min(self.histories)]
+        return then, now
 
 
 class Alternator:

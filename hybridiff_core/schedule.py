@@ -148,17 +148,20 @@ class Schedule:
         """Whether `step` may be left out or run on old features, by the error expected of it or measured last."""
         if self.used.tolerance == 0:
             return True
-        error = self._expected.get(step, self.error)
+        error = self._likely(step)
         if error is None or self.weight * error > FAR:
             return False
         return math.hypot(self.off, self._part(step)) <= self.used.tolerance
+
+    def _likely(self, step: int) -> float | None:
+        return self._expected.get(step, self.error)
 
     def _part(self, step: int) -> float:
         """How far `step` will put the picture off, as a share of it, if it is not computed exactly."""
         before, after = self.noise[step : step + 2]
         if not self.flow:
             before, after = before / (1 + before), after / (1 + after)
-        return self.weight * self._expected.get(step, self.error) * abs(before - after)
+        return self.weight * self._likely(step) * abs(before - after)
 
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""

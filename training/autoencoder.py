@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from data import load, sheet, variants
-from host import fast_type, replace_file, use_comfyui
+from host import HAS_BFLOAT16, replace_file, use_comfyui
 
 FORMATS = {"dit": (16, 1.5305, 0.0609), "unet": (4, 0.18215, 0.0)}  # channels, scale, shift: comfy/latent_formats.py
 BATCH, CROP, RATE = 8, 64, 1e-3
@@ -74,7 +74,7 @@ def fit(name: str, network: Autoencoder, images: torch.Tensor, steps: int) -> No
         else:
             batch = images[torch.randint(len(images), (BATCH // 4,))]
         batch = batch.float().div(255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_type() is torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
             image = network(batch, 0.2 * torch.rand(len(batch), 1, 1, 1))
         loss = difference(image.float(), batch)
         optimizer.zero_grad()

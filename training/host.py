@@ -6,6 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+# a CPU without instructions for bfloat16 is a hundred times slower with it than with float32
+HAS_BFLOAT16 = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bw", "amx_bf16", "bf16"))
+
 
 def use_comfyui(root: str, threads: int) -> None:
     """Make the checkout at `root` importable, on the CPU."""
@@ -16,12 +19,6 @@ def use_comfyui(root: str, threads: int) -> None:
     comfy.cli_args.args.cpu = comfy.cli_args.args.use_pytorch_cross_attention = True
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-
-
-def fast_type() -> torch.dtype:
-    """bfloat16 where the CPU has instructions for it: where it has none, it is a hundred times slower than float32."""
-    known = torch.cpu.get_capabilities()
-    return torch.bfloat16 if any(known.get(name) for name in ("avx512_bw", "amx_bf16", "bf16")) else torch.float32
 
 
 def replace_file(tensors: dict[str, torch.Tensor], path: Path) -> None:

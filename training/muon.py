@@ -1,12 +1,12 @@
 """Muon: momentum made orthogonal for the matrices, Adam for everything else."""
 
 import torch
-from host import fast_type
+from host import HAS_BFLOAT16
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix with its singular values near 1: five Newton-Schulz steps (Jordan et al., Muon, 2024)."""
-    x = matrix.to(fast_type())
+    x = matrix.bfloat16() if HAS_BFLOAT16 else matrix
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)

@@ -1,7 +1,7 @@
 """The two networks in ComfyUI's own classes: an SD3-type DiT and a small U-Net in SD1.5's layout."""
 
 import torch
-from host import fast_type
+from host import HAS_BFLOAT16
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 DIT = {
@@ -69,6 +69,5 @@ def predict(name: str, network, x: torch.Tensor, t: torch.Tensor, tokens: torch.
     """The network's output, computed in bfloat16 where the CPU is fast at it."""
     extra = {"y": pooled} if name == "dit" else {}
     backend = SDPBackend.MATH if name == "dit" else SDPBackend.FLASH_ATTENTION  # the faster ones at these sizes
-    bfloat16 = fast_type() is torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), sdpa_kernel(backend):
+    with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16), sdpa_kernel(backend):
         return network(x, t, context=tokens, **extra).float()

@@ -1,6 +1,8 @@
 """Train the two small autoencoders, in the TAESD layout that ComfyUI's VAELoader detects.
 
 python training/autoencoder.py COMFYUI_ROOT OUT
+
+The U-Net's begins with the inner layers of the DiT's, which OUT or weights/ has, and needs half as many steps.
 """
 
 import argparse
@@ -11,9 +13,12 @@ from pathlib import Path
 import torch
 from data import load, sheet, variants
 from host import HAS_BFLOAT16, replace_file, use_comfyui
+from safetensors.torch import load_file
 
 FORMATS = {"dit": (16, 1.5305, 0.0609), "unet": (4, 0.18215, 0.0)}  # channels, scale, shift: comfy/latent_formats.py
+STEPS = {"dit": 2200, "unet": 1000}
 BATCH, CROP, RATE = 8, 64, 1e-3
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Autoencoder(torch.nn.Module):
@@ -41,6 +46,14 @@ class Autoencoder(torch.nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         return self.norm(self.encoder(images))
+
+    def begin_with(self, file: Path) -> None:
+        """Take the layers of another autoencoder that have this one's shape: all but those next to the latents."""
+        other = load_file(file)
+        for name, part in (("taesd_encoder", self.encoder), ("taesd_decoder", self.decoder)):
+            for key, value in part.state_dict().items():
+                if other[f"{name}.{key}"].shape == value.shape:
+                    value.copy_(other[f"{name}.{key}"])
 
     def tensors(self, scale: float, shift: float) -> dict[str, torch.Tensor]:
         """The file that VAELoader takes: half precision, with the normalisation inside the encoder's last layer."""
@@ -91,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", help="the ComfyUI checkout")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, help="of each; as in STEPS where not given")
     parser.add_argument("--only", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -103,7 +116,10 @@ def main() -> None:
         channels, scale, shift = FORMATS[name]
         torch.manual_seed(0)
         network = Autoencoder(channels)
-        fit(name, network, images, args.steps)
+        if name == "unet":
+            made = args.out / "emoji_dit_vae.safetensors"
+            network.begin_with(made if made.exists() else WEIGHTS / made.name)
+        fit(name, network, images, args.steps or STEPS[name])
         network.eval()
         replace_file(network.tensors(scale, shift), args.out / f"emoji_{name}_vae.safetensors")
         with torch.inference_mode():

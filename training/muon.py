@@ -1,19 +1,24 @@
 """Muon: momentum made orthogonal for the matrices, Adam for everything else."""
 
 import torch
-from host import HAS_BFLOAT16
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with its singular values near 1: five Newton-Schulz steps (Jordan et al., Muon, 2024)."""
-    x = matrix.bfloat16() if HAS_BFLOAT16 else matrix
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    """The matrix with its singular values near 1: five Newton-Schulz steps (Jordan et al., Muon, 2024).
+
+    A step multiplies x by a polynomial in x x^T. Those commute, so x x^T is carried instead of x, which is wider, and x
+    is multiplied once.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram, product, one = x @ x.T, None, torch.eye(len(x))
     for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return (x.T if tall else x).float()
+        step = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
+        product = step if product is None else step @ product
+        gram = step @ gram @ step
+    x = product @ x
+    return x.T if tall else x
 
 
 class Muon(torch.optim.Optimizer):

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 from data import load, variants
-from host import replace_file, use_comfyui
+from host import HAS_BFLOAT16, replace_file, use_comfyui
 from muon import Muon
 from networks import OUTER, build, noised, predict
 from safetensors.torch import load_file
 from text import encode
 from torch.nn.functional import interpolate
 
-STEPS = {"dit": 1200, "unet": 2000}
+STEPS = {"dit": 1200, "unet": 700}
 BATCH = {"dit": 64, "unet": 32}
 RATE = {"dit": 2e-3, "unet": 1e-3}
 SIDE = {"dit": 128, "unet": 96}  # pixels: the U-Net costs four times the DiT
@@ -125,7 +125,7 @@ def make_latents(name: str, pictures: dict, out: Path) -> torch.Tensor:
     for picture in pictures.values():
         images = variants(picture, VARIANTS, chooser).contiguous(memory_format=torch.channels_last)
         images = interpolate(images, size=(SIDE[name], SIDE[name]), mode="bilinear", antialias=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
             latents.append(form.process_in(vae.encode(images * 2 - 1).float()))
     torch.save(torch.stack(latents), file)
     return torch.stack(latents)

@@ -32,6 +32,7 @@ MOST_FORESEEN = 3  # steps in a row, where a plan has a tolerance and no stride
 REACH = 1.5  # times the distance of the last two computed values is how far beyond them the line is then followed
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 HIGHER_ORDER = 2.4  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
+STEADY = 4, 10  # Euler's and others' steps for each unit of CFG; with fewer, more comes of it, in proportion
 PACED_CALLS = 3  # exact calls that show which device is slower
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
@@ -71,6 +72,12 @@ class Setting:
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
+
+    @property
+    def weight(self) -> float:
+        """How much of what a step is off the sampler makes of it, against Euler's with many steps."""
+        steady = STEADY[0 if self.first_order else 1] * self.cfg / self.steps if self.cfg > 1.0 else 1.0
+        return (1.0 if self.first_order else HIGHER_ORDER) * max(steady, 1.0)
 
     def mode(self, note: Callable[[str], None]) -> str:
         """As mode_for."""
@@ -290,12 +297,12 @@ class StagedEngine(Engine):
                 MEASURED_CALLS + KNOWN_CALLS if pipeline else KNOWN_CALLS,
                 self.setting.noise,
                 self.setting.flow,
-                1.0 if self.setting.first_order else HIGHER_ORDER,
             )
             if self.mode != "exact":
                 self.report.note(f"{self.mode}, for this run's {self.setting.steps} steps: {self.schedule.used}")
             if len(branches) < 2 and self.schedule.used.start is None and self.mode != "exact":
                 self.report.note("one branch has no discrepancy, so the stage begins at warmup_cap")
+        self.schedule.weight = self.setting.weight
         self._given, self._units = given, call.units
 
     def _pipeline_obstacle(self, units: Sequence[Unit]) -> str | None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -555,3 +556,32 @@ def test_auto_is_exact_where_a_sampler_of_higher_order_is_unstable():
     assert mode_for(auto, 74, 7.5, False, said.append) == "exact"
     assert said == ["auto computes every step: with this sampler at CFG 7.5 it foresees some only from 75 steps on"]
     assert mode_for(HybridPlan(mode="predict"), 20, 7.5, False) == "predict"  # the user's own word
+
+
+@pytest.mark.parametrize(
+    "first_order, steps, cfg, weight",
+    [
+        (True, 30, 7.5, 1.0), (True, 20, 7.5, 1.5), (True, 20, 1.0, 1.0), (True, 3, 1.0, 1.0),
+        (False, 75, 7.5, 2.4), (False, 25, 5.0, 4.8), (False, 20, 1.0, 2.4),
+    ],
+)  # fmt: skip
+def test_what_a_step_is_off_weighs_more_with_few_steps_for_the_guidance(first_order, steps, cfg, weight):
+    setting = Setting(HybridPlan(), sigmas(steps).tolist(), cfg, first_order=first_order)
+    assert setting.weight == pytest.approx(weight)
+
+
+def test_the_weight_follows_guidance_that_is_raised_on_the_way(network):
+    engine = StagedEngine([], RunReport("", []), Setting(HybridPlan(), sigmas(20).tolist(), 1.0, first_order=True))
+    weights = []
+    with torch.inference_mode():
+        for sigma, cfg in zip(sigmas(20)[:3], (1.0, 7.5, 7.5)):
+            here = partial(network_here, network, torch.full((2,), float(sigma)))
+            engine.guided(cfg)
+            engine.step(NOISE, torch.full((2,), float(sigma)), [Unit(0, 0), Unit(1, 0)], here, no_weight)
+            weights.append(engine.schedule.weight)
+    assert weights == pytest.approx([1.0, 1.5, 1.5])
+
+
+def network_here(network, sigma, mine, through=None):
+    predictions = network.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in mine], through)
+    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}

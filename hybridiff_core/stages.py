@@ -32,7 +32,8 @@ MOST_FORESEEN = 3  # steps in a row, where a plan has a tolerance and no stride
 REACH = 1.5  # times the distance of the last two computed values is how far beyond them the line is then followed
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 HIGHER_ORDER = 2.4  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
-STEADY = 4, 10  # Euler's and others' steps for each unit of CFG; with fewer, more comes of it, in proportion
+# with fewer steps for each unit of CFG, Euler (the others: STEPS_PER_CFG) makes more of it, in proportion
+EULER_STEPS_PER_CFG = 4
 PACED_CALLS = 3  # exact calls that show which device is slower
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
@@ -76,8 +77,8 @@ class Setting:
     @property
     def weight(self) -> float:
         """How much of what a step is off the sampler makes of it, against Euler's with many steps."""
-        steady = STEADY[0 if self.first_order else 1] * self.cfg / self.steps if self.cfg > 1.0 else 1.0
-        return (1.0 if self.first_order else HIGHER_ORDER) * max(steady, 1.0)
+        of_order, least = (1.0, EULER_STEPS_PER_CFG) if self.first_order else (HIGHER_ORDER, STEPS_PER_CFG)
+        return of_order * (max(1.0, least * self.cfg / self.steps) if self.cfg > 1.0 else 1.0)
 
     def mode(self, note: Callable[[str], None]) -> str:
         """As mode_for."""

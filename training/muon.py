@@ -12,10 +12,11 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
-    gram, product, one = x @ x.T, None, torch.eye(len(x))
+    one = torch.eye(len(x))
+    gram, product = x @ x.T, one
     for _ in range(5):
         step = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
-        product = step if product is None else step @ product
+        product = step @ product
         gram = step @ gram @ step
     x = product @ x
     return x.T if tall else x

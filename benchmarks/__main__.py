@@ -22,7 +22,7 @@ from . import choice, curve, gpu, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
-QUALITIES = {"dit": "dit", "unet": "unet", "unet_short": "unet, short training"}  # a block's rows, as they are named
+QUALITIES = ("dit", "unet")
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -46,7 +46,6 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("gpu", ["gpu.py"], gpu.render, "On a GPU", ""),
         Part("dit", ["quality.py", str(PACK / "training" / "weights"), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
-        Part("unet_short", [], quality.render, "U-Net, short training", ""),
     ]
 
 
@@ -59,9 +58,6 @@ def run(part: Part) -> None:
 
 def document(chosen: list[Part]) -> str:
     blocks = {part.name: kept(path) for part in chosen if (path := RESULTS / f"{part.name}.json").exists()}
-    for name in QUALITIES.keys() & blocks:
-        for row in blocks[name]["rows"]:
-            row["model"] = QUALITIES[name]
     rows = [row for name in QUALITIES if name in blocks for row in blocks[name]["rows"]]
     text = [HEAD, choice.text(rows, blocks.get("speed", {"rows": []})["rows"])]
     for part in chosen:
@@ -87,7 +83,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="measure nothing")
     options = parser.parse_args()
     every = parts(options.unet, options.prompts)
-    for part in [part for part in every if part.command] if not options.render else ():
+    for part in every if not options.render else ():
         if options.only and part.name not in options.only:
             continue
         if part.name == "unet" and not (options.unet / "emoji_unet.safetensors").exists():
@@ -109,7 +105,7 @@ SPEED = """The small trained transformer, eight pictures at once, 20 steps of eu
 process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
 same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
 it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
-than two runs of one. The rows of auto were timed with an earlier rule, which computed more steps."""
+than two runs of one."""
 
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
 latents, SD1.5's layout at 16x16."""
@@ -127,11 +123,8 @@ steps are foreseen, not by this curve."""
 QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's on one device; mean over the prompts, and
 the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device
 costs twice the steps with guidance, once without. `n steps` are fewer exact steps. EasyCache's cost is that of the two
-devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `ddim` is its `euler`: same figures. The
-U-Net's rows of dpmpp_2m with guidance at 28 and 50 steps are from a second training by the same commands; rows that
-both gave differ by 0.1 to 0.5 dB. auto's rule is newer than that U-Net: its rows are from a third one, trained for 260
-steps of 16 pictures on a CPU without bfloat16, where the others had 2,000 of 32. Rows of auto where auto is exact for
-the sampler's sake are not repeated for it. 120 dB: no difference."""
+devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `ddim` is its `euler`: same figures.
+120 dB: no difference."""
 
 
 if __name__ == "__main__":

@@ -23,10 +23,8 @@ from typing import NamedTuple
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from benchmarks.block import heading, keep, kept, line, table  # noqa: E402
-from benchmarks.choice import AS_WITH_EULER  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, HybridPlan  # noqa: E402
-from hybridiff_core.stages import mode_for  # noqa: E402
+from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE  # noqa: E402
 
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
@@ -72,14 +70,12 @@ class Candidate(NamedTuple):
     extrapolate: bool = True
 
 
-def candidates(sampler: str, steps: int, cfg: float) -> list[Candidate]:
+def candidates(steps: int, cfg: float) -> list[Candidate]:
     devices = 4 if cfg > 1 else 2  # of a pipeline within each branch
     found = [Candidate("auto", 2, {}, True)]
     for tolerance in TOLERANCES:
         found.append(Candidate(f"auto, tolerance {tolerance:g}", 2, {"tolerance": tolerance}, True))
     loop = {"warmup": "fixed", "start_step": AUTO_START, "parallel_steps": 0, "tolerance": AUTO_TOLERANCE}
-    if mode_for(HybridPlan(), steps, cfg, sampler in ("euler", "ddim")) == "exact":
-        found.append(Candidate(AS_WITH_EULER, 2, {"mode": "predict", **loop}, True))
     name = f"pipeline in groups, tolerance {AUTO_TOLERANCE:g}"
     found.append(Candidate(name, devices, {"mode": "pipeline", **loop}, True))
     for share in SHARES:
@@ -227,7 +223,7 @@ def survey(studio: Studio, rows: Survey, sampler: str, steps: int, cfg: float, o
     def wanted(what: str) -> bool:
         return (only is None or any(f"{what} ".startswith(f"{name} ") for name in only)) and not rows.has(setting, what)
 
-    todo = [candidate for candidate in candidates(sampler, steps, cfg) if wanted(candidate.name)]
+    todo = [candidate for candidate in candidates(steps, cfg) if wanted(candidate.name)]
     fewer = [count for count in fewer if wanted(f"{count} steps")]
     caches = [threshold for threshold in caches if wanted(f"EasyCache {threshold:g}")]
     if not (todo or fewer or caches):

@@ -15,9 +15,6 @@ PUBLISHED = {
     "SD3 (paper)": {"slope_window": 15, "slope_threshold": 0.1e-3, "warmup_cap": 40, "parallel_steps": 5},
 }
 LEAST_STEPS = 8  # with fewer steps, auto stays exact
-# so it does where a sampler beyond Euler's order has fewer steps than this for each unit of CFG: such runs are unstable
-# on the small models, and one step in twenty left out gave another picture (docs/BENCHMARKS.md)
-STEPS_PER_CFG = 10
 AUTO_START, AUTO_TOLERANCE = 4, 0.01  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
 LAST_STEPS = 2  # at the end are always computed where the tolerance says how long the stage is: what they add, stays
 RANGES = {

@@ -8,7 +8,6 @@ inner part for later ones (METHOD sections 5 and 6).
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +18,7 @@ from .engine import Call, Engine, Here, Parts, Predictions, merge, settle
 from .exchange import Chain, Exchange, GroupLost, WorkerLost
 from .lead import Lead, measure
 from .modes import Alternator, Eps, Predictor, difference_gain, to_denoised, to_eps
-from .plan import LEAST_STEPS, STEPS_PER_CFG, HybridPlan
+from .plan import LEAST_STEPS, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .share import Unit, share
@@ -31,9 +30,8 @@ FETCHED = 1  # inner results that a lead fetches from the worker that computed i
 MOST_FORESEEN = 3  # steps in a row, where a plan has a tolerance and no stride
 REACH = 1.5  # times the distance of the last two computed values is how far beyond them the line is then followed
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
-HIGHER_ORDER = 2.4  # how much more than Euler a sampler of higher order makes of what a step is off; as MADE_UP
-# with fewer steps for each unit of CFG, Euler (the others: STEPS_PER_CFG) makes more of it, in proportion
-EULER_STEPS_PER_CFG = 4
+HIGHER_ORDER = 3.5  # how much more than Euler a sampler of higher order makes of what a step is off
+STEPS_PER_CFG = 8  # with fewer steps for each unit of CFG, every sampler makes more of it, in proportion
 PACED_CALLS = 3  # exact calls that show which device is slower
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
@@ -77,24 +75,12 @@ class Setting:
     @property
     def weight(self) -> float:
         """How much of what a step is off the sampler makes of it, against Euler's with many steps."""
-        of_order, least = (1.0, EULER_STEPS_PER_CFG) if self.first_order else (HIGHER_ORDER, STEPS_PER_CFG)
-        return of_order * (max(1.0, least * self.cfg / self.steps) if self.cfg > 1.0 else 1.0)
-
-    def mode(self, note: Callable[[str], None]) -> str:
-        """As mode_for."""
-        return mode_for(self.plan, self.steps, self.cfg, self.first_order, note)
+        of_order = 1.0 if self.first_order else HIGHER_ORDER
+        return of_order * (max(1.0, STEPS_PER_CFG * self.cfg / self.steps) if self.cfg > 1.0 else 1.0)
 
 
-def mode_for(
-    plan: HybridPlan,
-    steps: int,
-    cfg: float = 1.0,
-    first_order: bool = True,
-    note: Callable[[str], None] = lambda line: None,
-) -> str:
-    """What auto means for a run of so many steps at that CFG; another mode is what it is.
-
-    `note` hears of it where the sampler allows nothing else than exact.
+def mode_for(plan: HybridPlan, steps: int) -> str:
+    """What auto means for a run of so many steps; another mode is what it is.
 
     The same for any number of devices: at equal time predict is nearer to the exact picture than a
     pipeline (docs/BENCHMARKS.md), and a picture does not change when a device is added or lost.
@@ -102,10 +88,6 @@ def mode_for(
     mode = plan.effective.mode
     if mode != "auto":
         return mode
-    if cfg > 1.0 and not first_order and steps < STEPS_PER_CFG * cfg:
-        least = math.ceil(STEPS_PER_CFG * cfg)
-        note(f"auto computes every step: with this sampler at CFG {cfg:g} it foresees some only from {least} steps on")
-        return "exact"
     return "exact" if steps < LEAST_STEPS else "predict"
 
 
@@ -275,7 +257,7 @@ class StagedEngine(Engine):
     def _start_over(self, call: Call, given: tuple) -> None:
         """The first call, or one with other units or another latent than before: nothing known holds for it."""
         branches = {unit.branch for unit in call.units}
-        self.mode = self.setting.mode(self.report.note)
+        self.mode = mode_for(self.setting.plan, self.setting.steps)
         self.report.mode = self.mode
         self.predictor, self.alternator = Predictor(), Alternator(difference_gain(self.setting.steps))
         if self.lead and self._off is None:

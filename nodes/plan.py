@@ -11,7 +11,6 @@ from ..hybridiff_core.plan import (
     PRESETS,
     PUBLISHED,
     RANGES,
-    STEPS_PER_CFG,
     WARMUPS,
     HybridPlan,
 )
@@ -50,8 +49,7 @@ class HybridiffPlan(io.ComfyNode):
                     "pipeline: each device runs a part of the network, on slightly old results of the others. "
                     "paper: as published, without guidance in the middle; for comparison. "
                     "auto: predict as much as the picture bears, by what is measured on the way; exact under "
-                    f"{LEAST_STEPS} steps, and with CFG above 1 and samplers other than euler and ddim under "
-                    f"{STEPS_PER_CFG} steps for each unit of CFG. "
+                    f"{LEAST_STEPS} steps. "
                     "Of the fields below it uses tolerance alone, unless a preset is chosen.",
                 ),
                 io.Combo.Input(

@@ -76,7 +76,7 @@ def _common_sampling() -> list[io.Input]:
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,
             tooltip="The sampling algorithm. Every one works on several devices. auto is fastest with euler and ddim; "
-            "with CFG above 1, others need 10 steps for each unit of CFG to have steps foreseen.",
+            "with others it foresees fewer steps.",
         ),
         io.Combo.Input(
             "scheduler",

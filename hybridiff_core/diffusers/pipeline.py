@@ -226,7 +226,7 @@ class Run:
             plan = HybridPlan(mode="exact")
         cfg = float(self.pipe.guidance_scale) if branches > 1 else 1.0
         first_order = type(self.pipe.scheduler).__name__ in FIRST_ORDER
-        mode = mode_for(plan, len(self.sigmas) - 1, cfg, first_order, self.report.note)
+        mode = mode_for(plan, len(self.sigmas) - 1)
         if self._alone and mode != "predict":  # that takes no other device
             return
         if not self._alone and (branches > 1 or mode == "pipeline"):

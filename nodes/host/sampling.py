@@ -263,7 +263,6 @@ class Run:
         self._depth = 0
         self._calls = 0
         self._exact_for: str | None = None
-        self._remarks: list[str] = []  # lines that do not say why something was not shared
         self.finished = False
         if self.plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note("the sigmas do not fall from step to step, so every step is exact")
@@ -279,7 +278,7 @@ class Run:
                 self._alone = "; ".join(lines) or "no device was chosen to help"
             for line in lines if self._places else ():
                 self.report.note(line)
-        self._mode = mode_for(self.plan, len(self.sigmas) - 1, self._guidance(), self._first_order, self._remark)
+        self._mode = mode_for(self.plan, len(self.sigmas) - 1)
         conds = self._expected_conds() if self._alone is None else 0
         if conds:
             self._start_workers(conds - 1)
@@ -371,10 +370,6 @@ class Run:
         self._exact_for = self._exact_for or reason
         if self.engine is not None and self.engine.mode != "exact":
             self.engine.stay_exact(reason)
-
-    def _remark(self, line: str) -> None:
-        self._remarks.append(line)
-        self.report.note(line)
 
     @contextlib.contextmanager
     def question(self) -> Iterator[None]:
@@ -533,8 +528,7 @@ class Run:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
-        reasons = set(self.report.lines) - set(self._remarks)
-        if self._alone or not (reasons or self.report.shared_steps):
+        if self._alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(f"ran on one device: {self._alone or self._why_one()}")
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())

@@ -97,6 +97,8 @@ class Comfy:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.log = base / "server.log"
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests in the background: the server would not hear it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [

@@ -28,12 +28,19 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(params=["classic", "nodes2"])
-def tab(request, browser, comfy):  # noqa: F811 - the fixture of tests/host
+@pytest.fixture(scope="module", params=["classic", "nodes2"])
+def page(request, browser, comfy):  # noqa: F811 - the fixture of tests/host
+    """One for all tests in a renderer: it takes seconds to open."""
     from .page import Tab
 
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    opened = Tab(page, comfy, vue=request.param == "nodes2")
-    yield opened
-    page.close()
-    assert opened.errors == []
+    opened = browser.new_page(viewport={"width": 1500, "height": 1000})
+    yield Tab(opened, comfy, vue=request.param == "nodes2")
+    opened.close()
+
+
+@pytest.fixture
+def tab(page):
+    yield page
+    page.page.keyboard.press("Escape")
+    assert page.errors == []
+    page.errors.clear()

@@ -27,11 +27,11 @@ from .split import Cut, Pass, balance
 MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from
 FETCHED = 1  # inner results that a lead fetches from the worker that computed its branch before
-MOST_FORESEEN = 3  # steps in a row, where a plan has a tolerance and no stride
+MOST_FORESEEN = 2  # steps in a row, where a plan has a tolerance and no stride
 REACH = 1.5  # times the distance of the last two computed values is how far beyond them the line is then followed
 CHECK_EVERY = 5  # in modes whose error only exact steps show: every how many steps one is, with a tolerance
 HIGHER_ORDER = 3.5  # how much more than Euler a sampler of higher order makes of what a step is off
-STEPS_PER_CFG = 8  # with fewer steps for each unit of CFG, every sampler makes more of it, in proportion
+STEPS_PER_CFG = 6  # with fewer steps for each unit of CFG, every sampler makes more of it, in proportion
 PACED_CALLS = 3  # exact calls that show which device is slower
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal

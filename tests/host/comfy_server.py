@@ -44,7 +44,8 @@ def make_models(root: Path) -> None:
         if not (MODELS / kind / weights.name).is_symlink():
             (MODELS / kind / weights.name).symlink_to(weights)
     script = PACK / "tests" / "host" / "make_models.py"
-    if not (MODELS / "checkpoints" / "sd15_random.safetensors").is_file():
+    made = [MODELS / "checkpoints" / f"{name}.safetensors" for name in ("sd15_narrow", "sd15_random")]
+    if not all(path.is_file() for path in made):
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
 
 

@@ -41,7 +41,8 @@ class Bench:
 
     FAMILIES = {
         "sd3": {"channels": 16, "text": {"tokens": 16, "width": 4096, "pooled": 2048}},
-        "sd15": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15": {"file": "sd15_narrow", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15_large": {"file": "sd15_random", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
     }
     _runs = itertools.count(1)
 
@@ -62,7 +63,7 @@ class Bench:
         if family == "sd3":
             self.model = self.graph.add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
         else:
-            self.model = self.graph.add("TestCheckpoint", ckpt_name="sd15_random.safetensors")
+            self.model = self.graph.add("TestCheckpoint", ckpt_name=f"{self.family['file']}.safetensors")
         self.positive, self.negative = self.text(1), self.text(2)
         channels = self.family["channels"]
         self.latent = self.graph.add("TestLatent", seed=3, channels=channels, size=size, batch=batch)

@@ -15,6 +15,11 @@ SD15_UNET = {
     "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1, "legacy": False,
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "use_linear_in_transformer": False,
 }  # fmt: skip
+# every level as wide as the first and half as deep: the host knows the family, and a step takes an eighth of the time
+SD15_NARROW = {
+    **SD15_UNET, "channel_mult": [1, 1, 1, 1], "num_res_blocks": [1, 1, 1, 1], "transformer_depth": [1, 1, 1, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
+}  # fmt: skip
 
 
 def sd3_config(depth: int) -> dict:
@@ -80,10 +85,11 @@ def main(root: str, models: str) -> None:
         save(weights, "diffusion_models", f"sd3_depth{depth}.safetensors")
         if depth == 4:
             save(lora_for(weights, seed=1), "loras", "sd3_depth4.safetensors")
-    unet = UNetModel(**SD15_UNET, **make)
-    fill(unet, seed=15, last=("out.2.weight",))
-    half = {f"model.diffusion_model.{key}": value.half() for key, value in unet.state_dict().items()}
-    save(half, "checkpoints", "sd15_random.safetensors")
+    for config, name in ((SD15_NARROW, "sd15_narrow"), (SD15_UNET, "sd15_random")):
+        unet = UNetModel(**config, **make)
+        fill(unet, seed=15, last=("out.2.weight",))
+        half = {f"model.diffusion_model.{key}": value.half() for key, value in unet.state_dict().items()}
+        save(half, "checkpoints", f"{name}.safetensors")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_a_changed_lora_strength_sends_only_patches(bench):
 
 def test_a_large_models_memory_goes_back_when_a_small_one_follows(bench):
     held = []
-    for family in ("sd3", "sd15", "sd3", "sd15", "sd3"):
+    for family in ("sd3", "sd15_large", "sd3", "sd15_large", "sd3"):
         side = bench(family, size=8)
         side.settings["steps"] = 1
         side.save(side.sampler("HybridiffKSampler", **side.device_chain()))

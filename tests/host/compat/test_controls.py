@@ -106,7 +106,7 @@ STAYING = {
 @pytest.mark.parametrize("way", STAYING)
 def test_controls_that_stay_here(bench, row, put, way):
     row.of("Conditioning", f"{way}, sd15")
-    side = bench("sd15", size=16)
+    side = bench("sd15_large", size=16)
     side.settings["steps"] = 3
     plain = without(side)
     apply_it, words = STAYING[way]
@@ -134,7 +134,7 @@ UNET_WAYS = {
 @pytest.mark.parametrize("way", UNET_WAYS)
 def test_controls_of_a_unet(bench, row, put, way):
     row.of("Conditioning", f"{way}, sd15")
-    side = bench("sd15", size=16, batch=2 if way == "ControlNet of two pictures" else 1)
+    side = bench("sd15_large", size=16, batch=2 if way == "ControlNet of two pictures" else 1)
     side.settings["steps"] = 3
     plain = without(side)
     UNET_WAYS[way](side, put)

@@ -121,7 +121,6 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
     row.auto(two, one)
     works = [(len(step["conds"]), step["work"]) for step in two.report["steps"]]
     assert two.foreseen and two.report["shared_calls"], works
-    # 8 steps for each unit of CFG are not there any more
     assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
 
 

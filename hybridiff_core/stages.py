@@ -286,6 +286,7 @@ class StagedEngine(Engine):
             if len(branches) < 2 and self.schedule.used.start is None and self.mode != "exact":
                 self.report.note("one branch has no discrepancy, so the stage begins at warmup_cap")
         self.schedule.weight = self.setting.weight
+        self.schedule.error = None  # nothing more is foreseen before it is measured for these conds
         self._given, self._units = given, call.units
 
     def _pipeline_obstacle(self, units: Sequence[Unit]) -> str | None:

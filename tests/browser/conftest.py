@@ -42,5 +42,5 @@ def page(request, browser, comfy):  # noqa: F811 - the fixture of tests/host
 def tab(page):
     yield page
     page.page.keyboard.press("Escape")
-    assert page.errors == []
-    page.errors.clear()
+    errors, page.errors = page.errors, []
+    assert errors == []

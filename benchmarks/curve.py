@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = {"dit": "DiT", "unet": "U-Net"}
+NAMES = {"dit": "DiT", "unet": "U-Net", "unet, earlier training": "U-Net, earlier training"}
 LINES = {20: ":", 28: "--", 50: "-"}  # told apart without colour
 
 

@@ -25,9 +25,8 @@ these rows are not held out from the choice. The rule:
    Expected is the error measured last, in proportion to how far the step is from the two computed ones (the product of
    both distances). None is foreseen further beyond the later one than {REACH:g} times their distance.
 3. A step's part counts for more where the guidance is strong and the steps are few: with CFG above 1 and fewer than
-   {STEPS_PER_CFG:g} steps for each unit of it, in proportion. There one foreseen step can give another picture, as two
-   exact steps fewer do.
-4. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row, with a margin:
+   {STEPS_PER_CFG:g} steps for each unit of it, in proportion.
+4. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row measured:
    {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact, as it always is under {LEAST_STEPS}
    steps."""
 

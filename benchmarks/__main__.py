@@ -24,6 +24,7 @@ from .block import RESULTS, kept
 PACK = Path(__file__).resolve().parents[1]
 # a block's rows, as they are named
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_earlier": "unet, earlier training"}
+TIMED = (("speed",), ("gpu", "gpu_sdxl"))
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -44,7 +45,8 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
-        Part("gpu", ["gpu.py"], gpu.render, "On a GPU", ""),
+        Part("gpu", ["gpu.py"], gpu.render, "On a GPU", GPU),
+        Part("gpu_sdxl", [], gpu.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
         Part("dit", ["quality.py", str(PACK / "training" / "weights"), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
         Part("unet_earlier", [], quality.render, "U-Net, earlier training", ""),
@@ -64,7 +66,8 @@ def document(chosen: list[Part]) -> str:
         for row in blocks[name]["rows"]:
             row["model"] = QUALITIES[name]
     rows = [row for name in QUALITIES if name in blocks for row in blocks[name]["rows"]]
-    text = [HEAD, choice.text(rows, blocks.get("speed", {"rows": []})["rows"])]
+    timed, on_gpus = ([row for name in names for row in blocks.get(name, {"rows": []})["rows"]] for names in TIMED)
+    text = [HEAD, choice.text(rows, timed, on_gpus)]
     for part in chosen:
         if part.name in blocks and part.name not in QUALITIES:
             text += [f"## {part.title}\n\n{part.about}", blocks[part.name]["heading"], part.render(blocks[part.name])]
@@ -104,22 +107,33 @@ def main() -> None:
 HEAD = """# Measured
 
 Written by `python -m benchmarks`; each table says when, on what machine, from which seeds and by which command it was
-measured. There was no GPU: two CPU cores stand for two devices, one process and one thread each, in a real ComfyUI."""
+measured. One GPU was at hand once (On a GPU), two never: elsewhere two CPU cores stand for two devices, one process and
+one thread each, in a real ComfyUI."""
 
 SPEED = """The small trained transformer, eight pictures at once, 20 steps of euler. ComfyUI's split runs threads in one
 process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
 same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
 it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
-than two runs of one. The rows of auto were timed with an earlier rule."""
+than two runs of one."""
 
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
-latents, SD1.5's layout at 16x16."""
+latents; SD1.5's layout, narrower and half as deep, at 16x16."""
 
 PROJECTION = """More than two devices cannot be timed on two cores. PROJECTED from the block and transfer times measured
 above:"""
 
 BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted over the real channel with tensors of
 the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
+
+GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
+message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.
+On so fast a card a small step is bound by the time in which Python launches its
+kernels, not by the GPU: SDXL's forward at 1024 pixels takes as long for one branch as for both, so a second H100 would
+bring nothing there, and foreseen steps still do. A slower card is not bound so at this size: its gain is nearer to that
+of larger pictures here. SDXL's rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54),
+with three repeats each; the next table has it again."""
+
+GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 
 CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
 rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well

@@ -135,7 +135,21 @@ def verdict(rows: Sequence[dict]) -> str:
     return f"{text} For up to a quarter more cost, better in the worst 5 % are: {named}." if dearer else text
 
 
-def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
+def on_gpus(parts: Sequence[dict]) -> str:
+    """What gpu.py found for exact sharing, by model and size; the later of two rows counts."""
+    found = {(row["model"], row["size"]): row for row in parts if row["part"] == "projected" and row["mode"] == "exact"}
+    of_model: dict[str, list[str]] = {}
+    for (model, size), row in found.items():
+        of_model.setdefault(model, []).append(f"{row['speed_up']:.2f}x at {size}")
+    if not found:
+        return ""
+    told = "; ".join(f"{model} {', '.join(sizes)}" for model, sizes in of_model.items())
+    return f"""- **Fast cards.** Projected from one H100's times for two, *exact*: {told}.
+  Where one branch takes as long as both do together, the card waits for Python, and a second one brings nothing; larger
+  pictures and slower cards gain."""
+
+
+def gains(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict]) -> str:
     """When a user gains how much, in plain words."""
 
     def span(some: Sequence[dict]) -> str:
@@ -167,16 +181,18 @@ def gains(rows: Sequence[dict], measured: Sequence[dict]) -> str:
   steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs{piped}.
 - **One GPU.** Nothing is shared. *auto* still foresees steps, as at CFG 1, and its picture is the same as with two.
 - **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, nothing at CFG 1.
+{on_gpus(parts)}
 - **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few
   milliseconds (512 pixels of SD1.5 on a fast card), that is a large part of it, and one device may be as fast.
 - **More than two GPUs.** auto uses as many as there are conds to compute. *pipeline* uses them all; at the same cost
   its pictures are further from KSampler's."""
 
 
-def text(rows: Sequence[dict], measured: Sequence[dict]) -> str:
+def text(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict] = ()) -> str:
+    """The first chapters: from quality.py's rows, speed.py's and gpu.py's."""
     rows = [row for row in rows if row["sampler"] != "ddim"]
     return "\n\n".join([
-        "## When you gain, and when not", gains(rows, measured),
+        "## When you gain, and when not", gains(rows, measured, parts),
         "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
         "auto beside what costs the same or more, by a quarter at most. Cells are cost: mean / worst 5 % PSNR in dB; "
         "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "

@@ -5,8 +5,9 @@
 
 Networks of the true sizes with random weights, made on the device by ComfyUI's own classes. Forwards of batch 2
 and 1, of the cut's outer and inner part; messages to a worker and back, and its start. With two GPUs each mode is
-timed through real workers (the models are then written to a file, which a worker reads). With one, a speed-up is
-PROJECTED from those parts and was not measured. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
+timed through real workers (the models are then written to a file, which a worker reads). With one, the speed-up of
+two is PROJECTED from those parts and was not measured; what foreseen steps bring on that one GPU is measured, at the
+first size of each model. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
@@ -42,8 +44,10 @@ from tests.host.families import (  # noqa: E402
 from tests.host.make_models import sd3_config  # noqa: E402
 
 STEPS, START, K = 50, 15, 10  # of the runs that are timed or projected
+ALONE_START, ALONE_K = 10, 38  # of those on one GPU: foreseen steps are all that helps there
 MODES = ("exact", "predict", "pipeline", "auto")
 SMALL_STEPS = (8, 3, 4)
+SMALL_ALONE = (3, 4)
 VIDEOS = {"480p": (480, 832), "720p": (720, 1280)}
 SEED = 0
 
@@ -67,7 +71,13 @@ TITLES = {"sdxl": "SDXL", "sd3": "SD3-medium", "wan": "Wan 2.1 1.3B"}
 
 
 def milliseconds(key: str):
-    return lambda row: "-" if row.get(key) is None else f"{1e3 * row[key]:.3g}"
+    def cell(row: dict) -> str:
+        if row.get(key) is None:
+            return "-"
+        value = 1e3 * row[key]
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+    return cell
 
 
 FORWARD: list[Column] = [
@@ -103,6 +113,13 @@ MEASURED: list[Column] = [
     ("bound", lambda row: f"{row['bound']:.2f}"),
     ("worker on", lambda row: row["on"]),
 ]
+ALONE: list[Column] = [
+    *MEASURED[:4],
+    ("KSampler, s", lambda row: f"{row['stock_s']:.3g}"),
+    ("Hybridiff, s", lambda row: f"{row['ours_s']:.3g}"),
+    ("measured speed-up", lambda row: f"{row['speed_up']:.2f}"),
+    ("bound", lambda row: f"{row['bound']:.2f}"),
+]
 PROJECTED: list[Column] = [
     *MEASURED[:4],
     ("PROJECTED speed-up", lambda row: f"{row['speed_up']:.2f}"),
@@ -113,13 +130,14 @@ PARTS = {
     "exchange": ("Messages to a worker and back", EXCHANGE),
     "worker": ("A worker's start, ComfyUI's imports included", WORKER),
     "measured": ("Speed-up, measured through a real worker", MEASURED),
+    "alone": ("Speed-up on this one GPU without a worker, measured; exact shows what our nodes themselves cost", ALONE),
     "projected": ("Speed-up, PROJECTED from the parts above as for two such GPUs; not measured", PROJECTED),
 }
 
 
 def render(block: dict) -> str:
-    """The Markdown of a kept block."""
-    texts = [block["heading"]]
+    """The Markdown of a kept block's rows."""
+    texts = []
     for part, (title, columns) in PARTS.items():
         rows = [row for row in block["rows"] if row["part"] == part]
         if rows:
@@ -161,6 +179,7 @@ class Bench:
     def add(self, part: str, **row) -> None:
         self.rows.append({"part": part, **row})
         print(part, row, file=sys.stderr, flush=True)
+        keep(self.options.json, self.rows, SEED)  # what is there is there
 
     def leave_out(self, line: str) -> None:
         self.add("left out", line=f"Left out: {line}.")
@@ -307,19 +326,12 @@ class Bench:
         self.add("exchange", **where, bytes=message.nbytes, seconds=found, channel=pinned, on=self.place.label)
         return found
 
-    def speed_ups(self, name: str, size: str, latent: tuple[int, ...]) -> None:
-        """Each mode through a real worker against one device; runs of the two alternate."""
+    def sampler(self, name: str, latent: tuple[int, ...]):
+        """A run of the host's sampler on a model: its seconds."""
         import comfy.sample
-        from hybridiff_pack.hybridiff_core.plan import HybridPlan
-        from safetensors.torch import save_file
 
         torch, family = self.torch, self.families[name]
-        path = MODELS / family.kind / f"gpu_{name}{'_small' * self.options.small}.safetensors"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights(name, family), path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
-        model, noise = load(str(path), family), torch.randn(latent, generator=torch.Generator().manual_seed(SEED))
+        noise = torch.randn(latent, generator=torch.Generator().manual_seed(SEED))
         texts = [conditioning(family, seed) for seed in (1, 2)]
 
         def run(model) -> float:
@@ -330,16 +342,53 @@ class Bench:
             )  # fmt: skip
             return time.perf_counter() - since
 
+        return run
+
+    def side_by_side(self, model, run, mode: str, start: int, k: int, device: str) -> tuple[float, float, object]:
+        """Seconds of the stock sampler and of ours, in turn, and our last report."""
+        from hybridiff_pack.hybridiff_core.plan import HybridPlan
+
+        plan = HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k)
+        acceleration = self.sampling.Acceleration(plan, (device,))
+        run(acceleration.apply(model))  # the worker starts and reads the model
+        stock, ours = [], []
+        for _ in range(max(self.options.repeats // 2, 1)):
+            stock.append(run(model))
+            ours.append(run(acceleration.apply(model)))
+        return statistics.median(stock), statistics.median(ours), acceleration.report
+
+    def alone(self, name: str, size: str, latent: tuple[int, ...], network) -> None:
+        """What this one device gains, and loses, without a worker."""
+        import comfy.sd
+
+        start, k = SMALL_ALONE if self.options.small else (ALONE_START, ALONE_K)
+        model, run = comfy.sd.load_diffusion_model_state_dict(network.state_dict()), self.sampler(name, latent)
         run(model)
+        for mode, bound in (("exact", 1.0), ("predict", self.steps / (self.steps - k // 2))):
+            stock, ours, report = self.side_by_side(model, run, mode, start, k, "auto")
+            foreseen = [step.work for step in report.steps].count("predicted")
+            if foreseen != (k // 2 if mode == "predict" else 0):
+                raise AssertionError(f"{mode}: {foreseen} of {k} steps were foreseen: {report.lines}")
+            self.add(
+                "alone", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else k, steps=self.steps,
+                stock_s=stock, ours_s=ours, speed_up=stock / ours, bound=bound,
+            )  # fmt: skip
+
+    def speed_ups(self, name: str, size: str, latent: tuple[int, ...]) -> None:
+        """Each mode through a real worker against one device; runs of the two alternate."""
+        from safetensors.torch import save_file
+
+        family = self.families[name]
+        path = MODELS / family.kind / f"gpu_{name}{'_small' * self.options.small}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(weights(name, family), path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
+        model, run = load(str(path), family), self.sampler(name, latent)
+        run(model)
+        helper = "same" if self.device.type == "cpu" else "auto"
         for mode in MODES:
-            plan = HybridPlan(mode=mode, warmup="fixed", start_step=self.start, parallel_steps=self.k)
-            acceleration = self.sampling.Acceleration(plan, ("same" if self.device.type == "cpu" else "auto",))
-            run(acceleration.apply(model))  # the worker starts and reads the model
-            ones, twos = [], []
-            for _ in range(max(self.options.repeats // 2, 1)):
-                ones.append(run(model))
-                twos.append(run(acceleration.apply(model)))
-            report = acceleration.report
+            one, two, report = self.side_by_side(model, run, mode, self.start, self.k, helper)
             alone = sum(not step.helpers and step.work != "predicted" for step in report.steps)
             if alone:  # a time with a lost worker in it says nothing
                 lines = "; ".join(report.lines)
@@ -347,7 +396,6 @@ class Bench:
                 continue
             # of two devices at CFG above 1 auto is predict
             of = bound({"auto": "predict"}.get(mode, mode), self.steps, self.k)
-            one, two = statistics.median(ones), statistics.median(twos)
             self.add(
                 "measured", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else self.k,
                 steps=self.steps, one_s=one, two_s=two, speed_up=one / two, bound=of, on=self.place.label,
@@ -389,6 +437,8 @@ class Bench:
                     self.project(name, size, parts, latent_s, features_s)
         finally:
             pool.close()
+        if self.projected and fitting:
+            self.alone(name, *fitting[0], network)
         del network
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -413,10 +463,13 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         bench = Bench(options, sampling)
         bench.worker()
         for name in options.models:
-            bench.one(name)
-            keep(options.json, bench.rows, SEED)  # what is there is there
+            try:
+                bench.one(name)
+            except (RuntimeError, ValueError, AssertionError) as error:  # hours may be behind it
+                traceback.print_exc()
+                bench.leave_out(f"{TITLES[name]}: it failed ({type(error).__name__}: {error})")
     sampling.pool().close()
-    print(render({"heading": heading(SEED), "rows": bench.rows}))
+    print(f"{heading(SEED)}\n\n{render({'rows': bench.rows})}")
 
 
 def main() -> None:

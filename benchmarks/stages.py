@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         if name == "sd3":
             model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models" / "sd3_depth6.safetensors"))
             return model, torch.randn(1, 16, 64, 64, generator=random), [text(77, 4096, 2048) for _ in range(2)]
-        path = str(MODELS / "checkpoints" / "sd15_random.safetensors")
+        path = str(MODELS / "checkpoints" / "sd15_narrow.safetensors")
         model = comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
         return model, torch.randn(1, 4, 16, 16, generator=random), [text(77, 768, 768) for _ in range(2)]
 
@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
                 result["transfer_s"] = transfer(statistics.median(step.bytes_received for step in stage))
             results.append(result)
             print(line(result, COLUMNS), flush=True)
-    keep(options.json, results, SEED)
+        keep(options.json, results, SEED)
 
 
 def main() -> None:

@@ -270,13 +270,13 @@ class Run:
         self.misfit = self._misfit(noise, shapes)
         every = [cond for of_branch in self._guiders_conds().values() for cond in of_branch]
         self._controls = Controls(every, self.patcher.model)
-        self._alone = self.misfit or self._obstacle()
+        found, lines = places(acceleration.devices, own)
+        nobody = None if found else "; ".join(lines) or "no device was chosen to help"
+        self._alone = self.misfit or nobody or self._obstacle()  # a recipe takes time: not where nobody needs it
         self._places: list[Place] = []
         if self._alone is None:
-            self._places, lines = places(acceleration.devices, own)
-            if not self._places:
-                self._alone = "; ".join(lines) or "no device was chosen to help"
-            for line in lines if self._places else ():
+            self._places = found
+            for line in lines:
                 self.report.note(line)
         self._mode = mode_for(self.plan, len(self.sigmas) - 1)
         conds = self._expected_conds() if self._alone is None else 0

@@ -1,4 +1,8 @@
-"""A real ComfyUI for tests: find it, start it with this pack, talk to it over its HTTP API."""
+"""A real ComfyUI for tests: find it, start it with this pack, talk to it over its HTTP API.
+
+It runs on the CPU. HYBRIDIFF_TEST_FLAGS are the flags to start it with in place of `--cpu`: for a GPU `--force-fp32`,
+with NVIDIA_TF32_OVERRIDE=0, since our limits are those of float32.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from .families import FAMILIES
 
 PACK = Path(__file__).resolve().parents[2]
 MODELS = PACK / ".cache" / "host" / "models"
+DEVICE_FLAGS = os.environ.get("HYBRIDIFF_TEST_FLAGS", "--cpu").split()
 
 
 def find_comfyui() -> Path | None:
@@ -103,9 +108,9 @@ class Comfy:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [
-                    python_of(root), str(root / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(self.port),
+                    python_of(root), str(root / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
                     "--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
-                    *flags,
+                    *DEVICE_FLAGS, *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
                 env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **environment},

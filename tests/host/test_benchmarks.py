@@ -36,11 +36,11 @@ def test_the_gpu_benchmark_on_a_cpu(comfyui_root, tmp_path, model):
     assert gpu.render(block) in done.stdout
     rows = {part: [row for row in block["rows"] if row["part"] == part] for part in gpu.PARTS}
     assert {part: len(found) for part, found in rows.items()} == {
-        "forward": 1, "exchange": 2, "worker": 1, "measured": 4, "projected": 3,
+        "forward": 1, "exchange": 2, "worker": 1, "measured": 4, "alone": 2, "projected": 3,
     }  # fmt: skip
     numbers = [value for row in block["rows"] for key, value in row.items() if key.endswith("_s") or key == "seconds"]
-    numbers += [row["speed_up"] for row in rows["measured"] + rows["projected"]]
-    assert len(numbers) == 4 + 2 + 1 + 3 * 4 + 3 and all(value > 0 for value in numbers)
+    numbers += [row["speed_up"] for row in rows["measured"] + rows["alone"] + rows["projected"]]
+    assert len(numbers) == 4 + 2 + 1 + 3 * 4 + 3 * 2 + 3 and all(value > 0 for value in numbers)
     (forward,) = rows["forward"]
     first, last = forward["cut"]
     assert 0 < first < last < forward["blocks"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from hybridiff_core.schedule import Stage, Work, parse
 
-from .comfy_server import Refused
+from .comfy_server import Events, Refused
 
 LIMIT = 1e-5
 FIXED = {"warmup": "fixed", "start_step": 5, "parallel_steps": 4}
@@ -168,10 +166,12 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(bench):
         side.settings.update(steps=300, cfg=cfg)
         side.plan = {"mode": "pipeline", "warmup": "fixed", "start_step": 5, "parallel_steps": 290}
         side.save(side.sampler("HybridiffKSampler", **side.device_chain()))
-        prompt = side.comfy.queue(side.graph.nodes)
-        time.sleep(6)
+        tab = Events(side.comfy, f"interrupter{cfg:.0f}")
+        prompt = side.comfy.queue(side.graph.nodes, tab.client)
+        tab.wait_for_step(prompt, 8)  # the middle has begun
         side.comfy.post("/interrupt", {})
         with pytest.raises(Refused, match="execution_interrupted"):
             side.comfy.wait(prompt, limit_s=20)
+        tab.close()
         difference, report = bench("sd3").compare()
         assert difference <= LIMIT and report["shared_calls"] == report["calls"]

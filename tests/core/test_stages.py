@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 import time
-from functools import partial
 
 import pytest
 import torch
@@ -79,11 +78,7 @@ def run(network, exchanges, plan, branches=2, cfg=3.0, steps=STEPS, known=None, 
 
     def predict(x, sigma):
         x, sigma = (NOISE, torch.full_like(sigma, 0.5)) if freeze else (x, sigma)
-
-        def here(mine, through=None):
-            predictions = network.predict(x, sigma, [(unit.branch, unit.index) for unit in mine], through)
-            return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+        here = here_of(network, x, sigma)
         done = engine.step(x, sigma, units, here, no_weight)
         seen.append((x.clone(), done))
         return done[0], done.get(1, done[0])
@@ -91,6 +86,16 @@ def run(network, exchanges, plan, branches=2, cfg=3.0, steps=STEPS, known=None, 
     with torch.inference_mode():
         latent = sample_euler(predict, NOISE, sigmas(steps), cfg)
     return latent, engine, seen
+
+
+def here_of(network, x, sigma):
+    """What computes units at (x, sigma) in this process."""
+
+    def here(mine, through=None):
+        predictions = network.predict(x, sigma, [(unit.branch, unit.index) for unit in mine], through)
+        return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
+
+    return here
 
 
 def no_weight(units):
@@ -380,6 +385,9 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
         class Stop(Exception):
             pass
 
+        def stopped(mine, through=None):
+            raise Stop
+
         exchanges = workers(count)
         report = RunReport("", [])
         engine = StagedEngine(
@@ -390,13 +398,7 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
         with torch.inference_mode(), pytest.raises(Stop):
             for i in range(STEPS):
                 sigma = t[i].expand(2)
-
-                def here(mine, through=None, sigma=sigma, step=i, x=x):
-                    if step == 8:
-                        raise Stop
-                    predictions = network.predict(x, sigma, [(unit.branch, 0) for unit in mine], through)
-                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+                here = stopped if i == 8 else here_of(network, x, sigma)
                 engine.step(x, sigma, units, here, no_weight)
         for exchange in exchanges:
             exchange.drain()
@@ -440,11 +442,7 @@ def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, cou
                 if i == 8 and fault == "stuck":
                     os.kill(exchanges[victim].process.pid, signal.SIGSTOP)
                     stopped_at = time.perf_counter()
-
-                def here(mine, through=None, sigma=sigma, x=x):
-                    predictions = network.predict(x, sigma, [(unit.branch, 0) for unit in mine], through)
-                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+                here = here_of(network, x, sigma)
                 done = engine.step(x, sigma, units, here, no_weight)
                 if works_of(engine)[i] == "exact":
                     for branch in range(branches):
@@ -477,11 +475,7 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
                 if i == at:
                     engine.paces = [1.0, 1.5]  # found unequal
                     exchange.process.stop(0.0)
-
-                def here(mine, through=None, sigma=sigma):
-                    predictions = network.predict(NOISE, sigma, [(unit.branch, 0) for unit in mine], through)
-                    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+                here = here_of(network, NOISE, sigma)
                 done = engine.step(NOISE, sigma, [Unit(0, 0), Unit(1, 0)], here, no_weight)
                 for branch in (0, 1):
                     exact = network.predict(NOISE, sigma, [(branch, 0)])[0]
@@ -503,11 +497,7 @@ def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branch
             sigma = sigmas(STEPS)[i].expand(2)
             if i == at:
                 engine.remove(exchanges[-1])
-
-            def here(mine, through=None, sigma=sigma):
-                predictions = network.predict(NOISE, sigma, [(unit.branch, 0) for unit in mine], through)
-                return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+            here = here_of(network, NOISE, sigma)
             done = engine.step(NOISE, sigma, [Unit(branch, 0) for branch in range(branches)], here, no_weight)
             if works_of(engine)[i] == "exact":
                 for branch in range(branches):
@@ -527,11 +517,7 @@ def test_times_stay_with_their_device_when_another_is_left_out(network, workers)
             sigma = sigmas(STEPS)[i].expand(2)
             if i == 2:
                 engine.remove(exchanges[0])
-
-            def here(mine, through=None, sigma=sigma):
-                predictions = network.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in mine], through)
-                return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}
-
+            here = here_of(network, NOISE, sigma)
             engine.step(NOISE, sigma, [Unit(branch, 0) for branch in range(3)], here, no_weight)
     assert [record.lanes for record in engine.report.steps] == [[0, 1, 2]] * 2 + [[0, 2]] * 2
 
@@ -566,13 +552,9 @@ def test_the_weight_follows_guidance_that_is_raised_on_the_way(network):
     weights = []
     with torch.inference_mode():
         for sigma, cfg in zip(sigmas(20)[:3], (1.0, 7.5, 7.5)):
-            here = partial(network_here, network, torch.full((2,), float(sigma)))
             engine.guided(cfg)
-            engine.step(NOISE, torch.full((2,), float(sigma)), [Unit(0, 0), Unit(1, 0)], here, no_weight)
+            sigma = torch.full((2,), float(sigma))
+            here = here_of(network, NOISE, sigma)
+            engine.step(NOISE, sigma, [Unit(0, 0), Unit(1, 0)], here, no_weight)
             weights.append(engine.schedule.weight)
     assert weights == pytest.approx([1.0, 2.25, 2.25])
-
-
-def network_here(network, sigma, mine, through=None):
-    predictions = network.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in mine], through)
-    return {unit.branch: prediction for unit, prediction in zip(mine, predictions)}

@@ -127,11 +127,11 @@ the true sizes. The paper's and AsyncDiff's figures are the published ones, for 
 
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.
-On so fast a card a small step is bound by the time in which Python launches its
-kernels, not by the GPU: SDXL's forward at 1024 pixels takes as long for one branch as for both, so a second H100 would
-bring nothing there, and foreseen steps still do. A slower card is not bound so at this size: its gain is nearer to that
-of larger pictures here. SDXL's rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54),
-with three repeats each; the next table has it again."""
+On so fast a card a small step is bound by the time in which Python launches its kernels, not by the GPU: SDXL's forward
+at 1024 pixels takes as long for one branch as for both, so a second H100 would bring nothing there, and foreseen steps
+still do. A slower card is not bound so at this size: its gain is nearer to that of larger pictures here. SDXL's rows in
+this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54), with three repeats each; the next table
+has it again. The run was stopped when its time was over: a few of Wan's rows are missing."""
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 

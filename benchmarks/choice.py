@@ -145,7 +145,8 @@ def on_gpus(parts: Sequence[dict]) -> str:
     if not found:
         return ""
     told = "; ".join(f"{model} {', '.join(sizes)}" for model, sizes in of_model.items())
-    return f"""- **Fast cards.** Projected from one H100's times for two, *exact*: {told}.
+    card = next(row["on"].split("(")[1].rstrip(") ") for row in parts if row["part"] == "worker")
+    return f"""- **Fast cards.** *exact* on two, projected from the times of one {card}: {told}.
   Where one branch takes as long as both do together, the card waits for Python, and a second one brings nothing; larger
   pictures and slower cards gain."""
 

@@ -143,8 +143,8 @@ QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's o
 the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device
 costs twice the steps with guidance, once without. `n steps` are fewer exact steps. EasyCache's cost is that of the two
 devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `ddim` is its `euler`: same figures.
-The U-Net's modes and EasyCache are from an earlier, longer training by the same commands, in a table of their own;
-auto was not run on that one by its present rule, and on the later one not at every setting. 120 dB: no difference."""
+The U-Net was trained more than once by the same commands: an earlier one has a table of its own, with modes and
+EasyCache at settings at which they were not run on the later one, and without auto. 120 dB: no difference."""
 
 
 if __name__ == "__main__":

@@ -104,12 +104,33 @@ def _setting(row: dict) -> str:
     return f"{row['model']}, {row['sampler']}, {row['steps']} steps, CFG {row['cfg']:g}"
 
 
+def _fixed_plans(rows: Sequence[dict], chosen: Sequence[dict]) -> str:
+    """Where a plan with numbers of its own is better than auto on as many devices at the same cost or less."""
+    found = []
+    for row in chosen:
+        plans = [
+            plan for plan in of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+            if plan["what"].startswith(("predict", "pipeline", "paper")) and plan["devices"] <= row["devices"]
+            and plan["cost"] <= row["cost"] + 0.01 and plan["psnr_worst"] > row["psnr_worst"]
+        ]  # fmt: skip
+        if plans:
+            best = max(plans, key=lambda plan: plan["psnr_worst"])
+            found.append(
+                f"{best['what']} ({_setting(row)}: {best['psnr_worst']:.1f} dB at cost {best['cost']:.1f}, "
+                f"auto {row['psnr_worst']:.1f} at {row['cost']:.1f})"
+            )
+    if not found:
+        return ""
+    return f"A plan of fixed numbers that costs no more is better in {len(found)}: {'; '.join(found)}. "
+
+
 def verdict(rows: Sequence[dict]) -> str:
     """Whether auto keeps its promise, and where a rival is better at the same cost or less."""
     chosen = [row for row in rows if row["what"] == "auto"]
     low = [row for row in chosen if row["psnr_worst"] < FLOOR]
     text = f"In {len(chosen) - len(low)} of {len(chosen)} rows auto keeps the worst 5 % at {FLOOR:g} dB or better"
     text += f"; the lowest is {min(row['psnr_worst'] for row in chosen):.1f} dB. " if chosen else ". "
+    text += _fixed_plans(rows, chosen)
     better = []
     for row in chosen:
         here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))

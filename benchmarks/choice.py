@@ -37,12 +37,16 @@ def speed(row: dict) -> float:
     return row["steps"] * (2 if row["cfg"] > 1 else 1) / row["cost"]
 
 
+def setting_of(row: dict) -> tuple:
+    return (row["model"], row["sampler"], row["steps"], row["cfg"])
+
+
 def of(rows: Sequence[dict], setting: tuple) -> list[dict]:
-    return [row for row in rows if (row["model"], row["sampler"], row["steps"], row["cfg"]) == setting]
+    return [row for row in rows if setting_of(row) == setting]
 
 
 def settings(rows: Sequence[dict]) -> list[tuple]:
-    found = {(row["model"], row["sampler"], row["steps"], row["cfg"]) for row in rows if row["what"] == "auto"}
+    found = {setting_of(row) for row in rows if row["what"] == "auto"}
     return sorted(found)
 
 
@@ -109,7 +113,7 @@ def _fixed_plans(rows: Sequence[dict], chosen: Sequence[dict]) -> str:
     found = []
     for row in chosen:
         plans = [
-            plan for plan in of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+            plan for plan in of(rows, setting_of(row))
             if plan["what"].startswith(("predict", "pipeline", "paper")) and plan["devices"] <= row["devices"]
             and plan["cost"] <= row["cost"] + 0.01 and plan["psnr_worst"] > row["psnr_worst"]
         ]  # fmt: skip
@@ -133,7 +137,7 @@ def verdict(rows: Sequence[dict]) -> str:
     text += _fixed_plans(rows, chosen)
     better = []
     for row in chosen:
-        here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+        here = of(rows, setting_of(row))
         wins = [
             rival for rival in here
             if any(words in rival["what"] for words in (" steps", "EasyCache"))
@@ -146,7 +150,7 @@ def verdict(rows: Sequence[dict]) -> str:
     text += "No rival that costs as little or less, fewer exact steps or EasyCache, is better in any."
     dearer = []
     for row in chosen:
-        here = of(rows, (row["model"], row["sampler"], row["steps"], row["cfg"]))
+        here = of(rows, setting_of(row))
         rivals = [best_rival(here, words, row) for words in (" steps", "EasyCache")]
         dearer += [(row, rival) for rival in rivals if rival and rival["psnr_worst"] > row["psnr_worst"]]
     named = "; ".join(

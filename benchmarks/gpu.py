@@ -364,14 +364,14 @@ class Bench:
         start, k = SMALL_ALONE if self.options.small else (ALONE_START, ALONE_K)
         model, run = comfy.sd.load_diffusion_model_state_dict(network.state_dict()), self.sampler(name, latent)
         run(model)
-        for mode, bound in (("exact", 1.0), ("predict", self.steps / (self.steps - k // 2))):
+        for mode, limit in (("exact", 1.0), ("predict", self.steps / (self.steps - k // 2))):
             stock, ours, report = self.side_by_side(model, run, mode, start, k, "auto")
             foreseen = [step.work for step in report.steps].count("predicted")
             if foreseen != (k // 2 if mode == "predict" else 0):
                 raise AssertionError(f"{mode}: {foreseen} of {k} steps were foreseen: {report.lines}")
             self.add(
                 "alone", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else k, steps=self.steps,
-                stock_s=stock, ours_s=ours, speed_up=stock / ours, bound=bound,
+                stock_s=stock, ours_s=ours, speed_up=stock / ours, bound=limit,
             )  # fmt: skip
 
     def speed_ups(self, name: str, size: str, latent: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ import comfy.controlnet
 import comfy.model_management
 import torch
 from comfy.controlnet import ControlBase, ControlLora, ControlNet, StrengthType, T2IAdapter
+from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.plan import shown
 from .foreign import changed_methods, of_the_host, replaced_methods
@@ -79,7 +80,7 @@ class Controls:
             if (network := reference()) is None:
                 del kept[reference]
             else:
-                self._take(network, facts)
+                self._take(network, weights_of(network), facts)
         for cond in conds:
             for control in chain(cond.get("control")):
                 self._reasons[id(control)] = self._add(control, kept)
@@ -124,30 +125,31 @@ class Controls:
         if type(control) is T2IAdapter:
             return None
         network = _network(control)
+        weights = network
         if isinstance(network, torch.nn.Module):
             around = control.control_model_wrapped
             if around.patches or around.object_patches or changed_methods(network):
                 return "a ControlNet that another pack changed"
+            weights = weights_of(network, around)
         if not any(network is owner for owner in self._owners):
             facts = {
                 "kind": type(control).__name__,
                 "dtype": None if isinstance(control, ControlLora) else control.control_model.dtype,
                 "average": bool(control.global_average_pooling),
             }
-            if not self._take(network, facts):
+            if not self._take(network, weights, facts):
                 return "a ControlNet with weights of a special form"
             if isinstance(network, torch.nn.Module):
                 kept[weakref.ref(network)] = facts
         self._known.append((control, network))
         return None
 
-    def _take(self, network: object, facts: dict) -> bool:
+    def _take(self, network: object, weights: dict, facts: dict) -> bool:
         """Put a network among those that cross, where its weights can."""
-        weights = dict(network) if isinstance(network, dict) else weights_of(network)
         if not all(map(is_dense, weights.values())):
             return False
         self._owners.append(network)
-        self.networks.append({**facts, "weights": weights})
+        self.networks.append({**facts, "weights": dict(weights)})
         return True
 
     def _hint(self, control: ControlBase, x: torch.Tensor, timestep: torch.Tensor) -> object:
@@ -181,10 +183,22 @@ class Controls:
         return link
 
 
-def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict with the module's own tensors, which stay the same objects from run to run."""
+def weights_of(network: torch.nn.Module, patcher: ModelPatcher | None = None, prefix: str = "") -> dict:
+    """The state dict as it was loaded, with the module's own tensors, which stay the same objects from run to run.
+
+    Patches of `patcher`'s clones may lie on the weights, until the host samples with another one; `prefix` is where
+    `network` is in the patcher's model.
+    """
     own = {**dict(network.named_parameters(remove_duplicate=False)), **dict(network.named_buffers())}
-    return {key: own[key] for key in network.state_dict() if key in own}
+    whole = network if patcher is None else patcher.model
+    loaded = [one.model for one in comfy.model_management.current_loaded_models]
+    before = {}
+    for one in (*loaded, patcher):
+        if one is not None and one.model is whole:
+            before |= {key: weight for key, (weight, _) in one.hook_backup.items()}
+            before |= getattr(one, "backup_buffers", {})
+            before |= {key: kept.weight for key, kept in one.backup.items()}
+    return {key: before.get(prefix + key, own[key]) for key in network.state_dict() if key in own}
 
 
 def take_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

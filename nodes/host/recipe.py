@@ -112,11 +112,7 @@ def _weights(patcher: ModelPatcher) -> dict:
     config = getattr(model, "model_config", None)
     if not isinstance(model, comfy.model_base.BaseModel) or not isinstance(config, comfy.supported_models_base.BASE):
         raise CannotCross(f"{unknown}, and it is of another pack's class")
-    before = {key: weight for key, (weight, _) in patcher.hook_backup.items()}
-    before |= {**patcher.backup_buffers, **{key: kept.weight for key, kept in patcher.backup.items()}}
-    weights = {
-        key: before.get(f"diffusion_model.{key}", weight) for key, weight in weights_of(model.diffusion_model).items()
-    }
+    weights = weights_of(model.diffusion_model, patcher, "diffusion_model.")
     if config.quant_config or not all(map(is_dense, weights.values())):
         raise CannotCross(f"{unknown}, and its weights have a special form (GGUF and the like)")
     form = _form(model)

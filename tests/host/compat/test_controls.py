@@ -153,3 +153,30 @@ def test_controls_of_a_transformer(bench, row, put, name):
     difference, report = compared(side, plain)
     row.compared(difference, report)
     assert report["shared_calls"] and not report["lines"]
+
+
+def test_a_network_that_lay_patched_in_memory(bench, row, put):
+    """Another cond's patches are still on the weights when the workers are given them."""
+    row.of("Conditioning", "ControlNet after it was sampled with patched weights, sd15")
+
+    def sample(kind, *, patched):
+        side = bench("sd15_large", size=16)
+        side.settings |= {"steps": 3, "seed": 77 if patched else 78}
+        apply(side, put, net(side))
+        other = [
+            side.graph.add("TestOtherControl", conditioning=conditioning, way="patched weights")
+            for conditioning in (side.positive, side.negative)
+        ]
+        if patched:
+            side.positive, side.negative = other
+        latent = side.sampler(kind, **(side.device_chain() if kind == "HybridiffKSampler" else {}))
+        saved = side.save(latent)
+        return side, saved, latent[0], side.comfy.run(side.graph.nodes)
+
+    sample("KSampler", patched=True)
+    side, ours, sampler, outputs = sample("HybridiffKSampler", patched=False)
+    (report,) = outputs[sampler]["hybridiff"]
+    _, stock, _, stocks = sample("KSampler", patched=False)
+    difference = side.difference({**outputs, **stocks}, stock, ours)
+    row.compared(difference, report)
+    assert report["shared_calls"]

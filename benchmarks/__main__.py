@@ -1,6 +1,6 @@
 """Measure everything, and write docs/BENCHMARKS.md from what was measured.
 
-    python -m benchmarks [--only speed stages bytes dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
+    python -m benchmarks [--only speed stages bytes places dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
 
 Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
 benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.
@@ -18,12 +18,13 @@ from typing import NamedTuple
 import torch
 
 from . import bytes as crossing
-from . import choice, curve, gpu, projection, quality, speed, stages
+from . import choice, curve, gpu, places, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
 # a block's rows, as they are named
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_earlier": "unet, earlier training"}
+FORESEEN = "What one foreseen step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
@@ -40,14 +41,16 @@ class Part(NamedTuple):
 
 
 def parts(unet: Path, prompts: int) -> list[Part]:
-    survey = ["--prompts", str(prompts), "--models"]
+    dit, survey = PACK / "training" / "weights", ["--prompts", str(prompts), "--models"]
     return [
         Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
         Part("gpu", ["gpu.py"], gpu.render, "On a GPU", GPU),
         Part("gpu_sdxl", [], gpu.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
-        Part("dit", ["quality.py", str(PACK / "training" / "weights"), *survey, "dit"], quality.render, "DiT", ""),
+        Part("places", ["places.py", str(unet), "--models", "unet"], places.render, FORESEEN, PLACES),
+        Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{FORESEEN}: DiT", ""),
+        Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
         Part("unet_earlier", [], quality.render, "U-Net, earlier training", ""),
     ]
@@ -85,16 +88,16 @@ def document(chosen: list[Part]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=["speed", "stages", "bytes", "dit", "unet", "gpu"])
+    parser.add_argument("--only", nargs="+", choices=["speed", "stages", "bytes", "places", "dit", "unet", "gpu"])
     parser.add_argument("--unet", type=Path, default=Path("training") / "unet")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--render", action="store_true", help="measure nothing")
     options = parser.parse_args()
     every = parts(options.unet, options.prompts)
     for part in [part for part in every if part.command] if not options.render else ():
-        if options.only and part.name not in options.only:
+        if options.only and part.name.removesuffix("_dit") not in options.only:
             continue
-        if part.name == "unet" and not (options.unet / "emoji_unet.safetensors").exists():
+        if part.name in ("unet", "places") and not (options.unet / "emoji_unet.safetensors").exists():
             print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
         elif part.name == "gpu" and not torch.cuda.is_available():
             print("no GPU here: gpu.py is left out")
@@ -134,6 +137,12 @@ this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54),
 has it again. The run was stopped when its time was over: a few of Wan's rows are missing."""
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
+
+PLACES = """One step of euler is foreseen, and the others are computed: 20 steps, CFG 1, the trained U-Net. `error` is
+how far the foreseen prediction is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1, in the
+median and for the worst prompt; `a unit` is `off` for each unit of error and of the step's change of sigma. The same
+error at an early step, where sigma changes much, makes many times of the picture what it makes at a late one, and for
+some pictures ten times of that: there another picture comes out. auto's rule rests on this."""
 
 CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
 rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well

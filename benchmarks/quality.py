@@ -1,7 +1,7 @@
 """How true every mode's pictures stay, beside the rivals that cost the same, on the small trained models of training/.
 
     python benchmarks/quality.py WEIGHTS [--models dit unet] [--steps 20 28 50] [--cfg 1 5 7.5]
-        [--samplers euler dpmpp_2m ddim] [--prompts 64] [--json FILE]
+        [--samplers euler dpmpp_2m ddim] [--prompts 64] [--skip 0] [--json FILE]
 
 PSNR, SSIM and HaarPSI of the decoded pictures against one device's exact run, with the real nodes' code
 and real worker processes. A row's cost is what the busiest device computes, in forwards of one branch: an
@@ -104,7 +104,7 @@ def candidates(steps: int, cfg: float) -> list[Candidate]:
 class Studio:
     """A trained model with its prompts: pictures of a run, and how near they are to the exact ones."""
 
-    def __init__(self, name: str, loaded: tuple, captions: list[str], sampling):
+    def __init__(self, name: str, loaded: tuple, captions: list[str], sampling, seed: int):
         import comfy.sample
         import torch
         from piq import haarpsi, ssim
@@ -113,7 +113,7 @@ class Studio:
         self.name, (self.model, self.vae, (self.channels, self.side)) = name, loaded
         self.torch, self.sampling, self.sample = torch, sampling, comfy.sample
         self.metrics = {"ssim": ssim, "haarpsi": haarpsi}
-        self.captions, self.conditioning = captions, conditioning
+        self.captions, self.conditioning, self.seed = captions, conditioning, seed
 
     def joined(self, captions: list[str]) -> list:
         conds = [self.conditioning(caption)[0] for caption in captions]
@@ -127,7 +127,7 @@ class Studio:
             captions = self.captions[first : first + batch]
             empty = self.torch.zeros(1, self.channels, self.side, self.side)
             noise = self.torch.cat(
-                [self.sample.prepare_noise(empty, SEED + first + number) for number in range(len(captions))]
+                [self.sample.prepare_noise(empty, self.seed + first + number) for number in range(len(captions))]
             )
             latent = self.sample.sample(
                 model, noise, steps, cfg, sampler, SCHEDULERS[self.name], self.joined(captions),
@@ -141,6 +141,7 @@ class Studio:
         errors = (pictures - exact).square().flatten(1).mean(1)
         psnr = -10 * errors.clamp_min(1e-12).log10()
         row = {"psnr": psnr.mean().item(), "psnr_worst": psnr.quantile(0.05).item()}
+        row["each"] = [round(value, 1) for value in psnr.tolist()]
         for metric, of in self.metrics.items():
             row[metric] = of(pictures, exact, data_range=1.0).item()
         return row
@@ -195,8 +196,8 @@ class Studio:
 class Survey:
     """The rows, kept in a file while they come."""
 
-    def __init__(self, path: Path | None, prompts: int):
-        self.path, self.prompts = path, prompts
+    def __init__(self, path: Path | None, prompts: int, seed: int):
+        self.path, self.prompts, self.seed = path, prompts, seed
         self.rows = kept(path)["rows"] if path and path.exists() else []
 
     def has(self, setting: tuple, what: str) -> bool:
@@ -211,7 +212,7 @@ class Survey:
         self.rows = [old for old in self.rows if not old.items() >= dict(key).items()]
         self.rows.append({**row, "prompts": self.prompts, **values})
         print(line(self.rows[-1], COLUMNS), flush=True)
-        keep(self.path, self.rows, f"{SEED} and on, one a prompt")
+        keep(self.path, self.rows, f"{self.seed} and on, one a prompt")
 
 
 def survey(studio: Studio, rows: Survey, sampler: str, steps: int, cfg: float, only: list[str] | None) -> None:
@@ -255,12 +256,13 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     pool.start = lambda place: {**start_frame(place), "cpus": list(range(os.cpu_count()))}
     shown, held_out = load()
     # prompts that no default was chosen by come first: the held-out combinations, then every seventh of the others
-    captions = [*held_out, *list(shown)[::7]][: options.prompts]
-    rows = Survey(options.json, len(captions))
+    captions = [*held_out, *list(shown)[::7], *list(shown)[3::7]][options.skip :][: options.prompts]
+    seed = SEED + options.skip
+    rows = Survey(options.json, len(captions), seed)
     loaded = load_models(options.weights)
-    studios = [Studio(name, loaded[name], captions, sampling) for name in options.models]
+    studios = [Studio(name, loaded[name], captions, sampling, seed) for name in options.models]
     started = time.perf_counter()
-    print(f"{heading(SEED)}\n\n{table([], COLUMNS)}")
+    print(f"{heading(seed)}\n\n{table([], COLUMNS)}")
     for sampler in options.samplers:
         for steps in options.steps:
             for studio in studios:
@@ -277,6 +279,7 @@ def main() -> None:
     parser.add_argument("--cfg", nargs="+", type=float, default=[1.0, 5.0, 7.5])
     parser.add_argument("--samplers", nargs="+", default=["euler", "dpmpp_2m", "ddim"])
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--skip", type=int, default=0, help="how many prompts to leave out before those that are taken")
     parser.add_argument("--only", nargs="+", help="rows whose name is one of these, or begins with it and a space")
     parser.add_argument("--json", type=Path)
     run_inside(__file__, parser.parse_args(), measure)

@@ -12,6 +12,7 @@ from .discrepancy import is_flat
 from .plan import HybridPlan
 
 FAR = 0.2  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
+NOISE_SHARE = 0.3  # what an error in noise times a change of sigma makes of the picture, against one in a flow
 
 
 class Stage(str, Enum):
@@ -66,7 +67,9 @@ class Schedule:
 
     With a tolerance, a step may be left out or run on old features only while what such steps are
     off together stays within it. A step's part is the error expected of it, or else measured last,
-    times the share of the way from noise to picture that the step goes. Parts add up as their squares do.
+    times the step's change of sigma: by that the latent is off, and later steps do not take it back
+    (docs/BENCHMARKS.md). Parts add up as their squares do. Where sigma is not a flow's, the first steps
+    are the dearest by far, so the tolerance is to be had bit by bit, in proportion to the stage's steps.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class Schedule:
         error = self._likely(step)
         if error is None or self.weight * error > FAR:
             return False
-        return math.hypot(self.off, self._part(step)) <= self.used.tolerance
+        return math.hypot(self.off, self._part(step)) <= self.used.tolerance * math.sqrt(self._share_of_stage(step))
 
     def _likely(self, step: int) -> float | None:
         return self._expected.get(step, self.error)
@@ -159,9 +162,13 @@ class Schedule:
     def _part(self, step: int) -> float:
         """How far `step` will put the picture off, as a share of it, if it is not computed exactly."""
         before, after = self.noise[step : step + 2]
-        if not self.flow:
-            before, after = before / (1 + before), after / (1 + after)
-        return self.weight * self._likely(step) * abs(before - after)
+        return self.weight * self._likely(step) * abs(before - after) * (1.0 if self.flow else NOISE_SHARE)
+
+    def _share_of_stage(self, step: int) -> float:
+        """How much of the tolerance, squared, may be used up to `step`."""
+        if self.flow or self.tau1 is None:
+            return 1.0
+        return min(1.0, (step - self.tau1) / max(1, self.tau2 - self.tau1))
 
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""

@@ -10,7 +10,7 @@ import torch
 
 from hybridiff_core.discrepancy import drop_per_step, is_flat, rel_mae
 from hybridiff_core.plan import HybridPlan
-from hybridiff_core.schedule import Schedule, Stage, Work, parse
+from hybridiff_core.schedule import NOISE_SHARE, Schedule, Stage, Work, parse
 
 
 def run(plan, curve, calls=None, earliest=2, errors=None):
@@ -167,13 +167,21 @@ def test_what_is_measured_on_the_way_counts():
     assert stops(Work.EXACT) == [False] * 3 + [True] * 3 + [False] + [True] * 3
 
 
-def test_the_way_of_a_model_that_is_no_flow():
+def test_a_part_goes_by_the_change_of_sigma():
     plan = HybridPlan(mode="predict", warmup="fixed", start_step=1, parallel_steps=0, tolerance=0.01)
-    for flow, off in ((False, 0.1 * (3 / 4 - 1 / 2)), (True, 0.1 * 2)):
+    for flow, off in ((False, NOISE_SHARE * 0.1 * 2), (True, 0.1 * 2)):
         schedule = Schedule(plan, [9.0, 3.0, 1.0, 0.0], flow=flow)
         schedule.note(0, Work.EXACT, 0.5, 0.1)
         schedule.note(1, Work.PREDICTED)
         assert schedule.off == pytest.approx(off)
+
+
+def test_where_early_steps_are_dear_the_tolerance_is_to_be_had_bit_by_bit():
+    errors = [None, None, *[0.15] * 13]
+    part = 0.15 / 15
+    # four steps are within the tolerance; a model that is no flow has a tenth of it (squared) for each step of ten
+    assert run_with_errors(errors, 2.05 * part)[1] == "---pppp--------"
+    assert run_with_errors(errors, 2.05 * part * NOISE_SHARE, flow=False)[1] == "-----p-p--p-p--"
 
 
 def test_a_schedule_prints_a_line_a_step_and_parses_back():

@@ -23,7 +23,7 @@ from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
 # a block's rows, as they are named
-QUALITIES = {"dit": "dit", "unet": "unet", "unet_earlier": "unet, earlier training"}
+QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
 FORESEEN = "What one foreseen step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
@@ -41,6 +41,7 @@ class Part(NamedTuple):
 
 
 def parts(unet: Path, prompts: int) -> list[Part]:
+    held_out = ["--only", "auto", "--skip", "64", "--prompts", "32", "--models", "unet"]
     dit, survey = PACK / "training" / "weights", ["--prompts", str(prompts), "--models"]
     return [
         Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
@@ -52,6 +53,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{FORESEEN}: DiT", ""),
         Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
+        Part("unet_held_out", ["quality.py", str(unet), *held_out], quality.render, "U-Net, held-out captions", ""),
         Part("unet_earlier", [], quality.render, "U-Net, earlier training", ""),
     ]
 
@@ -95,9 +97,9 @@ def main() -> None:
     options = parser.parse_args()
     every = parts(options.unet, options.prompts)
     for part in [part for part in every if part.command] if not options.render else ():
-        if options.only and part.name.removesuffix("_dit") not in options.only:
+        if options.only and part.name.split("_")[0] not in options.only:
             continue
-        if part.name in ("unet", "places") and not (options.unet / "emoji_unet.safetensors").exists():
+        if str(options.unet) in part.command and not (options.unet / "emoji_unet.safetensors").exists():
             print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
         elif part.name == "gpu" and not torch.cuda.is_available():
             print("no GPU here: gpu.py is left out")

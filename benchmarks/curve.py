@@ -13,7 +13,7 @@ def curves(rows: Sequence[dict], cfg: float) -> dict[tuple[str, int], list[tuple
     """{(model, steps): points}: the share of the run that is done, and the rel-MAE there, of auto's Euler rows."""
     found = {}
     for row in rows:
-        if row["what"] == "auto" and row["sampler"] == "euler" and row["cfg"] == cfg:
+        if row["what"] == "auto" and row["sampler"] == "euler" and row["cfg"] == cfg and row["model"] in NAMES:
             points = [(step / row["steps"], value) for step, value in enumerate(row["rel_mae"]) if value is not None]
             found[row["model"], row["steps"]] = points
     return dict(sorted(found.items()))

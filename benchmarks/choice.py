@@ -124,8 +124,8 @@ def _fixed_plans(rows: Sequence[dict], chosen: Sequence[dict]) -> str:
         if plans:
             best = max(plans, key=lambda plan: plan["psnr_worst"])
             found.append(
-                f"{best['what']} ({_setting(row)}: {best['psnr_worst']:.1f} dB at cost {best['cost']:.1f}, "
-                f"auto {row['psnr_worst']:.1f} at {row['cost']:.1f})"
+                f"{best['what']} ({_setting(row)}: {best['psnr_worst']:.1f} dB at cost {best['cost']:.1f} on "
+                f"{best['prompts']} captions, auto {row['psnr_worst']:.1f} at {row['cost']:.1f} on {row['prompts']})"
             )
     if not found:
         return ""
@@ -225,7 +225,8 @@ def text(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict] =
     return "\n\n".join([
         "## When you gain, and when not", gains(rows, measured, parts),
         "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
-        "auto beside what costs the same or more, by a quarter at most. Cells are cost: mean / worst 5 % PSNR in dB; "
+        "auto beside what costs the same or more, by a quarter at most; the others' rows can be of the first of auto's "
+        "captions alone (Quality: every row). Cells are cost: mean / worst 5 % PSNR in dB; "
         "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "
         "without.",
         beside_rivals(rows),

@@ -140,11 +140,11 @@ has it again. The run was stopped when its time was over: a few of Wan's rows ar
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 
-PLACES = """One step of euler is foreseen, and the others are computed: 20 steps, CFG 1, the trained U-Net. `error` is
-how far the foreseen prediction is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1, in the
-median and for the worst prompt; `a unit` is `off` for each unit of error and of the step's change of sigma. The same
-error at an early step, where sigma changes much, makes many times of the picture what it makes at a late one, and for
-some pictures ten times of that: there another picture comes out. auto's rule rests on this."""
+PLACES = """One step of euler is foreseen, and the others are computed: 20 steps, CFG 1, the small trained models.
+`error` is how far the foreseen prediction is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,
+in the median of the captions and for the worst; `a unit` is `off` for each unit of error and of the step's change of
+sigma. auto's rule takes a unit to be the same at every step; measured by sigma / (1 + sigma), as an earlier rule had
+it, an early step of the U-Net would count for many times less than it is."""
 
 CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
 rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well

@@ -143,8 +143,9 @@ GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is
 PLACES = """One step of euler is foreseen, and the others are computed: 20 steps, CFG 1, the small trained models.
 `error` is how far the foreseen prediction is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,
 in the median of the captions and for the worst; `a unit` is `off` for each unit of error and of the step's change of
-sigma. auto's rule takes a unit to be the same at every step; measured by sigma / (1 + sigma), as an earlier rule had
-it, an early step of the U-Net would count for many times less than it is."""
+sigma. auto's rule takes a unit to be the same at every step. On the U-Net an early step's is less than that for most
+captions, and several times more for those few of which another picture comes out (none of these). Measured by sigma /
+(1 + sigma), as an earlier rule had it, an early step's would be many times a late one's."""
 
 CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
 rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well

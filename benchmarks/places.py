@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
-from benchmarks.block import heading, keep, table  # noqa: E402
+from benchmarks.block import heading, keep, line, table  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
 from benchmarks.quality import SEED, Studio  # noqa: E402
 
@@ -68,7 +68,7 @@ def rows_of(studios: list[Studio], steps: int, cfg: float) -> list[dict]:
             "error": errors.median().item(), "off": off.median().item(), "off_worst": off.max().item(),
             "unit": unit.median().item(), "unit_worst": unit.max().item(),
         })  # fmt: skip
-        print(table(rows[-1:], COLUMNS).splitlines()[-1], flush=True)
+        print(line(rows[-1], COLUMNS), flush=True)
     return rows
 
 

@@ -80,7 +80,7 @@ class Controls:
             if (network := reference()) is None:
                 del kept[reference]
             else:
-                self._take(network, weights_of(network), facts)
+                self._take(network, facts)
         for cond in conds:
             for control in chain(cond.get("control")):
                 self._reasons[id(control)] = self._add(control, kept)
@@ -125,31 +125,31 @@ class Controls:
         if type(control) is T2IAdapter:
             return None
         network = _network(control)
-        weights = network
+        around = None
         if isinstance(network, torch.nn.Module):
             around = control.control_model_wrapped
             if around.patches or around.object_patches or changed_methods(network):
                 return "a ControlNet that another pack changed"
-            weights = weights_of(network, around)
         if not any(network is owner for owner in self._owners):
             facts = {
                 "kind": type(control).__name__,
                 "dtype": None if isinstance(control, ControlLora) else control.control_model.dtype,
                 "average": bool(control.global_average_pooling),
             }
-            if not self._take(network, weights, facts):
+            if not self._take(network, facts, around):
                 return "a ControlNet with weights of a special form"
             if isinstance(network, torch.nn.Module):
                 kept[weakref.ref(network)] = facts
         self._known.append((control, network))
         return None
 
-    def _take(self, network: object, weights: dict, facts: dict) -> bool:
+    def _take(self, network: object, facts: dict, around: ModelPatcher | None = None) -> bool:
         """Put a network among those that cross, where its weights can."""
+        weights = dict(network) if isinstance(network, dict) else weights_of(network, around)
         if not all(map(is_dense, weights.values())):
             return False
         self._owners.append(network)
-        self.networks.append({**facts, "weights": dict(weights)})
+        self.networks.append({**facts, "weights": weights})
         return True
 
     def _hint(self, control: ControlBase, x: torch.Tensor, timestep: torch.Tensor) -> object:

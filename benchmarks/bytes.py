@@ -16,14 +16,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.block import heading, keep, line, table
-from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import sample_euler, sigmas
-from hybridiff_core.devices import Place
 from hybridiff_core.plan import HybridPlan
-from hybridiff_core.pool import Pool
 from hybridiff_core.report import RunReport
 from hybridiff_core.share import Unit
 from hybridiff_core.stages import Setting, StagedEngine
+from hybridiff_core.workers.devices import Place
+from hybridiff_core.workers.pool import Pool
 
 STEPS = 50
 # latent; h and z at the balanced cut, in the half precision that both compute in.

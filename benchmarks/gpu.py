@@ -164,7 +164,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, sampling):
         import torch
-        from hybridiff_pack.hybridiff_core.devices import places
+        from hybridiff_pack.hybridiff_core.workers.devices import places
 
         self.torch, self.sampling, self.options = torch, sampling, options
         gpu = options.device == "cuda"
@@ -233,7 +233,7 @@ class Bench:
 
     def parts(self, name: str, network, dtype, latent: tuple[int, ...]) -> tuple[dict, tuple]:
         """Times of a forward's parts, and the state that crosses."""
-        from hybridiff_pack.hybridiff_core.split import Cut, Inner, Outer, Pass, Reached, Whole, balance
+        from hybridiff_pack.hybridiff_core.network.split import Cut, Inner, Outer, Pass, Reached, Whole, balance
 
         torch, family = self.torch, self.families[name]
         splitter = self.sampling.splitter_for(network)
@@ -278,8 +278,8 @@ class Bench:
 
     def worker(self) -> None:
         """A ComfyUI worker's start."""
-        from hybridiff_pack.hybridiff_core.exchange import Exchange
-        from hybridiff_pack.hybridiff_core.launch_local import WorkerProcess
+        from hybridiff_pack.hybridiff_core.workers.exchange import Exchange
+        from hybridiff_pack.hybridiff_core.workers.launch_local import WorkerProcess
 
         taken = []
         for _ in range(min(self.options.repeats, 3)):
@@ -294,7 +294,7 @@ class Bench:
 
     def echo(self):
         """A worker that sends back what it is given, and the pool that holds it."""
-        from hybridiff_pack.hybridiff_core.pool import Pool
+        from hybridiff_pack.hybridiff_core.workers.pool import Pool
 
         pool = Pool("demo", lambda place: {"threads": 1})
         sizes = {"h": [[1]], "z": [[1]], "dtype": "float32"}

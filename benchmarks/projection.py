@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.block import heading, kept, table
-from hybridiff_core.split import balance
+from hybridiff_core.network.split import balance
 
 STEPS = 50
 COLUMNS = [

@@ -48,8 +48,8 @@ def bound(steps: int, k: int, cfg: float) -> float:
 def transfer(size: int) -> float:
     """Seconds for a message of `size` bytes there and back, over two channels in this process."""
     import torch
-    from hybridiff_pack.hybridiff_core.channel import Channel
-    from hybridiff_pack.hybridiff_core.sockets import pair
+    from hybridiff_pack.hybridiff_core.workers.channel import Channel
+    from hybridiff_pack.hybridiff_core.workers.sockets import pair
 
     ends = [Channel(end, torch.device("cpu")) for end in pair()]
     message, taken = torch.zeros(max(int(size), 1), dtype=torch.uint8), []

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .demo import trained
-from .demo.figure import draw
+from .demo.comparison import DemoResult, run_demo
+from .demo.drawing import draw
 from .demo.model import ModelConfig
-from .demo.run import DemoResult, run_demo
 from .plan import MODES, PAPER_STEPS, HybridPlan
 
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import torch
 
-from .exchange import Exchange, WorkerLost
+from .network.split import Pass
 from .report import RunReport, StepRecord
 from .share import Unit, share
-from .split import Pass
+from .workers.exchange import Exchange, WorkerLost
 
 Predictions = dict[int, torch.Tensor]
 Parts = list[tuple[list[Unit], torch.Tensor]]  # predictions, each with the units it is of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from .discrepancy import relative_error
-from .predict import FURTHEST, History, between, factor
+from .extrapolation import FURTHEST, History, between, factor
 
 Eps = dict[int, torch.Tensor]
 MADE_UP = 0.5  # of what a foreseen step was off; chosen by benchmarks/quality.py

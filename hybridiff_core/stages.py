@@ -15,14 +15,14 @@ import torch
 
 from .discrepancy import rel_mae
 from .engine import Call, Engine, Here, Parts, Predictions, merge, settle
-from .exchange import Chain, Exchange, GroupLost, WorkerLost
-from .lead import Lead, measure
 from .modes import Alternator, Eps, Predictor, difference_gain, to_denoised, to_eps
+from .network.lead import Lead, measure
+from .network.split import Cut, Pass, balance
 from .plan import LEAST_STEPS, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .share import Unit, share
-from .split import Cut, Pass, balance
+from .workers.exchange import Chain, Exchange, GroupLost, WorkerLost
 
 MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..hybridiff_core.reap import reap
+from ..hybridiff_core.workers.reap import reap
 from .compare import HybridiffCompare
 from .devices import HybridiffDevices
 from .plan import HybridiffPlan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.devices import choices
 from ..hybridiff_core.plan import shown
+from ..hybridiff_core.workers.devices import choices
 from .plan import CATEGORY
 
 DEVICES = io.Custom("HYBRIDIFF_DEVICES")

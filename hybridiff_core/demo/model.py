@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from ..split import Pass
+from ..network.split import Pass
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from ..split import Pass
+from ..network.split import Pass
 
 HEAD = 64  # an SD3 network of depth d has d heads of this width
 

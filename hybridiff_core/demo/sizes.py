@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..split import Pass
-from ..wire import DTYPES
+from ..network.split import Pass
+from ..workers.wire import DTYPES
 
 
 class Sizes(nn.Module):

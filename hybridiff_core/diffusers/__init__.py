@@ -1,6 +1,6 @@
 """Hybridiff for pipelines of the diffusers library: `accelerate(pipe, devices)`, then `pipe(...)` as ever."""
 
 from ..plan import HybridPlan
-from .pipeline import Acceleration, accelerate
+from .accelerate import Acceleration, accelerate
 
 __all__ = ["Acceleration", "HybridPlan", "accelerate"]

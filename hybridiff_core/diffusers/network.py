@@ -13,7 +13,7 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from ..wire import CannotCross
+from ..workers.wire import CannotCross
 
 CLASSES = {cls.__name__: cls for cls in (UNet2DConditionModel, SD3Transformer2DModel)}
 SAMPLE = {UNet2DConditionModel: "sample", SD3Transformer2DModel: "hidden_states"}  # what forward calls x

@@ -69,7 +69,7 @@ def enter_host(start: dict) -> None:
 
 
 class ComfyBackend:
-    """A Backend (hybridiff_core.worker) that answers as the host's calc_cond_batch would.
+    """A Backend (hybridiff_core.workers.worker) that answers as the host's calc_cond_batch would.
 
     run: {"conds": cond lists, None for a cond that stays in the parent; "controls": the chains that
     conds name by their place; "options": plain transformer_options; "shape": the latent's}.
@@ -83,8 +83,8 @@ class ComfyBackend:
         import torch
 
         from .conditioning import KINDS
+        from .cuts import hooked, splitter_for
         from .recipe import ADAPTER_KINDS, Kitchen
-        from .split import hooked, splitter_for
 
         self._comfy = comfy
         self.device: torch.device = comfy.model_management.get_torch_device()

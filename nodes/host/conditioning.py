@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.wire import Kind
+from ...hybridiff_core.workers.wire import Kind
 from .control import Controls, active
 
 Cond = dict

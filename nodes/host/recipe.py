@@ -27,7 +27,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.plan import shown
-from ...hybridiff_core.wire import CannotCross, Kind
+from ...hybridiff_core.workers.wire import CannotCross, Kind
 from .control import Networks, is_dense, take_weights, weights_of
 from .foreign import MODULE_INTERNALS, changed_methods
 

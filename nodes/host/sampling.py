@@ -25,22 +25,22 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
-from ...hybridiff_core.devices import Place, places
-from ...hybridiff_core.exchange import Exchange, WorkerLost
+from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.plan import HybridPlan
-from ...hybridiff_core.pool import Lease, Pool
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.split import Pass
 from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_for
-from ...hybridiff_core.wire import CannotCross, dtype_name
+from ...hybridiff_core.workers.devices import Place, places
+from ...hybridiff_core.workers.exchange import Exchange, WorkerLost
+from ...hybridiff_core.workers.pool import Lease, Pool
+from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
 from .control import Controls
+from .cuts import hooked, splitter_for
 from .events import StepEvents, executing_node
 from .foreign import of_the_host, replaced
 from .recipe import ADAPTER_KINDS, model_folders, recipe_of
-from .split import hooked, splitter_for
 
 log = logging.getLogger("hybridiff")
 

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     _register("hybridiff_pack", root)
     _register("hybridiff_pack.nodes", root / "nodes")
 
-    from hybridiff_pack.hybridiff_core.worker import serve
+    from hybridiff_pack.hybridiff_core.workers.worker import serve
 
     def make_backend(start: dict):
         from hybridiff_pack.nodes.host.backend import enter_host

@@ -13,10 +13,10 @@ import psutil
 import pytest
 import torch
 
-from hybridiff_core import channel as channel_module
-from hybridiff_core.channel import HEAD, MARK, Channel, ChannelBroken, connect
-from hybridiff_core.launch_local import environment
-from hybridiff_core.sockets import pair
+from hybridiff_core.workers import channel as channel_module
+from hybridiff_core.workers.channel import HEAD, MARK, Channel, ChannelBroken, connect
+from hybridiff_core.workers.launch_local import environment
+from hybridiff_core.workers.sockets import pair
 
 CPU = torch.device("cpu")
 TOKEN = bytes(range(32))
@@ -237,8 +237,8 @@ def test_nothing_listens(pool_with_two):
 
 @pytest.fixture
 def pool_with_two():
-    from hybridiff_core.devices import Place
-    from hybridiff_core.pool import Pool
+    from hybridiff_core.workers.devices import Place
+    from hybridiff_core.workers.pool import Pool
 
     pool = Pool("demo", lambda place: {"threads": 1})
     config = {"config": {"size": 16, "width": 32, "depth": 2, "heads": 2}}

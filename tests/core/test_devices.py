@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hybridiff_core import devices
-from hybridiff_core.devices import Gpu, places
+from hybridiff_core.workers import devices
+from hybridiff_core.workers.devices import Gpu, places
 
 CPU = torch.device("cpu")
 TWO = tuple(Gpu(f"cuda:{i}", f"Card {i}", "CUDA_VISIBLE_DEVICES", f"GPU-{i}") for i in range(2))

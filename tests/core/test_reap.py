@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from hybridiff_core import reap
+from hybridiff_core.workers import reap
 
 PROGRAM = """
 import os, subprocess, sys, time
-from hybridiff_core import reap
+from hybridiff_core.workers import reap
 if "again" not in sys.argv:
     for seconds in (0, 0.5):
         reap.remember(subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]).pid)

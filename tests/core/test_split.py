@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridiff_core.lead import Lead
+from hybridiff_core.extrapolation import FURTHEST, History, between, factor
 from hybridiff_core.modes import MADE_UP, Alternator, Predictor
-from hybridiff_core.predict import FURTHEST, History, between, factor
+from hybridiff_core.network.lead import Lead
+from hybridiff_core.network.split import Cut, Inner, Outer, Pass, Reached, Whole, balance, central_openings
 from hybridiff_core.share import Unit, share
-from hybridiff_core.split import Cut, Inner, Outer, Pass, Reached, Whole, balance, central_openings
 
 
 class Toy:

@@ -10,19 +10,19 @@ import time
 import pytest
 import torch
 
-from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, sample_euler, sigmas, words_to_context
-from hybridiff_core.devices import Place
 from hybridiff_core.discrepancy import rel_mae
+from hybridiff_core.extrapolation import factor
 from hybridiff_core.modes import MADE_UP, Predictor, difference_gain
+from hybridiff_core.network.split import Reached, central_openings
 from hybridiff_core.plan import AUTO_START, LAST_STEPS, HybridPlan
-from hybridiff_core.pool import Pool
-from hybridiff_core.predict import factor
 from hybridiff_core.report import RunReport
 from hybridiff_core.schedule import Schedule, parse
 from hybridiff_core.share import Unit
-from hybridiff_core.split import Reached, central_openings
 from hybridiff_core.stages import FETCHED, MOST_FORESEEN, Group, Setting, StagedEngine, form_groups, mode_for
+from hybridiff_core.workers.devices import Place
+from hybridiff_core.workers.pool import Pool
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
@@ -114,7 +114,7 @@ class Plain:
 
     def exact(self, x, sigma, branch):
         """eps and z."""
-        from hybridiff_core.split import Cut, Whole
+        from hybridiff_core.network.split import Cut, Whole
 
         through = Whole(Cut((self.first, self.last)))
         v = self.model(x, sigma, CONDS[branch].expand(2, -1, -1), through)

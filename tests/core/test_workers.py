@@ -11,15 +11,15 @@ import psutil
 import pytest
 import torch
 
-from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.comparison import run_demo
+from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
-from hybridiff_core.demo.run import run_demo
-from hybridiff_core.devices import Place
 from hybridiff_core.engine import Engine
-from hybridiff_core.exchange import WorkerLost
-from hybridiff_core.pool import Pool
 from hybridiff_core.report import RunReport
 from hybridiff_core.share import Unit
+from hybridiff_core.workers.devices import Place
+from hybridiff_core.workers.exchange import WorkerLost
+from hybridiff_core.workers.pool import Pool
 
 CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}

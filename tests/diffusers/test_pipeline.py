@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("diffusers", reason="DIFFUSERS IS NOT INSTALLED, so none of these tests was run")
 
 from hybridiff_core.diffusers import HybridPlan, accelerate
-from hybridiff_core.diffusers.pipeline import pool
+from hybridiff_core.diffusers.accelerate import pool
 
 from .conftest import STEPS, make_sd3, make_sdxl
 

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("diffusers", reason="DIFFUSERS IS NOT INSTALLED, so none of these tests was run")
 
-from hybridiff_core.diffusers.split import splitter_for
-from hybridiff_core.split import Cut, Inner, Outer, Pass, Reached, Whole
+from hybridiff_core.diffusers.diffusers_cuts import splitter_for
+from hybridiff_core.network.split import Cut, Inner, Outer, Pass, Reached, Whole
 
 BATCH = 2
 

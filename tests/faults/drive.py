@@ -35,7 +35,7 @@ def enter(root: str):
     import torch
 
     torch.set_num_threads(1)
-    from hybridiff_pack.hybridiff_core import launch_local
+    from hybridiff_pack.hybridiff_core.workers import launch_local
     from hybridiff_pack.nodes.host import sampling
 
     launch_local.SCRIPTS = {"comfy": PACK / "tests" / "faults" / "worker.py"}

@@ -62,7 +62,7 @@ if __name__ == "__main__":
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]
 
-    from hybridiff_pack.hybridiff_core import channel, wire, worker
+    from hybridiff_pack.hybridiff_core.workers import channel, wire, worker
 
     spoilt: list[str] = []  # what to spoil in the next thing that is sent
     write, send = wire.FramePipe.write, channel.Channel.send

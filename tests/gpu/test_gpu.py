@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridiff_core.demo.backend import DemoBackend
+from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
-from hybridiff_core.devices import gpu_of, gpus, places
 from hybridiff_core.engine import Engine
+from hybridiff_core.network.split import central_openings
 from hybridiff_core.plan import HybridPlan
-from hybridiff_core.pool import Pool
 from hybridiff_core.report import RunReport
 from hybridiff_core.share import Unit
-from hybridiff_core.split import central_openings
 from hybridiff_core.stages import Setting, StagedEngine
+from hybridiff_core.workers.devices import gpu_of, gpus, places
+from hybridiff_core.workers.pool import Pool
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 CONFIG = {"size": 32, "width": 128, "depth": 2}

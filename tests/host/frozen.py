@@ -28,7 +28,8 @@ def enter(root: str):
     import torch
 
     torch.set_num_threads(1)
-    from hybridiff_pack.hybridiff_core import exchange, stages
+    from hybridiff_pack.hybridiff_core import stages
+    from hybridiff_pack.hybridiff_core.workers import exchange
     from hybridiff_pack.nodes.host import sampling
 
     class Counted(stages.Schedule):

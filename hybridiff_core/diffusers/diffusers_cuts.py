@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from ..split import Inner, Outer, Pass, State, central_openings
+from ..network.split import Inner, Outer, Pass, State, central_openings
 
 KNOWN_BLOCKS = {
     "DownBlock2D",

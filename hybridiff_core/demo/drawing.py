@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from ..schedule import Stage
-from .run import DemoResult
+from .comparison import DemoResult
 
 # a stage's colour, hatch and name for users
 LOOKS = {

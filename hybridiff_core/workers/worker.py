@@ -15,11 +15,11 @@ from typing import Protocol
 
 import torch
 
+from ..network.lead import Lead, measure
+from ..network.split import Cut, Inner, Pass, Reached, State
+from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
-from .lead import Lead, measure
-from .share import Unit
 from .sockets import take_over
-from .split import Cut, Inner, Pass, Reached, State
 from .wire import (
     DTYPES,
     FAILED,

@@ -28,11 +28,11 @@ from .wire import FramePipe
 
 log = logging.getLogger("hybridiff")
 
-PACK = Path(__file__).resolve().parent.parent
+PACK = Path(__file__).resolve().parents[2]
 SCRIPTS = {
     "comfy": PACK / "nodes" / "host" / "worker.py",
-    "demo": PACK / "hybridiff_core" / "demo" / "worker.py",
-    "diffusers": PACK / "hybridiff_core" / "diffusers" / "worker.py",
+    "demo": PACK / "hybridiff_core" / "demo" / "demo_worker.py",
+    "diffusers": PACK / "hybridiff_core" / "diffusers" / "diffusers_worker.py",
 }
 LOG_LINE_LIMIT = 8192
 # what a worker's environment may hold: whole names, and beginnings of names

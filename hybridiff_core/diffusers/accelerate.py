@@ -18,18 +18,18 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
-from ..devices import places
-from ..exchange import Exchange, WorkerLost
 from ..modes import to_denoised, to_eps
+from ..network.split import Pass
 from ..plan import HybridPlan
-from ..pool import Lease, Pool
 from ..report import RunReport
 from ..share import Unit
-from ..split import Pass
 from ..stages import Cuts, Paces, Setting, StagedEngine, mode_for
-from ..wire import CannotCross
+from ..workers.devices import places
+from ..workers.exchange import Exchange, WorkerLost
+from ..workers.pool import Lease, Pool
+from ..workers.wire import CannotCross
+from .diffusers_cuts import splitter_for
 from .network import CLASSES, CONDITIONING, SAMPLE, half, recipe_of
-from .split import splitter_for
 
 log = logging.getLogger("hybridiff")
 

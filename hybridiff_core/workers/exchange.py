@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..network.split import Cut, State
+from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
 from .devices import Place
 from .launch_local import WorkerProcess
-from .share import Unit
 from .sockets import Line, Stranger, pair
-from .split import Cut, State
 from .wire import (
     FAILED,
     GROUP_LOST,

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 
 from ..modes import to_denoised
-from ..split import Pass
+from ..network.split import Pass
+from .diffusers_cuts import splitter_for
 from .network import SAMPLE, network_of
-from .split import splitter_for
 
 
 class DiffusersBackend:

@@ -1,4 +1,4 @@
-"""The script that the demo's worker process runs, by its path."""
+"""The script that a worker process beside a diffusers pipeline runs, by its path."""
 
 import importlib.util
 import sys
@@ -13,7 +13,11 @@ if __name__ == "__main__":
     sys.modules["hybridiff_core"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["hybridiff_core"])
 
-    from hybridiff_core.demo.backend import DemoBackend
-    from hybridiff_core.worker import serve
+    from hybridiff_core.workers.worker import serve
 
-    serve(DemoBackend)
+    def make_backend(start: dict):
+        from hybridiff_core.diffusers.diffusers_backend import DiffusersBackend
+
+        return DiffusersBackend(start)
+
+    serve(make_backend)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..split import Pass
+from ..network.split import Pass
 from . import trained
 from .model import ModelConfig, SmallModel
 from .sd3 import SmallSD3

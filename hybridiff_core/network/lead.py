@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 
-from .discrepancy import relative_error
-from .predict import History
-from .share import Unit
+from ..discrepancy import relative_error
+from ..extrapolation import History
+from ..share import Unit
 from .split import Cut, Outer, Pass, State, Whole
 
 Key = tuple[int, int]  # a unit's branch and index

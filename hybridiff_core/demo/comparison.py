@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 import torch
 
-from ..devices import Place
 from ..engine import Engine, Here
+from ..network.split import Pass, central_openings
 from ..plan import HybridPlan
-from ..pool import Pool
 from ..report import RunReport
 from ..share import Unit
-from ..split import Pass, central_openings
 from ..stages import Setting, StagedEngine
+from ..workers.devices import Place
+from ..workers.pool import Pool
 from . import text, trained
-from .backend import DemoBackend
+from .demo_backend import DemoBackend
 from .model import ModelConfig, sample_euler, sigmas, words_to_context
 
 UNITS = [Unit(branch=0, index=0), Unit(branch=1, index=0)]

@@ -1,0 +1,1 @@
+"""Workers' life and wire."""

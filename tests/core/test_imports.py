@@ -1,4 +1,4 @@
-"""Imports point one way, and only one file starts a process (DESIGN: layout)."""
+"""Imports point one way, and only one file starts a process."""
 
 import ast
 from pathlib import Path
@@ -11,12 +11,14 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
+    "rules lines",
     "plan discrepancy extrapolation share account network.split workers.wire workers.sockets workers.reap "
     "workers.devices",
-    "schedule report modes network.lead workers.channel workers.launch_local",
+    "schedule report call setting network.lead workers.channel workers.launch_local",
     "workers.exchange workers.worker",
+    "team",
+    "modes",
     "engine",
-    "stages",
     "workers.pool",
     "demo diffusers",
     "cli",
@@ -57,7 +59,7 @@ def test_imports_within_the_core_point_down(path):
     for dots, name in imported(path):
         if dots:
             above = module.split(".")[:-dots]
-            target = ".".join([*above, *name.split(".")]) if name else ".".join(above)
+            target = ".".join([*above, *filter(None, name.split("."))])
             assert not target or layer_of(target) <= layer_of(module), target
 
 

@@ -27,19 +27,10 @@ from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
 from .devices import Place
 from .launch_local import WorkerProcess
+from .ledger import Ledger, Parcel
+from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, inner_frame, step_frame
 from .sockets import Line, Stranger, pair
-from .wire import (
-    FAILED,
-    GROUP_LOST,
-    HEADER,
-    RIGHT,
-    Kinds,
-    Ledger,
-    Parcel,
-    describe_tensor,
-    inner_frame,
-    read_description,
-)
+from .wire import Kinds, read_description
 
 START_LIMIT_S = 180.0
 LOAD_LIMIT_S = 900.0
@@ -286,16 +277,9 @@ class Exchange:
             self._step_times.clear()
         number = next(self._numbers)
         of = [[unit] for unit in units] if how else _by_branch(units)
-        self._send_frame({
-            "op": "step",
-            "number": number,
-            "x": describe_tensor(x),
-            "sigma": describe_tensor(sigma),
-            "units": [[unit.branch, unit.index] for unit in units],
-            **how,
-        })  # fmt: skip
+        self._send_frame(step_frame(number, x, sigma, units, how))
         sent = self._send([x, sigma])
-        self._expect(number, of, [HEADER, ((len(of), *x.shape), x.dtype)], x, sent)
+        self._expect(number, of, [HEAD, ((len(of), *x.shape), x.dtype)], x, sent)
         self.look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
@@ -339,12 +323,12 @@ class Exchange:
         """
         number = next(self._numbers)
         peers = [exchange.name for exchange in route]
-        self._send_frame(inner_frame(number, (unit.branch, unit.index), x, sigma, h, z, cut.segments, peers, ""))
+        self._send_frame(inner_frame(number, unit, x, sigma, h, z, cut.segments, peers, ""))
         return number, self._send(h)
 
     def expect_inner(self, number: int, z: State, sent: int) -> None:
         """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
-        self._expect(number, [], [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
+        self._expect(number, [], [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
         self.look()
 
     def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:

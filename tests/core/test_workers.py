@@ -296,8 +296,8 @@ def test_workers_end_with_their_parent(tmp_path):
 
     script = (
         "import sys, time, torch\n"
-        "from hybridiff_core.pool import Pool\n"
-        "from hybridiff_core.devices import Place\n"
+        "from hybridiff_core.workers.pool import Pool\n"
+        "from hybridiff_core.workers.devices import Place\n"
         "pool = Pool('demo', lambda place: {'threads': 1})\n"
         "lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu'), torch.device('cpu'), "
         f"{{'config': {SMALL!r}}})\n"

@@ -14,7 +14,8 @@ LAYERS = [
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.devices",
     "schedule report modes network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.worker",
+    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "workers.loop workers.worker",
     "engine",
     "stages",
     "workers.pool",

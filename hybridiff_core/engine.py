@@ -22,7 +22,8 @@ from .schedule import Schedule, Stage, Work
 from .setting import Setting
 from .share import Unit
 from .team import Team
-from .workers.exchange import Exchange, WorkerLost
+from .workers.exchange import Exchange
+from .workers.watch import WorkerLost
 
 ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 

@@ -12,7 +12,8 @@ from .call import Call, Parts
 from .report import RunReport, StepRecord
 from .setting import Paces
 from .share import Unit, share
-from .workers.exchange import Exchange, GroupLost, WorkerLost
+from .workers.exchange import Exchange
+from .workers.watch import GroupLost, WorkerLost
 
 PACED_CALLS = 3  # exact calls that show which device is slower
 UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal

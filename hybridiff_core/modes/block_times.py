@@ -7,7 +7,8 @@ from ..network.lead import measure
 from ..report import StepRecord
 from ..share import Unit, share
 from ..team import Team, settle
-from ..workers.exchange import Exchange, WorkerLost
+from ..workers.exchange import Exchange
+from ..workers.watch import WorkerLost
 
 MEASURED_CALLS = 3  # the least time of a block counts, for the first call is slow and others are disturbed
 

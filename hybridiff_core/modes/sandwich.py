@@ -14,7 +14,9 @@ from ..network.split import Cut, Pass, balance
 from ..report import StepRecord
 from ..share import Unit, share
 from ..team import label
-from ..workers.exchange import Chain, Exchange, WorkerLost
+from ..workers.chain import Chain
+from ..workers.exchange import Exchange
+from ..workers.watch import WorkerLost
 from .block_times import BlockTimes
 from .groups import Group, form_groups
 from .mode import RunState

@@ -24,7 +24,7 @@ from .block import RESULTS, kept
 PACK = Path(__file__).resolve().parents[1]
 # a block's rows, as they are named
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
-FORESEEN = "What one foreseen step costs"
+PREDICTED = "What one predicted step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
@@ -44,13 +44,13 @@ def parts(unet: Path, prompts: int) -> list[Part]:
     held_out = ["--only", "auto", "--skip", "64", "--prompts", "32", "--models", "unet"]
     dit, survey = PACK / "training" / "weights", ["--prompts", str(prompts), "--models"]
     return [
-        Part("speed", ["speed.py"], speed.render, "Speed, beside ComfyUI's own split", SPEED),
+        Part("speed", ["speed.py"], speed.render, "Speed, compared with ComfyUI's own split", SPEED),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
         Part("gpu", ["gpu.py"], gpu.render, "On a GPU", GPU),
         Part("gpu_sdxl", [], gpu.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
-        Part("places", ["places.py", str(unet), "--models", "unet"], places.render, FORESEEN, PLACES),
-        Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{FORESEEN}: DiT", ""),
+        Part("places", ["places.py", str(unet), "--models", "unet"], places.render, PREDICTED, PLACES),
+        Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{PREDICTED}: DiT", ""),
         Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
         Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
         Part("unet_held_out", ["quality.py", str(unet), *held_out], quality.render, "U-Net, held-out captions", ""),
@@ -112,8 +112,8 @@ def main() -> None:
 HEAD = """# Measured
 
 Written by `python -m benchmarks`; each table says when, on what machine, from which seeds and by which command it was
-measured. One GPU was at hand once (On a GPU), two never: elsewhere two CPU cores stand for two devices, one process and
-one thread each, in a real ComfyUI."""
+measured. One GPU was available once (On a GPU), two never: elsewhere two CPU cores stand for two devices, one process
+and one thread each, in a real ComfyUI."""
 
 SPEED = """The small trained transformer, eight pictures at once, 20 steps of euler. ComfyUI's split runs threads in one
 process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
@@ -133,23 +133,23 @@ the true sizes. The paper's and AsyncDiff's figures are the published ones, for 
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.
 On so fast a card a small step is bound by the time in which Python launches its kernels, not by the GPU: SDXL's forward
-at 1024 pixels takes as long for one branch as for both, so a second H100 would bring nothing there, and foreseen steps
-still do. A slower card is not bound so at this size: its gain is nearer to that of larger pictures here. SDXL's rows in
-this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54), with three repeats each; the next table
-has it again. The run was stopped when its time was over: a few of Wan's rows are missing."""
+at 1024 pixels takes as long for one branch as for both, so a second H100 would bring nothing there, and predicted steps
+still do. A slower card is not bound like this at this size: its gain is closer to that of larger pictures here. SDXL's
+rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54), with three repeats each; the
+next table has it again. The run was stopped when its time was up: a few of Wan's rows are missing."""
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 
-PLACES = """One step of euler is foreseen, and the others are computed: 20 steps, CFG 1, the small trained models.
-`error` is how far the foreseen prediction is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,
+PLACES = """One step of euler is predicted, and the others are computed: 20 steps, CFG 1, the small trained models.
+`error` is how far the predicted output is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,
 in the median of the captions and for the worst; `a unit` is `off` for each unit of error and of the step's change of
 sigma. auto's rule takes a unit to be the same at every step. On the U-Net an early step's is less than that for most
-captions, and several times more for those few of which another picture comes out (none of these). Measured by sigma /
+captions, and several times more for the few that turn into another picture (none of these). Measured by sigma /
 (1 + sigma), as an earlier rule had it, an early step's would be many times a late one's."""
 
 CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
-rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto goes by how well
-steps are foreseen, not by this curve."""
+rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto relies on how well
+steps are predicted, not on this curve."""
 
 QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's on one device; mean over the prompts, and
 the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device

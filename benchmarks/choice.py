@@ -23,25 +23,25 @@ RIVALS = {"fewer exact steps": " steps", "EasyCache": "EasyCache", "paper": "pap
 
 RULE = f"""Pictures are compared with KSampler's on one device. The first 16 captions are combinations of a colour and
 a thing that no training had. The rule's numbers were chosen on the DiT's first 48 captions and the U-Net's first 32. On
-the U-Net's next 32, by which nothing had been chosen, that rule fell short: 35 dB at euler, 20 steps, CFG 1. It had
-foreseen too much at the beginning, where a small error can make another picture (What one foreseen step costs). It was
-mended for models that are no flows; its two new numbers were chosen on 12 captions, the worst among them, with 20 and
-28 steps. What it does on captions that had no part in any choice is in a table of its own (held out). The rule:
+the U-Net's next 32, which had played no part in that choice, the rule fell short: 35 dB at euler, 20 steps, CFG 1. It
+had predicted too many steps at the beginning, where a small error can lead to another picture (What one predicted step
+costs). It was corrected for models that are not flows; its two new numbers were chosen on 12 captions, the worst among
+them, with 20 and 28 steps. Captions that played no part in any choice have a separate table (held out). The rule:
 
 1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
    of devices, so that adding or losing one does not change the picture.
 2. The first {AUTO_START} steps are computed, and the last {LAST_STEPS}. Of those between, up to {MOST_PREDICTED} in
-   a row are foreseen, while what they put the picture off together stays within the tolerance. A step's part is the
-   error expected of it times the step's change of sigma, {NOISE_SHARE:g} times that where the model is no flow, and
-   {HIGHER_ORDER:g} times where the sampler is not Euler's; a prediction that is expected to be off by more than
-   {FAR:.0%} is not used at all. Where the model is no flow, the tolerance is to be had bit by bit: up to each step no
-   more than that step's share of the middle.
-   Expected is the error measured last, in proportion to how far the step is from the two computed ones (the product of
-   both distances). None is foreseen further beyond the later one than {REACH:g} times their distance.
+   a row are predicted, as long as their estimated errors in the picture add up to no more than the tolerance. A step's
+   part is its expected error times the step's change of sigma, {NOISE_SHARE:g} times that where the model is not a
+   flow, and {HIGHER_ORDER:g} times where the sampler is not Euler's; a prediction that is expected to be off by more
+   than {FAR:.0%} is not used at all. Where the model is not a flow, the tolerance is released gradually: up to each
+   step no more than that step's share of the middle.
+   The expected error is the one measured last, scaled by how far the step is from the two computed ones (the product
+   of both distances). No step is predicted that is further beyond the later one than {REACH:g} times their distance.
 3. A step's part counts for more where the guidance is strong and the steps are few: with CFG above 1 and fewer than
-   {STEPS_PER_CFG:g} steps for each unit of it, in proportion.
+   {STEPS_PER_CFG:g} steps for each unit of CFG, in proportion.
 4. The tolerance is one that keeps the worst 5 % at {FLOOR:g} dB or better in every row measured:
-   {AUTO_TOLERANCE:g}. Where nothing can be foreseen within it, auto is exact, as it always is under {LEAST_STEPS}
+   {AUTO_TOLERANCE:g}. Where nothing can be predicted within it, auto is exact, as it always is under {LEAST_STEPS}
    steps."""
 
 
@@ -209,17 +209,17 @@ def gains(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict])
     guided = ", ".join(f"{span(auto(True, count))} at {count} steps" for count in steps)
     alone = ", ".join(f"{span(auto(False, count))} at {count} steps" for count in steps)
     exact_ones = [r for r in rows if r["what"] == "auto" and r["cfg"] > 1 and r["cost"] == r["steps"]]
-    none = f" (in {len(exact_ones)} settings with few steps for much CFG it foresees nothing)" if exact_ones else ""
+    none = f" (in {len(exact_ones)} settings with few steps at a high CFG it predicts nothing)" if exact_ones else ""
     pipelines = [
         r for r in rows if r["cfg"] == 1 and r["what"].startswith("pipeline in groups") and "m=" not in r["what"]
     ]
     piped = f", up to {max(map(speed, pipelines)):.1f}x by what is computed" if pipelines else ""
     return f"""- **Two GPUs, CFG above 1.** *exact* halves what each GPU computes: 2x at best{timed}; the picture
   is KSampler's. *auto* computes less, with euler and ddim more so than with other samplers: {guided}, by what is
-  computed{none}; how near its pictures are is below.
-- **CFG 1** (Flux, distilled and turbo models). There is one branch, so exact sharing gives nothing. *auto* foresees
+  computed{none}; how close its pictures are is below.
+- **CFG 1** (Flux, distilled and turbo models). There is one branch, so exact sharing gives nothing. *auto* predicts
   steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs{piped}.
-- **One GPU.** Nothing is shared. *auto* still foresees steps, as at CFG 1, and its picture is the same as with two.
+- **One GPU.** Nothing is shared. *auto* still predicts steps, as at CFG 1, and its picture is the same as with two.
 - **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, nothing at CFG 1.
 {on_gpus(parts)}
 - **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few
@@ -234,8 +234,8 @@ def text(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict] =
     return "\n\n".join([
         "## When you gain, and when not", gains(rows, measured, parts),
         "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
-        "auto beside what costs the same or more, by a quarter at most; the others' rows can be of the first of auto's "
-        "captions alone (Quality: every row). Cells are cost: mean / worst 5 % PSNR in dB; "
+        "auto compared with what costs the same or up to a quarter more; the others' rows can be of the first of "
+        "auto's captions alone (Quality: every row). Cells are cost: mean / worst 5 % PSNR in dB; "
         "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "
         "without.",
         beside_rivals(rows),

@@ -6,7 +6,7 @@
 Networks of the true sizes with random weights, made on the device by ComfyUI's own classes. Forwards of batch 2
 and 1, of the cut's outer and inner part; messages to a worker and back, and its start. With two GPUs each mode is
 timed through real workers (the models are then written to a file, which a worker reads). With one, the speed-up of
-two is PROJECTED from those parts and was not measured; what foreseen steps bring on that one GPU is measured, at the
+two is PROJECTED from those parts and was not measured; what predicted steps bring on that one GPU is measured, at the
 first size of each model. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
 """
 
@@ -44,7 +44,7 @@ from tests.host.families import (  # noqa: E402
 from tests.host.make_models import sd3_config  # noqa: E402
 
 STEPS, START, K = 50, 15, 10  # of the runs that are timed or projected
-ALONE_START, ALONE_K = 10, 38  # of those on one GPU: foreseen steps are all that helps there
+ALONE_START, ALONE_K = 10, 38  # of those on one GPU: predicted steps are all that helps there
 MODES = ("exact", "predict", "pipeline", "auto")
 SMALL_STEPS = (8, 3, 4)
 SMALL_ALONE = (3, 4)
@@ -146,7 +146,7 @@ def render(block: dict) -> str:
 
 
 def bound(mode: str, steps: int, k: int) -> float:
-    """METHOD section 4: a whole step of one device costs 1, an exact one of two 1/2, an alternating one 1/4."""
+    """The bound: a whole step of one device costs 1, an exact one of two 1/2, an alternating one 1/4."""
     stage = {"exact": 1 / 2, "predict": 1 / 4, "pipeline": 1 / 4}[mode]  # predict: every second step costs nothing
     return steps / ((steps - k) / 2 + k * stage)
 
@@ -366,9 +366,9 @@ class Bench:
         run(model)
         for mode, limit in (("exact", 1.0), ("predict", self.steps / (self.steps - k // 2))):
             stock, ours, report = self.side_by_side(model, run, mode, start, k, "auto")
-            foreseen = [step.work for step in report.steps].count("predicted")
-            if foreseen != (k // 2 if mode == "predict" else 0):
-                raise AssertionError(f"{mode}: {foreseen} of {k} steps were foreseen: {report.lines}")
+            predicted = [step.work for step in report.steps].count("predicted")
+            if predicted != (k // 2 if mode == "predict" else 0):
+                raise AssertionError(f"{mode}: {predicted} of {k} steps were predicted: {report.lines}")
             self.add(
                 "alone", model=TITLES[name], size=size, mode=mode, k=0 if mode == "exact" else k, steps=self.steps,
                 stock_s=stock, ours_s=ours, speed_up=stock / ours, bound=limit,

@@ -1,11 +1,12 @@
-"""What one foreseen step makes of the picture, by its place in the run: what auto's rule rests on.
+"""How far one predicted step puts the picture off, by its place in the run: what auto's rule is based on.
 
     python benchmarks/places.py WEIGHTS [--models dit unet] [--steps 20] [--cfg 1] [--prompts 8] [--json FILE]
 
-One step of euler is foreseen, and all others are computed. Its error is how far the foreseen prediction is from the
-computed one, as a share of it, known from a run that computes the step; `off` is the RMS difference of the decoded
+One step of euler is predicted, and all others are computed. Its error is how far the step's predicted output is from
+the computed one, as a share of it, known from a run that computes the step; `off` is the RMS difference of the decoded
 pictures, 0 to 1, from those of the exact run: the median and the worst of the prompts. The last columns are the
-median and the worst `off` for each unit of error and of the step's change of sigma: were steps alike, they would be.
+median and the worst `off` for each unit of error and of the step's change of sigma: they would be equal if all steps
+counted alike.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.block import heading, keep, line, table  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
 from benchmarks.quality import SEED, Studio  # noqa: E402
 
-FIRST, LAST = 3, 2  # steps at a run's begin and end that are not foreseen
+FIRST, LAST = 3, 2  # steps at a run's beginning and end that are not predicted
 COLUMNS = [
     ("model", lambda row: row["model"]),
     ("step", lambda row: row["step"]),
@@ -38,8 +39,8 @@ def render(block: dict) -> str:
     return table(block["rows"], COLUMNS)
 
 
-def foreseen(studio: Studio, plan: dict, *run) -> tuple:
-    """The picture of the studio's one prompt, and the report."""
+def draw(studio: Studio, plan: dict, *run) -> tuple:
+    """The picture of the studio's one prompt under a plan of predict, and the report's steps."""
     acceleration = studio.sampling.Acceleration(studio.sampling.HybridPlan(mode="predict", **plan), ())
     picture = studio.pictures(acceleration.apply(studio.model), *run)
     return picture, acceleration.report.steps
@@ -50,14 +51,14 @@ def rows_of(studios: list[Studio], steps: int, cfg: float) -> list[dict]:
     run = ("euler", steps, cfg)
     exact = [studio.pictures(studio.model, *run) for studio in studios]
     at_the_end = {"warmup": "fixed", "start_step": steps - 1, "parallel_steps": 1}
-    known = [foreseen(studio, at_the_end, *run)[1] for studio in studios]
+    known = [draw(studio, at_the_end, *run)[1] for studio in studios]
     rows = []
     for place in range(FIRST, steps - LAST):
         sigma, after = (known[0][step].sigma for step in (place, place + 1))
         plan = {"warmup": "fixed", "start_step": place, "parallel_steps": 1}
         off, errors = [], []
         for studio, right, seen in zip(studios, exact, known):
-            picture, done = foreseen(studio, plan, *run)
+            picture, done = draw(studio, plan, *run)
             assert [step.work for step in done].index("predicted") == place
             off.append((picture - right).square().mean().sqrt().item())
             errors.append(seen[place].error)

@@ -1,4 +1,4 @@
-"""How true every mode's pictures stay, beside the rivals that cost the same, on the small trained models of training/.
+"""How close every mode's pictures stay, compared with rivals that cost the same, on training/'s small models.
 
     python benchmarks/quality.py WEIGHTS [--models dit unet] [--steps 20 28 50] [--cfg 1 5 7.5]
         [--samplers euler dpmpp_2m ddim] [--prompts 64] [--skip 0] [--json FILE]
@@ -29,7 +29,7 @@ from hybridiff_core.rules import AUTO_START, AUTO_TOLERANCE  # noqa: E402
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}
 SHARES = (0.4, 0.6)  # k, of the steps
-TOLERANCES = (0.005, 0.02)  # beside auto's own
+TOLERANCES = (0.005, 0.02)  # in addition to auto's own
 FEWER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the steps, left out
 CACHES = (0.02, 0.05, 0.1)  # EasyCache's reuse_threshold
 BATCH = 16
@@ -102,7 +102,7 @@ def candidates(steps: int, cfg: float) -> list[Candidate]:
 
 
 class Studio:
-    """A trained model with its prompts: pictures of a run, and how near they are to the exact ones."""
+    """A trained model with its prompts: pictures of a run, and how close they are to the exact ones."""
 
     def __init__(self, name: str, loaded: tuple, captions: list[str], sampling, seed: int):
         import comfy.sample

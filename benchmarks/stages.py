@@ -41,7 +41,7 @@ def render(block: dict) -> str:
 
 
 def bound(steps: int, k: int, cfg: float) -> float:
-    """METHOD section 4: an exact CFG step on two devices costs 1/2, a stage step 1/4; at CFG 1 they cost 1 and 1/2."""
+    """The bound: an exact CFG step on two devices costs 1/2, a stage step 1/4; at CFG 1 they cost 1 and 1/2."""
     return steps / ((steps - k) / 2 + k / 4) if cfg > 1 else steps / ((steps - k) + k / 2)
 
 

@@ -2,7 +2,7 @@
 
     python dev/workflows.py [--thumbnails]
 
---thumbnails also opens each in a browser, keeps a small picture of it beside it, and makes the subgraph in subgraphs/
+--thumbnails also opens each in a browser, keeps a small picture next to it, and makes the subgraph in subgraphs/
 of the first one (Playwright, Chromium, Pillow).
 """
 
@@ -24,7 +24,7 @@ COLUMN, GAP, TITLE = 400, 30, 34
 DRAWING = ("HybridiffKSampler", "HybridiffKSamplerAdvanced", "HybridiffModel", "HybridiffPlan")
 PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 PROMPT, NOT = "a lighthouse on a cliff at dusk, oil painting", "blurry, low quality"
-NEAR = "With *auto* the picture is close to KSampler's; *exact* in the plan gives the very same."
+NEAR = "With *auto* the picture is close to KSampler's; *exact* in the plan gives exactly KSampler's."
 SDXL = "sd_xl_base_1.0.safetensors"
 Output = tuple[int, int]
 
@@ -232,7 +232,7 @@ def compare(flow: Flow) -> None:
     stock = flow.add(2, "KSampler", **same)
     pictures = [flow.add(3, "VAEDecode", samples=latent, vae=out(loader, 2)) for latent in (stock, ours)]
     compared = flow.add(3, "HybridiffCompare", a=pictures[0], b=pictures[1])
-    flow.add(3, "PreviewAny", "How near they are", source=out(compared, 4))
+    flow.add(3, "PreviewAny", "How close they are", source=out(compared, 4))
     flow.add(3, "HybridiffReport", report=out(ours, 1))
     for title, picture in zip(("KSampler", "Hybridiff", "Difference"), (*pictures, out(compared, 3))):
         flow.add(4, "PreviewImage", title, images=picture)
@@ -256,7 +256,7 @@ def text_to_video_wan(flow: Flow) -> None:
 MAKERS = {
     text_to_image_sdxl: "SDXL on two GPUs.",
     text_to_image_sd35: "Stable Diffusion 3.5 on two GPUs.",
-    image_to_image: "A picture drawn anew over another one, on two GPUs. Lower *denoise* keeps more of it.",
+    image_to_image: "A picture redrawn from another one, on two GPUs. Lower *denoise* keeps more of it.",
     inpaint: "Only the masked part is drawn. Right-click the picture, *Open in MaskEditor*, and paint the mask.",
     controlnet: "A ControlNet on two GPUs: it runs on both, for the branch that each computes.",
     lora: "A LoRA on two GPUs: the worker gets the same changed weights.",
@@ -296,7 +296,7 @@ BARE = (
 
 
 BLUEPRINT = "Hybridiff text to image"
-# beside the two prompts and the seed, which the page shows by itself
+# in addition to the two prompts and the seed, which the page shows by itself
 SHOWN_OUTSIDE = [
     ("CheckpointLoaderSimple", "ckpt_name"), ("EmptyLatentImage", "width"), ("EmptyLatentImage", "height"),
     ("HybridiffKSampler", "steps"), ("HybridiffKSampler", "cfg"),

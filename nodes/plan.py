@@ -37,10 +37,10 @@ class HybridiffPlan(io.ComfyNode):
                     options=list(MODES),
                     default=DEFAULT.mode,
                     tooltip="What happens in the middle of the run. exact: every step is computed whole, and the "
-                    "picture is the one that KSampler makes. predict: some steps are foreseen from the ones before. "
+                    "picture is the one that KSampler makes. predict: some steps are predicted from the ones before. "
                     "pipeline: each device runs a part of the network, on slightly old results of the others. "
                     "paper: as published, without guidance in the middle; for comparison. "
-                    "auto: predict as much as the picture bears, by what is measured on the way; exact under "
+                    "auto: predict as many steps as tolerance allows, by what is measured on the way; exact under "
                     f"{LEAST_STEPS} steps. "
                     "Of the fields below it uses tolerance alone, unless a preset is chosen.",
                 ),
@@ -73,9 +73,9 @@ class HybridiffPlan(io.ComfyNode):
                 ),
                 _number(
                     "predict_stride",
-                    "In the middle, every so many steps one is computed and the others are foreseen (m). "
+                    "In the middle, every so many steps one is computed and the others are predicted (m). "
                     "0: in predict as few as tolerance allows, every second one without it; in pipeline none is "
-                    "foreseen.",
+                    "predicted.",
                 ),
                 io.Combo.Input(
                     "preset",

@@ -59,7 +59,7 @@ def _common_sampling() -> list[io.Input]:
             default=20,
             min=1,
             max=10000,
-            tooltip="How many denoising steps. More take longer; with auto, 8 or more let some be foreseen.",
+            tooltip="How many denoising steps. More take longer; with auto, 8 or more let some be predicted.",
         ),
         io.Float.Input(
             "cfg",
@@ -69,14 +69,14 @@ def _common_sampling() -> list[io.Input]:
             step=0.1,
             round=0.01,
             tooltip="How strongly the prompt guides the picture. Above 1 the network runs with and without the "
-            "prompt, and two devices share that. At 1 it runs once: auto still foresees steps, and only the pipeline "
+            "prompt, and two devices share that. At 1 it runs once: auto still predicts steps, and only the pipeline "
             "mode uses a second device.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,
             tooltip="The sampling algorithm. Every one works on several devices. auto is fastest with euler and ddim; "
-            "with others it foresees fewer steps.",
+            "with others it predicts fewer steps.",
         ),
         io.Combo.Input(
             "scheduler",
@@ -118,7 +118,8 @@ class HybridiffKSampler(io.ComfyNode):
             node_id="HybridiffKSampler",
             display_name="Hybridiff KSampler",
             category=CATEGORY,
-            description="KSampler on two or more devices: its picture, or one close to it, sooner. A plan says which.",
+            description="KSampler on two or more devices: the same picture, or one close to it, faster. "
+            "A plan chooses which.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),
@@ -156,7 +157,7 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
             node_id="HybridiffKSamplerAdvanced",
             display_name="Hybridiff KSampler (Advanced)",
             category=CATEGORY,
-            description="KSampler (Advanced) on two or more devices: its picture, or one close to it, sooner.",
+            description="KSampler (Advanced) on two or more devices: the same picture, or one close to it, faster.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),

@@ -1,4 +1,4 @@
-"""ControlNets beside workers: their weights cross once, and no step is foreseen across their ends."""
+"""ControlNets beside workers: their weights cross once, and no step is predicted across their ends."""
 
 from __future__ import annotations
 

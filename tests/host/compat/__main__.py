@@ -29,7 +29,7 @@ unit scale; at most {limit:g} is asked.
 - **FAILS**: a fault.
 - **pipeline stage**: whether the network can be cut for the mode *pipeline*.
 
-Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}, and *why* says how much was foreseen.
+Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}, and *why* says how much was predicted.
 """
 
 

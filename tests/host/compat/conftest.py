@@ -48,12 +48,12 @@ class Row:
 
     def auto(self, two: Pair, one: Pair) -> None:
         """auto with two devices and with one: near KSampler's picture, and the same with either."""
-        foreseen = two.foreseen
-        assert one.foreseen == foreseen and two.apart(one) <= ALIKE, (foreseen, one.foreseen, two.apart(one))
-        if not foreseen:
+        predicted = two.predicted
+        assert one.predicted == predicted and two.apart(one) <= ALIKE, (predicted, one.predicted, two.apart(one))
+        if not predicted:
             self.compared(two.difference, two.report, "; ".join(two.told))
             return
-        reason = f"{foreseen} of {len(two.report['steps'])} calls foreseen, {two.off:.1%} off, with one device too"
+        reason = f"{predicted} of {len(two.report['steps'])} calls predicted, {two.off:.1%} off, with one device too"
         self.values.update(
             result=TWO_DEVICES if two.report["shared_calls"] else ONE_DEVICE, difference=two.difference, reason=reason
         )
@@ -86,7 +86,7 @@ class Pair:
         return ((self.ours - self.stock).norm() / self.stock.norm()).item()
 
     @property
-    def foreseen(self) -> int:
+    def predicted(self) -> int:
         return [step["work"] for step in self.report["steps"]].count("predicted")
 
     @property
@@ -99,7 +99,7 @@ class Pair:
 
 
 class TrainedBench(Bench):
-    """The same on the demo's trained model, of which steps can be foreseen, in auto."""
+    """The same on the demo's trained model, of which steps can be predicted, in auto."""
 
     def load(self, family: str, size: int, batch: int) -> None:
         self.model = self.graph.add("UNETLoader", unet_name="emoji_dit.safetensors", weight_dtype="default")

@@ -94,9 +94,9 @@ def test_a_guider_in_auto(trained, row, name):
     pairs = each(side, guided(side, kind, side.text("green leaf"), **{"cfg": 2.0, **given}))
     row.auto(*pairs)
     if kind == "DualModelGuider":
-        assert pairs[0].foreseen == 0 and pairs[0].told
+        assert pairs[0].predicted == 0 and pairs[0].told
     else:
-        assert pairs[0].foreseen
+        assert pairs[0].predicted
 
 
 def test_a_guider_of_two_models_in_auto(trained, row):
@@ -106,7 +106,7 @@ def test_a_guider_of_two_models_in_auto(trained, row):
     other = side.graph.add("TestOwnLoader", file="emoji_dit.safetensors", how="plain")
     two, one = each(side, guided(side, "DualModelGuider", None, model_negative=other))
     row.auto(two, one)
-    assert two.foreseen == 0 and any("a guider of two models mixes what is foreseen" in line for line in two.told)
+    assert two.predicted == 0 and any("a guider of two models mixes what is foreseen" in line for line in two.told)
 
 
 def test_guidance_that_comes_on_the_way(trained, row, put):
@@ -120,7 +120,7 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
     two, one = each(side, guided(side, "CFGGuider", None, cfg=1.0), override)
     row.auto(two, one)
     works = [(len(step["conds"]), step["work"]) for step in two.report["steps"]]
-    assert two.foreseen and two.report["shared_calls"], works
+    assert two.predicted and two.report["shared_calls"], works
     assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
 
 
@@ -136,7 +136,7 @@ def test_guidance_by_a_call_of_its_own(trained, row, put, cfg):
 
     pairs = each(side, sampler(side), skip)
     row.auto(*pairs)
-    assert pairs[0].foreseen
+    assert pairs[0].predicted
 
 
 def test_sampler_custom(bench, row):
@@ -152,7 +152,7 @@ def test_sampler_custom_in_auto(trained, row):
     side = trained(6)
     pairs = each(side, custom(side, cfg=3.0))
     row.auto(*pairs)
-    assert pairs[0].foreseen
+    assert pairs[0].predicted
 
 
 def chained(side, kind, parts, **more):
@@ -210,8 +210,8 @@ def test_auto(trained, row, what):
         side.settings |= {"sampler_name": what, "steps": 20, "cfg": 2.0}  # auto is exact at more
     pairs = each(side, sampler(side))
     row.auto(*pairs)
-    if what not in ("dpm_adaptive", "lcm", "sa_solver_pece"):  # of these too little can be foreseen
-        assert pairs[0].foreseen
+    if what not in ("dpm_adaptive", "lcm", "sa_solver_pece"):  # of these too little can be predicted
+        assert pairs[0].predicted
 
 
 @pytest.mark.parametrize("name", ["wan21", "ltxv"])

@@ -16,7 +16,7 @@ NOT_ASKED = "a node computes the branches in code of its own, so there is nothin
 ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
 AFTER = "a node wraps the branches' computation after Hybridiff"
 REPLACED = "replaced"
-# what it is; in exact mode the line why calls are not shared, or None; in auto the line why no step is foreseen
+# what it is; in exact mode the line why calls are not shared, or None; in auto the line why no step is predicted
 WAYS = {
     "calc_cond_batch": ("wrapper on CALC_COND_BATCH", None, None),
     "apply_model": ("wrapper on APPLY_MODEL", INSIDE, None),
@@ -126,7 +126,7 @@ def test_a_pack_in_auto(trained, row, way):
     row.auto(*pairs)
     if words:
         assert any(words in line for line in pairs[0].told)
-        assert pairs[0].foreseen == 0 or way == "two_passes"
+        assert pairs[0].predicted == 0 or way == "two_passes"
 
 
 def test_a_wrapper_on_the_network(comfy, row):
@@ -187,7 +187,7 @@ def test_context_windows_in_auto(trained, row, put):
     side = trained(5, batch=4)
     two, one = each(side, sampler(side), windows(side, put, 0))
     row.auto(two, one)
-    assert two.foreseen == 0 and any("context windows see another part" in line for line in two.told)
+    assert two.predicted == 0 and any("context windows see another part" in line for line in two.told)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])

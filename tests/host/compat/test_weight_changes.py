@@ -48,7 +48,7 @@ WHY_NOT = {
     "HypernetworkLoader": "its files are pickles, of which the tests make none; its code is an attention patch",
     "OptimalStepsScheduler": "gives sigmas and changes no model",
     "ScaleROPE": "for Lumina and Wan models: an option that crosses as any",
-    "TorchCompileModel": "needs a compiler beside ComfyUI; it wraps the network, so the run stays on one device",
+    "TorchCompileModel": "needs a compiler as well as ComfyUI; it wraps the network, so the run stays on one device",
 }
 
 

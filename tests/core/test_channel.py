@@ -152,10 +152,18 @@ def test_a_wrong_token_is_refused_at_both_ends():
 )
 def test_no_token_is_refused(bytes_sent, words):
     end, bare = pair()
-    bare.sendall(bytes_sent)
-    bare.shutdown(socket.SHUT_WR)
+
+    def answer():
+        with contextlib.suppress(OSError):  # refused before all of it was taken
+            bare.sendall(bytes_sent)
+            bare.shutdown(socket.SHUT_WR)
+
+    # a thread: where a socket's buffer is small (macOS), the noise does not fit in it
+    thread = threading.Thread(target=answer)
+    thread.start()
     with pytest.raises(ChannelBroken, match=words):
         connect(end, 1, CPU, TOKEN)
+    thread.join()
     with contextlib.suppress(ConnectionResetError):
         assert bare.recv(100) == b""  # and it learnt nothing
     bare.close()
@@ -185,7 +193,7 @@ def test_a_byte_now_and_then_does_not_hold_the_door_open(monkeypatch):
 
 def test_a_pair_is_not_made_with_a_stranger(monkeypatch):
     """Where a pair is made over the loopback address, as on Windows, somebody else may connect first."""
-    monkeypatch.delattr(socket, "AF_UNIX")
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
 
     def race(*args, **more):
         listener = socket.create_server(("127.0.0.1", 0))
@@ -214,6 +222,7 @@ def loopback():
         return here, listener.accept()[0]
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="there are no file descriptors to count")
 def test_a_workers_end_is_forgotten_by_its_peer(pool_with_two):
     stays, goes = pool_with_two
     process = psutil.Process(stays.process.pid)
@@ -232,7 +241,8 @@ def test_nothing_listens(pool_with_two):
     for pid in (os.getpid(), *(exchange.process.pid for exchange in pool_with_two)):
         kinds = psutil.Process(pid).net_connections(kind="inet")
         assert [one for one in kinds if one.status == psutil.CONN_LISTEN] == []
-        assert [one for one in psutil.Process(pid).net_connections(kind="unix") if one.laddr] == []
+        if hasattr(socket, "AF_UNIX"):
+            assert [one for one in psutil.Process(pid).net_connections(kind="unix") if one.laddr] == []
 
 
 @pytest.fixture

@@ -53,5 +53,5 @@ def draw(result: DemoResult, prompt: str, rows: list[tuple[str, str, str]], path
     curve.set_xlabel("step")
     curve.xaxis.get_major_locator().set_params(integer=True)
     curve.legend(loc="upper center", ncols=4)
-    figure.suptitle(f"“{prompt}”, {result.report.mode}")
+    figure.suptitle(f"\u201c{prompt}\u201d, {result.report.mode}")
     figure.savefig(path, dpi=100)

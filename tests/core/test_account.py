@@ -8,7 +8,7 @@ WORKS = ["exact"] * 3 + ["predicted", "exact", "exact"]
 
 
 def run(mode="predict", extra=()):
-    """Six steps on two devices, 1 s of computing each where shared; one foreseen for nothing."""
+    """Six steps on two devices, 1 s of computing each where shared; one predicted for nothing."""
     report = RunReport(mode, ["here", "there"], total=6)
     for step, (stage, work) in enumerate(zip(STAGES, WORKS)):
         shared = work == "exact"

@@ -139,14 +139,14 @@ def test_with_three_branches_the_worst_pair_tells_the_error():
     for time in (3, 2):
         predictor.observe(time, {branch: torch.tensor(4.0) for branch in (0, 1, 2)})
     found = predictor.error(1, {0: torch.tensor(4.0), 1: torch.tensor(4.0), 2: torch.tensor(3.0)}, 3.0)
-    assert found == pytest.approx(2 / 6)  # 4 foreseen, 3 + 3 (4 - 3) computed
+    assert found == pytest.approx(2 / 6)  # 4 predicted, 3 + 3 (4 - 3) computed
 
 
 def test_what_a_foreseen_step_was_off_is_made_up_for_in_the_next():
     predictor = Predictor()
     for time, value in ((9, 1.0), (8, 2.0)):
         predictor.observe(time, {0: torch.tensor(value)})
-    assert predictor.make_up(7, -1.0, eps := {0: torch.tensor(3.0)}) is eps  # nothing was foreseen
+    assert predictor.make_up(7, -1.0, eps := {0: torch.tensor(3.0)}) is eps  # nothing was predicted
     assert predictor.predict(7, -2.0) == {0: 3}
     # 6 at time 6: on the line from (8, 2), 4 at time 7, not 3; the step then went twice as far as this one does
     assert predictor.make_up(6, -1.0, {0: torch.tensor(6.0)}) == {0: 6 + MADE_UP * 2 * 1}

@@ -64,7 +64,7 @@ def settings(rows: Sequence[dict]) -> list[tuple]:
 
 
 def best_rival(rows: Sequence[dict], words: str, auto: dict) -> dict | None:
-    """The rival that costs least of those that cost what auto does or more; None where it is not near."""
+    """The rival that costs least of those that cost what auto does or more; None where it costs much more."""
     named = [row for row in rows if words in row["what"] and row["cost"] >= auto["cost"] - 0.01]
     dear = min(named, key=lambda row: (row["cost"], -row["psnr_worst"]), default=None)
     return dear if dear and dear["cost"] <= 1.25 * auto["cost"] else None
@@ -122,7 +122,7 @@ def _setting(row: dict) -> str:
 
 
 def _fixed_plans(rows: Sequence[dict], chosen: Sequence[dict]) -> str:
-    """Where a plan with numbers of its own is better than auto on as many devices at the same cost or less."""
+    """Where a plan of fixed numbers is better than auto on as many devices at the same cost or less."""
     found = []
     for row in chosen:
         plans = [

@@ -1,12 +1,12 @@
-"""How near the modes' pictures come to one device's on COCO's captions: FID, LPIPS and PSNR, as the paper's Table 1.
+"""How close the modes' pictures are to one device's, on COCO's captions: FID, LPIPS, PSNR, as in the paper's Table 1.
 
     python benchmarks/coco.py --captions captions_val2014.json --images val2014 --checkpoint sd_xl_base_1.0.safetensors
         --out FOLDER [--count 5000] [--steps 50] [--cfg 5] [--sampler ddim] [--size 1024] [--modes exact predict]
         [--json FILE]
 
-Pictures that are in FOLDER already are not made again, so a broken-off run goes on where it was. FID and LPIPS need
-`pip install torchmetrics[image]` in ComfyUI's Python. With --demo the small trained model of training/ draws in the
-checkpoint's place, from captions that are emoji's names.
+Pictures that are in FOLDER already are not made again, so a run that was stopped continues where it was. FID and
+LPIPS need `pip install torchmetrics[image]` in ComfyUI's Python. With --demo the small trained model of training/
+draws in place of the checkpoint's, from names of emoji.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Painter:
 
 
 def settle(options: argparse.Namespace) -> None:
-    """Refuse a folder whose pictures were made otherwise."""
+    """Refuse a folder whose pictures were made with other settings."""
     names = ("checkpoint", "demo", "steps", "cfg", "sampler", "scheduler", "size")
     now, path = {name: getattr(options, name) for name in names}, options.out / "settings.json"
     before = json.loads(path.read_text()) if path.exists() else now
@@ -196,7 +196,7 @@ def ssim(one, other) -> float:
 
 
 class Judges:
-    """FID and LPIPS where they are to be had; `lines` says why not."""
+    """FID and LPIPS where they are available; `lines` says why not."""
 
     def __init__(self, device):
         self.device, self.lines = device, []
@@ -228,7 +228,7 @@ class Judges:
 
 
 def compare(options: argparse.Namespace, chosen: list, made: dict[str, list[float]]) -> list[dict]:
-    """A row for each mode; the last ones are what is to be said."""
+    """A row for each mode, and lines for what must be said."""
     import statistics
 
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NAMES = {"dit": "DiT", "unet": "U-Net", "unet, earlier training": "U-Net, earlier training"}
-LINES = {20: ":", 28: "--", 50: "-"}  # told apart without colour
+LINES = {20: ":", 28: "--", 50: "-"}  # distinct without colour
 
 
 def curves(rows: Sequence[dict], cfg: float) -> dict[tuple[str, int], list[tuple[float, float]]]:
@@ -20,7 +20,7 @@ def curves(rows: Sequence[dict], cfg: float) -> dict[tuple[str, int], list[tuple
 
 
 def draw(rows: Sequence[dict], cfg: float, path: Path) -> None:
-    """Write the figure of one CFG to `path`, a panel a model."""
+    """Write the figure of one CFG to `path`, a panel for each model."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

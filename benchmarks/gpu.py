@@ -160,7 +160,7 @@ def projection(mode: str, steps: int, k: int, parts: dict, latent_s: float, feat
 
 
 class Bench:
-    """One device with its networks, and a worker beside it."""
+    """One device with its networks, and a worker."""
 
     def __init__(self, options: argparse.Namespace, sampling):
         import torch
@@ -179,7 +179,7 @@ class Bench:
     def add(self, part: str, **row) -> None:
         self.rows.append({"part": part, **row})
         print(part, row, file=sys.stderr, flush=True)
-        keep(self.options.json, self.rows, SEED)  # what is there is there
+        keep(self.options.json, self.rows, SEED)  # kept as they come
 
     def leave_out(self, line: str) -> None:
         self.add("left out", line=f"Left out: {line}.")
@@ -465,7 +465,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         for name in options.models:
             try:
                 bench.one(name)
-            except (RuntimeError, ValueError, AssertionError) as error:  # hours may be behind it
+            except (RuntimeError, ValueError, AssertionError) as error:  # hours of rows may come before it
                 traceback.print_exc()
                 bench.leave_out(f"{TITLES[name]}: it failed ({type(error).__name__}: {error})")
     sampling.pool().close()

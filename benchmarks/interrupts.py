@@ -2,9 +2,9 @@
 
     python benchmarks/interrupts.py [--interrupts 200] [--seed 0] [--size 64] [--json FILE]
 
-Needs what the tests need. Each interrupt comes at a moment drawn evenly from the length of such a
-run, the worker's preparation and every stage of the plan included. After each, the workers must be
-the same processes, and the next exact run must give stock KSampler's latent.
+Needs what the tests need. Each interrupt comes at a random moment of such a run, evenly spread, the worker's
+preparation and every stage of the plan included. After each, the workers must be the same processes, and the next
+exact run must give stock KSampler's latent.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/live_view.py [--steps 12] [--size 48] [--runs 40] [--renderers classic nodes2] [--alone]
 
-Whether a step's event is sent is drawn by lot. A step's time is from its turn to be told to the next step's: sending,
-the server's part, the next step, and whatever the browser takes from it. Given is the ratio of the two medians, each
-step's time as a share of its run's median; beside it the same of runs where the lot was drawn and nothing sent, which
-is the noise, and for both where 95 % of resampled ratios lie. Two processes on two cores, and a browser beside them: it
-takes some of theirs, whatever we draw. With --alone, one process on one core and the browser on the other, as where
-there are more cores than processes. Needs chromium and Python's playwright.
+Whether a step's event is sent is decided at random. A step's time is from one possible event to the next: sending, the
+server's part, the next step, and whatever the browser takes from it. The figure is the ratio of the two medians, each
+step's time as a share of its run's median; next to it the same for runs where nothing was sent, which is the noise, and
+for both where 95 % of resampled ratios lie. Two processes share two cores with a browser, which takes some of theirs,
+whatever we draw. With --alone, one process has one core and the browser the other, as where there are more cores than
+processes. Needs chromium and Python's playwright.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Bench:
         self.event_s: list[float] = []
 
     def run(self, which: str) -> list[tuple[bool, float]]:
-        """A run's steps: whether the lot fell on the event before it, and its time as a share of the run's median."""
+        """A run's steps: whether the event before it was chosen, and its time as a share of the run's median."""
         self.tab.comfy.get(f"/hybridiff_tests/events/{which}")
         self.tab.choose(7, "seed", next(self.seeds))
         self.tab.run()

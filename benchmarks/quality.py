@@ -5,8 +5,8 @@
 
 PSNR, SSIM and HaarPSI of the decoded pictures against one device's exact run, with the real nodes' code
 and real worker processes. A row's cost is what the busiest device computes, in forwards of one branch: an
-exact step of two devices costs 1, a predicted one 0, one of a pipeline 1/2. What decides by what it measures on
-the way (auto, a tolerance) is run a picture at a time, and its cost is the mean. Rivals: fewer exact steps, and
+exact step of two devices costs 1, a predicted one 0, one of a pipeline 1/2. What decides by its own measurements
+(auto, a tolerance) runs one picture at a time, and its cost is the mean. Rivals: fewer exact steps, and
 ComfyUI's EasyCache, whose computed steps are counted. With --json, rows that are in the file are not run again.
 """
 
@@ -61,7 +61,7 @@ def render(block: dict) -> str:
 
 
 class Candidate(NamedTuple):
-    """What is compared with the exact picture. `adaptive`: it decides by what it measures, so a picture at a time."""
+    """What is compared with the exact picture. `adaptive`: it decides by what it measures, so one picture at a time."""
 
     name: str
     devices: int
@@ -95,7 +95,7 @@ def candidates(steps: int, cfg: float) -> list[Candidate]:
         if middle:
             found.append(Candidate(f"pipeline in groups k={k}", devices, pipeline))
             found.append(Candidate(f"pipeline in groups m=2 k={k}", devices, {**pipeline, "predict_stride": 2}))
-        if middle and steps == 28:  # to show what extrapolating is worth
+        if middle and steps == 28:  # to show what extrapolation gains
             name = f"pipeline in groups, results as they came, k={k}"
             found.append(Candidate(name, devices, pipeline, extrapolate=False))
     return found
@@ -184,7 +184,7 @@ class Studio:
             calls.append(1)
             return forward(*given, **more)
 
-        network._forward = counted  # EasyCache's wrapper stands before it
+        network._forward = counted  # EasyCache's wrapper comes before it
         try:
             (patched,) = easycache.EasyCacheNode.execute(self.model, threshold, 0.15, 0.95, False).args
             pictures = self.pictures(patched, *run, batch=1)

@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--runs 500] [--seed 0] [--json FILE]
 
 Needs what the tests need. After every run the memory (USS), descriptors, threads and processes of
-ComfyUI and of its workers are taken down; every exact run that was not interrupted is compared with
+ComfyUI and of its workers are noted; every exact run that was not interrupted is compared with
 stock KSampler's latent. The first 50 runs are for warming up.
 """
 
@@ -100,7 +100,7 @@ def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
     for number in range(1, count + 1):
         case = chance.choices(CASES, [case.weight for case in CASES])[0]
         happening = chance.choices(["interrupt", "kill", ""], [INTERRUPTED, KILLED, 1 - INTERRUPTED - KILLED])[0]
-        if number <= len(CASES):  # each once in peace, so that all models are there
+        if number <= len(CASES):  # each once undisturbed, so that all models are there
             case, happening = CASES[number - 1], ""
         sample_seed = chance.choice(SEEDS) if case.mode == "exact" else 1000 + number
         if case.mode == "exact" and (case, sample_seed) not in stock:
@@ -158,7 +158,7 @@ def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
             try:
                 row["workers"].append({"pid": worker.pid, "age": ages[worker.pid], **sizes(worker)})
             except psutil.Error:
-                continue  # on its way out
+                continue  # it is ending
         rows.append(row)
         if number % 25 == 0:
             say(f"{number} runs, {len(faults)} faults, host {row['host']['uss_mb']:.0f} MB, last took {took:.1f} s")
@@ -184,8 +184,8 @@ def slope(pairs: list[tuple[float, float]]) -> float:
 def growth(rows: list[dict]) -> list[dict]:
     """How each size of ComfyUI and of its workers went after the warm-up.
 
-    Memory is taken after runs of the SD3 model, for a worker holds one model. Workers begin anew
-    after a kill: what is looked at is how far each is from its own mean, by its age.
+    Memory is taken after runs of the SD3 model, for a worker holds one model. A killed worker
+    is replaced: what is looked at is how far each is from its own mean, by its age.
     """
     late = rows[min(WARM_UP, len(rows) // 2) :]
     calm = [row for row in late if not row["case"].startswith("SD1.5")]

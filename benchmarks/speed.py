@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py [--steps 20] [--batch 8] [--repeats 5] [--json FILE]
 
-The small trained transformer draws several pictures at once, so that a step is long enough to be shared. Runs
-itself again with ComfyUI's own Python; one thread a device. The kinds of run alternate; medians of the ratios are
-given. ComfyUI's own MultiGPU CFG Split shares a step between threads of one process. It knows GPUs only, so it is told
-that there are two CPU devices; its process may then use both cores.
+The small trained transformer draws several pictures at once, so that a step is long enough to be shared. Runs itself
+again with ComfyUI's own Python; one thread for each device. The kinds of run alternate; medians of the ratios are
+given. ComfyUI's own MultiGPU CFG Split shares a step between threads of one process. It knows GPUs only, so it is
+told that there are two CPU devices; its process may then use both cores.
 """
 
 from __future__ import annotations

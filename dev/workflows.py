@@ -266,7 +266,7 @@ MAKERS = {
 }
 
 
-# empty files stand for the models in the thumbnails, which else show them as missing
+# empty files stand for the models in the thumbnails, which would otherwise show them as missing
 MODEL_FILES = {
     "checkpoints": [SDXL, "sd3.5_large_fp8_scaled.safetensors"],
     "controlnet": ["controlnet-canny-sdxl-1.0.safetensors"],

@@ -3,7 +3,7 @@
 python training/check.py COMFYUI_ROOT WEIGHTS GRID_FOLDER
 
 Loads with UNETLoader, VAELoader and CheckpointLoaderSimple, samples with KSampler and decodes with VAEDecode; writes
-a grid per model with the captions, in order, beside it.
+a grid per model with the captions, in order, next to it.
 """
 
 import argparse

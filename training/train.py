@@ -2,7 +2,7 @@
 
 python training/train.py COMFYUI_ROOT OUT
 
-Goes on where it was stopped. The same steps give the same weights on the same machine.
+Continues where it was stopped. The same steps give the same weights on the same machine.
 """
 
 import argparse

@@ -22,6 +22,12 @@ VALUE_TOO_DEEP = Line(
     "a value on the wire is nested too deeply", "What came is no value that is sent.", REPORT, Group.FAULT
 )
 NO_SHAPE = Line("no shape and dtype: {value}", "A tensor was announced in no known form.", REPORT, Group.FAULT)
+WRONG_VALUE = Line(
+    "not {what}: {value}",
+    "A worker was sent something else than what it makes a model or its prompts from. It does not use it.",
+    REPORT,
+    Group.FAULT,
+)
 UNKNOWN_REQUEST = Line(
     "unknown request {op}", "A worker was asked for something it does not know.", REPORT, Group.FAULT
 )

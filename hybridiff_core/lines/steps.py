@@ -130,6 +130,12 @@ UNKNOWN_BLOCKS = Line(
     "Choose the mode auto or predict for this model.",
     Group.SETTING,
 )
+NEVER_RUN_WHOLE = Line(
+    "the network's {kind} was never run whole, so what it changes is not known",
+    "A pipeline begins after some exact steps, and there were none.",
+    "Report it, with the workflow.",
+    Group.FAULT,
+)
 UNEVEN_LATENT = Line(
     "the latent's sides are not multiples of {factor}",
     "The U-Net then resizes in a way that cannot be divided.",

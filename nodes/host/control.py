@@ -16,6 +16,7 @@ import torch
 from comfy.controlnet import ControlBase, ControlLora, ControlNet, T2IAdapter
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from .foreign import changed_methods, of_the_host, replaced_methods
 from .recipe import is_dense, weights_of
 
@@ -86,8 +87,8 @@ class Controls:
         if cond.get("control") is None:
             return None
         if cond.get("area") is not None:
-            return "a ControlNet on an area"
-        unknown = "a ControlNet that was changed while sampling"
+            return lines.CONTROLNET_ON_AREA()
+        unknown = lines.CONTROLNET_CHANGED_IN_RUN()
         return next(filter(None, (self._reasons.get(id(link), unknown) for link in chain(cond["control"]))), None)
 
     def refused(self, reasons: Sequence[str | None]) -> None:
@@ -113,11 +114,11 @@ class Controls:
 
     def _add(self, control: ControlBase, kept: dict[weakref.ref, dict]) -> str | None:
         if control.extra_hooks is not None:
-            return "a ControlNet with hooks"
+            return lines.CONTROLNET_HOOKS()
         if type(control) is not T2IAdapter and CROSSING.get(type(control).__name__) is not type(control):
-            return f"a ControlNet of another pack ({type(control).__name__})"
+            return lines.CONTROLNET_OF_A_PACK(name=type(control).__name__)
         if replaced_methods(control) or not of_the_host(type(control).get_control):
-            return "a ControlNet with code of another pack in it"
+            return lines.CONTROLNET_HAS_CODE()
         if type(control) is T2IAdapter:
             return None
         network = _network(control)
@@ -125,7 +126,7 @@ class Controls:
         if isinstance(network, torch.nn.Module):
             around = control.control_model_wrapped
             if around.patches or around.object_patches or changed_methods(network):
-                return "a ControlNet that another pack changed"
+                return lines.CONTROLNET_PATCHED()
         if not any(network is owner for owner in self._owners):
             facts = {
                 "kind": type(control).__name__,
@@ -133,7 +134,7 @@ class Controls:
                 "average": bool(control.global_average_pooling),
             }
             if not self._take(network, facts, around):
-                return "a ControlNet with weights of a special form"
+                return lines.CONTROLNET_SPECIAL_WEIGHTS()
             if isinstance(network, torch.nn.Module):
                 kept[weakref.ref(network)] = facts
         self._known.append((control, network))
@@ -158,10 +159,10 @@ class Controls:
             probe.get_control(x, timestep, _Stop(), 1, {})
         pictures = control.cond_hint_original.shape[0]
         if pictures not in (1, x.shape[0]):  # what of them a branch gets hangs on how many branches are in a batch
-            self._reasons[id(control)] = "a ControlNet with another number of pictures than the latent has"
+            self._reasons[id(control)] = lines.CONTROLNET_PICTURES()
         size = [side * control.compression_ratio for side in x.shape[2:4]]
         if list(probe.cond_hint.shape[2:4]) != size:  # a worker would make it anew
-            self._reasons[id(control)] = "a ControlNet whose hint has another size than the latent"
+            self._reasons[id(control)] = lines.CONTROLNET_HINT_SIZE()
         return probe.cond_hint
 
     def _link(self, control: ControlBase) -> dict:

@@ -9,6 +9,7 @@ import comfy.model_management
 import torch
 from comfy.controlnet import ControlBase, ControlLora, ControlNet, StrengthType
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control import CROSSING
 from .recipe import is_dense, take_weights
@@ -52,12 +53,12 @@ class Networks:
         """Make the networks of a recipe; gives why not for each, None where it is made. Raises ValueError."""
         for network in networks:
             if not isinstance(network, dict) or network.keys() != FIELDS.keys():
-                raise ValueError(f"not a ControlNet: {shown(network)}")
+                raise ValueError(lines.WRONG_VALUE(what="a ControlNet", value=shown(network)))
             for name, kind in FIELDS.items():
                 if not isinstance(network[name], kind):
-                    raise ValueError(f"not a ControlNet's {name}: {shown(network[name])}")
+                    raise ValueError(lines.WRONG_VALUE(what=f"a ControlNet's {name}", value=shown(network[name])))
             if network["kind"] not in CROSSING or not all(map(is_dense, network["weights"].values())):
-                raise ValueError(f"not a ControlNet: {shown(network['kind'])}")
+                raise ValueError(lines.WRONG_VALUE(what="a ControlNet", value=shown(network["kind"])))
         keys = [tuple(map(id, network["weights"].values())) for network in networks]
         known, self._by_tensors = self._by_tensors, {}
         for key, network in zip(keys, networks):
@@ -99,12 +100,12 @@ def _build(network: dict) -> ControlNet | str:
         else:
             control = comfy.controlnet.load_controlnet_state_dict(dict(weights), model_options=options)
         if type(control) is not CROSSING[kind] or control.control_model.dtype != dtype:
-            return "a ControlNet of a form that a worker does not know"
+            return lines.CONTROLNET_UNKNOWN_FORM()
         take_weights(control.control_model, weights)
     except comfy.model_management.OOM_EXCEPTION:
         raise
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return "a ControlNet of a form that a worker does not know"
+        return lines.CONTROLNET_UNKNOWN_FORM()
     return control
 
 

@@ -18,6 +18,7 @@ import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
@@ -92,11 +93,11 @@ class Kitchen:
 
     def _read(self, loader: str, path: str, options: dict) -> ModelPatcher:
         if loader not in (CHECKPOINT, DIFFUSION_MODEL):
-            raise ValueError(f"unknown loader {shown(loader)}")
+            raise ValueError(lines.WRONG_VALUE(what="a loader", value=shown(loader)))
         if not lies_in(path, self.folders):
-            raise ValueError(f"the model file {path} is outside ComfyUI's model folders")
+            raise ValueError(lines.WORKER_FILE_OUTSIDE(path=path))
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"the model file {path} is not there for the worker")
+            raise FileNotFoundError(lines.WORKER_FILE_GONE(path=path))
         if loader == DIFFUSION_MODEL:
             return comfy.sd.load_diffusion_model(path, model_options=options)
         return comfy.sd.load_checkpoint_guess_config(
@@ -107,28 +108,28 @@ class Kitchen:
 def _check(recipe: dict) -> None:
     """Raise ValueError where this is no recipe."""
     if not isinstance(recipe, dict) or recipe.keys() != FIELDS.keys():
-        raise ValueError(f"not a recipe: {shown(recipe)}")
+        raise ValueError(lines.WRONG_VALUE(what="a recipe", value=shown(recipe)))
     for name, kind in FIELDS.items():
         if not isinstance(recipe[name], kind):
-            raise ValueError(f"not a recipe's {name}: {shown(recipe[name])}")
+            raise ValueError(lines.WRONG_VALUE(what=f"a recipe's {name}", value=shown(recipe[name])))
     plain = (*(recipe["stamp"] or ()), *recipe["options"].values())
     if not all(isinstance(value, PLAIN) for value in plain):
-        raise ValueError(f"not a file's stamp and a loader's options: {shown(plain)}")
+        raise ValueError(lines.WRONG_VALUE(what="a file's stamp and a loader's options", value=shown(plain)))
     if not all(map(is_dense, recipe["weights"].values())):
-        raise ValueError("not a model's weights")
+        raise ValueError(lines.WRONG_VALUE(what="a model's weights", value=shown(list(recipe["weights"]))))
 
 
 def _build(weights: dict[str, torch.Tensor], options: dict, form: dict) -> ModelPatcher:
     """The host's own model around `weights`. Raises ValueError where it is not of this form."""
     if options.keys() != {"dtype", "fp8_optimizations"}:
-        raise ValueError(f"not the options of weights: {shown(options)}")
+        raise ValueError(lines.WRONG_VALUE(what="the options of weights", value=shown(options)))
     try:
         patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
         take_weights(patcher.model.diffusion_model, weights)
     except Exception as error:
-        raise ValueError(f"no model can be made from the weights: {type(error).__name__}") from error
+        raise ValueError(lines.WEIGHTS_MAKE_NO_MODEL(kind=type(error).__name__)) from error
     if form_of(patcher.model) != form:
-        raise ValueError("the model made from the weights is of another kind than ComfyUI's")
+        raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
     return patcher
 
 
@@ -137,16 +138,16 @@ def _object(name: str, value: object) -> object:
     if name == "manual_cast_dtype" and isinstance(value, (torch.dtype, type(None))):
         return value
     if name != "model_sampling":
-        raise ValueError(f"nothing that can replace a model's {shown(name)}: {shown(value)}")
+        raise ValueError(lines.WRONG_VALUE(what=f"what can replace a model's {shown(name)}", value=shown(value)))
     try:
         return _sampling_from_plain(value)
     except (TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"not a model_sampling: {error!r}") from error
+        raise ValueError(lines.WRONG_VALUE(what="a model_sampling", value=repr(error))) from error
 
 
 def _list(value: object) -> list:
     if not isinstance(value, list):
-        raise ValueError(f"not a list of weight changes: {shown(value)}")
+        raise ValueError(lines.WRONG_VALUE(what="a list of weight changes", value=shown(value)))
     return list(value)
 
 
@@ -154,21 +155,21 @@ def _sampling_from_plain(plain: dict) -> torch.nn.Module:
     import comfy_extras.nodes_model_advanced as advanced
 
     if not isinstance(plain, dict) or not isinstance(plain["bases"], list):
-        raise ValueError(f"not a model_sampling: {shown(plain)}")
+        raise ValueError(lines.WRONG_VALUE(what="a model_sampling", value=shown(plain)))
     modules = dict(zip(SAMPLING_MODULES, (comfy.model_sampling, advanced)))
     bases = tuple(vars(modules[module])[name] for module, name in plain["bases"])
     if not all(isinstance(base, type) and knows_sampling(base) for base in bases):
-        raise ValueError(f"not a model_sampling: {shown(plain['bases'])}")
+        raise ValueError(lines.WRONG_VALUE(what="a model_sampling", value=shown(plain["bases"])))
     cls = type("ModelSampling", bases, {})
     if not issubclass(cls, torch.nn.Module):
-        raise ValueError(f"not a model_sampling: {shown(plain['bases'])}")
+        raise ValueError(lines.WRONG_VALUE(what="a model_sampling", value=shown(plain["bases"])))
     sampling = cls.__new__(cls)
     torch.nn.Module.__init__(sampling)
     for name, value in plain["buffers"].items():
         sampling.register_buffer(name, value)
     for name, value in plain["attributes"].items():
         if name in MODULE_INTERNALS or hasattr(cls, name):
-            raise ValueError(f"not an attribute of a model_sampling: {shown(name)}")
+            raise ValueError(lines.WRONG_VALUE(what="an attribute of a model_sampling", value=shown(name)))
         setattr(sampling, name, value)
     return sampling
 

@@ -21,6 +21,7 @@ import comfy.weight_adapter
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.workers.wire import CannotCross, Kind
 from .foreign import MODULE_INTERNALS, changed_methods
 
@@ -42,19 +43,19 @@ ADAPTER_KINDS = {
 def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
     """The recipe for `patcher`'s model, and for the `controls` that conds bring. Raises CannotCross."""
     if type(patcher).__module__ != ModelPatcher.__module__:
-        raise CannotCross(f"another pack's code is around the model ({type(patcher).__name__})")
+        raise CannotCross(lines.PATCHER_OF_A_PACK(name=type(patcher).__name__))
     if patcher.injections:
-        raise CannotCross(f"{_names(patcher.injections)} changes the model while it runs")
+        raise CannotCross(lines.MODEL_INJECTED(names=_names(patcher.injections)))
     if patcher.weight_wrapper_patches:
-        raise CannotCross("a node wraps the model's weights in code of its own")
+        raise CannotCross(lines.WEIGHTS_WRAPPED())
     # what lies in the backup is another clone's, and the host takes it off before it samples with this one
     if changed := changed_methods(patcher.model, patcher.object_patches_backup):
-        raise CannotCross(f"a node replaced the model's {changed} by code of its own")
+        raise CannotCross(lines.MODEL_CODE_REPLACED(name=changed))
     patches = {}
     for key, of_key in patcher.patches.items():
         for _, value, _, _, function in of_key:
             if function is not None or isinstance(value, list):
-                raise CannotCross(f"the weight change on {key} has code in it (a model merge, for example)")
+                raise CannotCross(lines.WEIGHT_CHANGE_HAS_CODE(key=key))
         patches[key] = list(of_key)
     loader = _loader(patcher)
     objects = _objects(patcher)
@@ -82,26 +83,26 @@ def _loader(patcher: ModelPatcher) -> dict:
         return {"loader": CHECKPOINT, **_file(patcher, arguments[0]), "options": arguments[2]}
     if function is comfy.sd.load_diffusion_model:
         return {"loader": DIFFUSION_MODEL, **_file(patcher, arguments[0]), "options": arguments[1]}
-    raise CannotCross(f"the model comes from a loader that is not known here ({function.__qualname__})")
+    raise CannotCross(lines.UNKNOWN_LOADER(name=function.__qualname__))
 
 
 def _weights(patcher: ModelPatcher) -> dict:
     """The network's weights as they were loaded, without what the host has patched into them since."""
-    model, unknown = patcher.model, "the node that loaded the model does not say how"
+    model = patcher.model
     config = getattr(model, "model_config", None)
     if not isinstance(model, comfy.model_base.BaseModel) or not isinstance(config, comfy.supported_models_base.BASE):
-        raise CannotCross(f"{unknown}, and it is of another pack's class")
+        raise CannotCross(lines.LOADED_AS_A_CLASS_OF_A_PACK())
     weights = weights_of(model.diffusion_model, patcher, "diffusion_model.")
     if config.quant_config or not all(map(is_dense, weights.values())):
-        raise CannotCross(f"{unknown}, and its weights have a special form (GGUF and the like)")
+        raise CannotCross(lines.LOADED_IN_A_SPECIAL_FORM())
     form = form_of(model)
     if config.custom_operations is not None or not all(name.startswith(("comfy.", "torch.")) for name in form["of"]):
-        raise CannotCross(f"{unknown}, and it has code of another pack in it")
+        raise CannotCross(lines.LOADED_WITH_CODE())
     told = comfy.model_detection.model_config_from_unet(dict(weights), "")
     if len(list(model.parameters())) > len(list(model.diffusion_model.parameters())):
-        raise CannotCross(f"{unknown}, and it has weights beside the network's")
+        raise CannotCross(lines.LOADED_WITH_MORE_WEIGHTS())
     if type(told) is not type(config) or {**told.unet_config, "dtype": None} != {**config.unet_config, "dtype": None}:
-        raise CannotCross(f"{unknown}, and its weights do not tell its kind")
+        raise CannotCross(lines.LOADED_KIND_UNCLEAR())
     options = {"dtype": config.unet_config.get("dtype"), "fp8_optimizations": bool(config.optimizations.get("fp8"))}
     return {"loader": WEIGHTS, "path": "", "stamp": None, "options": options, "weights": weights, "form": form}
 
@@ -121,17 +122,14 @@ def _file(patcher: ModelPatcher, path: str) -> dict:
     """The model's file, known by its size and time too: it may be written anew under the same name."""
     path = os.path.abspath(path)
     if not lies_in(path, model_folders()):
-        raise CannotCross(
-            f"the model's file {os.path.basename(path)} is outside ComfyUI's model folders; "
-            "move it there, or name its folder in extra_model_paths.yaml"
-        )
+        raise CannotCross(lines.FILE_OUTSIDE_FOLDERS(file=os.path.basename(path)))
     try:
         status = os.stat(path)
     except OSError:
         return {"path": path, "stamp": None}  # the worker will say that it is gone
     stamp = (status.st_size, status.st_mtime_ns)
     if _first_seen.setdefault(patcher.model, stamp) != stamp:
-        raise CannotCross(f"the model's file {os.path.basename(path)} was changed after it was loaded; load it again")
+        raise CannotCross(lines.FILE_CHANGED(file=os.path.basename(path)))
     return {"path": path, "stamp": stamp}
 
 
@@ -156,7 +154,7 @@ def _objects(patcher: ModelPatcher) -> dict:
         elif name in PLAIN_OBJECT_PATCHES:
             objects[name] = value
         else:
-            raise CannotCross(f"a node replaced the model's {name}")
+            raise CannotCross(lines.MODEL_REPLACED(name=name))
     return objects
 
 
@@ -165,7 +163,7 @@ def _sampling_to_plain(sampling: torch.nn.Module) -> dict:
     bases = [cls] if knows_sampling(cls) else list(cls.__bases__)
     own = {name for name in vars(cls) if not (name.startswith("__") and name.endswith("__"))}
     if not knows_sampling(cls) and (own or not all(map(knows_sampling, bases))):
-        raise CannotCross(f"the model's sampling is of a class that is not known here ({cls.__qualname__})")
+        raise CannotCross(lines.UNKNOWN_SAMPLING(name=cls.__qualname__))
     attributes = {name: value for name, value in vars(sampling).items() if name not in MODULE_INTERNALS}
     buffers = dict(sampling.named_buffers(recurse=False))
     return {"bases": [[b.__module__, b.__name__] for b in bases], "attributes": attributes, "buffers": buffers}
@@ -177,7 +175,7 @@ def knows_sampling(cls: type) -> bool:
 
 
 def _names(injections: dict) -> str:
-    return "an extension" if None in injections else ", ".join(map(str, injections))
+    return lines.AN_EXTENSION() if None in injections else ", ".join(map(str, injections))
 
 
 def weights_of(network: torch.nn.Module, patcher: ModelPatcher | None = None, prefix: str = "") -> dict:

@@ -202,7 +202,7 @@ def main(root: str, models: str, count: int) -> dict:
         ({"path": os.path.join(folder, "..", "loras", "sd3_depth4.safetensors")}, "outside ComfyUI's model folders"),
         ({"path": folder + "_2/x.safetensors"}, "outside ComfyUI's model folders"),
         ({"path": path + ".gone"}, "is not there for the worker"),
-        ({"loader": "os.system"}, "unknown loader 'os.system'"),
+        ({"loader": "os.system"}, "not a loader: 'os.system'"),
         ({"objects": {"diffusion_model.forward": 1}}, "can replace a model's 'diffusion_model.forward'"),
     ):
         try:

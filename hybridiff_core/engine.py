@@ -12,7 +12,8 @@ import torch
 from .network.split import Pass
 from .report import RunReport, StepRecord
 from .share import Unit, share
-from .workers.exchange import Exchange, WorkerLost
+from .workers.exchange import Exchange
+from .workers.watch import WorkerLost
 
 Predictions = dict[int, torch.Tensor]
 Parts = list[tuple[list[Unit], torch.Tensor]]  # predictions, each with the units it is of

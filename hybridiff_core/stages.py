@@ -22,7 +22,9 @@ from .plan import LEAST_STEPS, HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .share import Unit, share
-from .workers.exchange import Chain, Exchange, GroupLost, WorkerLost
+from .workers.chain import Chain
+from .workers.exchange import Exchange
+from .workers.watch import GroupLost, WorkerLost
 
 MEASURED_CALLS = 3  # calls that time each block; the least time counts, for the first is slow and others disturb
 KNOWN_CALLS = 2  # exact calls after them that a pipeline takes z from

@@ -26,8 +26,9 @@ from ..report import RunReport
 from ..share import Unit
 from ..stages import Cuts, Paces, Setting, StagedEngine, mode_for
 from ..workers.devices import places
-from ..workers.exchange import Exchange, WorkerLost
+from ..workers.exchange import Exchange
 from ..workers.pool import Lease, Pool
+from ..workers.watch import WorkerLost
 from ..workers.wire import CannotCross
 from .diffusers_cuts import splitter_for
 from .network import CLASSES, CONDITIONING, SAMPLE, half, recipe_of

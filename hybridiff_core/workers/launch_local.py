@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 
 from .devices import Place
+from .frames import FramePipe
 from .reap import remember
 from .sockets import hand_over
-from .wire import FramePipe
 
 log = logging.getLogger("hybridiff")
 

@@ -13,8 +13,9 @@ from concurrent.futures import wait as wait_for
 import torch
 
 from .devices import Place
-from .exchange import Exchange, WorkerLost
+from .exchange import Exchange
 from .launch_local import WorkerProcess
+from .watch import WorkerLost
 from .wire import Kinds
 
 log = logging.getLogger("hybridiff")

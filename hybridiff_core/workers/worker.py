@@ -19,20 +19,10 @@ from ..network.lead import Lead, measure
 from ..network.split import Cut, Inner, Pass, Reached, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
+from .frames import FramePipe
+from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, head, inner_frame
 from .sockets import take_over
-from .wire import (
-    DTYPES,
-    FAILED,
-    GROUP_LOST,
-    HEADER,
-    RIGHT,
-    FramePipe,
-    Kinds,
-    decode,
-    describe_tensor,
-    inner_frame,
-    read_description,
-)
+from .wire import DTYPES, Kinds, decode, describe_tensor, read_description
 
 log = logging.getLogger("hybridiff.worker")
 
@@ -210,11 +200,10 @@ class _PeerLink:
 
     def send(self, unit: Unit, h: State, z: State) -> None:
         peer, *peers = (hop[0] for hop in self.route)
-        key, own = (unit.branch, unit.index), self.inlet.own_name
-        frame = inner_frame(0, key, self.x, self.sigma, h, z, self.cut.segments, peers, own)
+        frame = inner_frame(0, unit, self.x, self.sigma, h, z, self.cut.segments, peers, self.inlet.own_name)
         self.inlet.send_to(peer, frame)
         self.inlet.channels[peer].send(h)
-        parts = [HEADER, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
+        parts = [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
         self._expected.append(self.inlet.channels[self.route[-1][0]].expect(parts))
 
     def receive(self) -> State:
@@ -319,9 +308,7 @@ class _Worker:
             predictions = [torch.zeros_like(x)] * count
         result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
         self.settle()
-        microseconds = int((time.perf_counter() - started) * 1e6)
-        millionths = -1 if error is None else int(min(error, 1e6) * 1e6)
-        self.channel.send([torch.tensor([number, status, microseconds, millionths]), result])
+        self.channel.send([head(number, status, time.perf_counter() - started, error), result])
         self.channel.finish_sending()
         expected.release()
 
@@ -370,8 +357,7 @@ class _Worker:
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
                     raise RuntimeError("the inner part's result has not the expected shape")
-                microseconds = int((time.perf_counter() - started) * 1e6)
-                self.inlet.to(following).send([torch.tensor([number, RIGHT, microseconds, -1]), *z])
+                self.inlet.to(following).send([head(number, RIGHT, time.perf_counter() - started), *z])
         except Exception as error:
             log.exception("an inner part failed")
             whose = following if isinstance(error, ChannelBroken) else self.inlet.own_name

@@ -31,8 +31,9 @@ from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_for
 from ...hybridiff_core.workers.devices import Place, places
-from ...hybridiff_core.workers.exchange import Exchange, WorkerLost
+from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.pool import Lease, Pool
+from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain

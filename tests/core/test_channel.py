@@ -224,7 +224,7 @@ def test_a_workers_end_is_forgotten_by_its_peer(pool_with_two):
     while process.num_fds() >= open_before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.num_fds() == open_before - 1 and process.num_threads() == threads_before - 2
-    assert stays._peers == {} and stays.alive()
+    assert stays.requests.peers == {} and stays.alive()
 
 
 def test_nothing_listens(pool_with_two):

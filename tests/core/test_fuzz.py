@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from hybridiff_core import schedule
 from hybridiff_core.plan import HybridPlan
-from hybridiff_core.workers.wire import FRAME_LIMIT, CannotCross, FramePipe, Kind, Ledger, decode, encode
+from hybridiff_core.workers.frames import FRAME_LIMIT, FramePipe
+from hybridiff_core.workers.ledger import Ledger
+from hybridiff_core.workers.wire import CannotCross, Kind, decode, encode
 
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**64, 0.1, -0.0])
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=8)

@@ -12,10 +12,10 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
     "lines",
-    "plan discrepancy extrapolation share account network.split workers.wire workers.sockets workers.reap "
-    "workers.devices",
+    "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
+    "workers.messages workers.sockets workers.reap workers.devices",
     "schedule report modes network.lead workers.channel workers.launch_local",
-    "workers.exchange workers.worker",
+    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.worker",
     "engine",
     "stages",
     "workers.pool",

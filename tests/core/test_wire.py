@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridiff_core.workers.wire import DTYPES, CannotCross, FramePipe, Kind, Ledger, as_bytes, decode, encode
+from hybridiff_core.workers.frames import FramePipe
+from hybridiff_core.workers.ledger import Ledger
+from hybridiff_core.workers.wire import DTYPES, CannotCross, Kind, as_bytes, decode, encode
 
 
 def there_and_back(value, kinds=None):

@@ -18,8 +18,8 @@ from hybridiff_core.engine import Engine
 from hybridiff_core.report import RunReport
 from hybridiff_core.share import Unit
 from hybridiff_core.workers.devices import Place
-from hybridiff_core.workers.exchange import WorkerLost
 from hybridiff_core.workers.pool import Pool
+from hybridiff_core.workers.watch import WorkerLost
 
 CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
@@ -200,8 +200,8 @@ def test_a_worker_that_hangs_in_a_forward_is_given_up_by_the_steps_times(pool, l
     engine = Engine([exchange], report)
     for _ in range(3):
         step(engine, local)
-    monkeypatch.setattr(exchange, "_step_limit", lambda: 1.0)  # 10 s at least, in truth
-    exchange._send_frame({"op": "step", "number": 0, "x": [[1], "uint8"], "sigma": [[1], "uint8"], "units": []})
+    monkeypatch.setattr(exchange.steps, "_limit", lambda: 1.0)  # 10 s at least, in truth
+    exchange.requests.send({"op": "step", "number": 0, "x": [[1], "uint8"], "sigma": [[1], "uint8"], "units": []})
     done = step(engine, local)  # the worker takes this step's message for another's, and waits for more
     for branch, prediction in here_with(local)(UNITS).items():
         assert (done[branch] - prediction).abs().max() < 1e-5
@@ -212,7 +212,7 @@ def test_a_flood_of_failures_is_the_workers_end(pool, local):
     _, exchange = exchange_of(pool)
     with pytest.raises(ValueError, match="that nobody asked about"):
         for number in range(1000):
-            exchange._take({"op": "failed", "number": number, "text": "x" * 1000})
+            exchange.requests._take({"op": "failed", "number": number, "text": "x" * 1000})
 
 
 def test_numbers_that_are_none_are_computed_here(pool, local):
@@ -296,8 +296,8 @@ def test_workers_end_with_their_parent(tmp_path):
 
     script = (
         "import sys, time, torch\n"
-        "from hybridiff_core.pool import Pool\n"
-        "from hybridiff_core.devices import Place\n"
+        "from hybridiff_core.workers.pool import Pool\n"
+        "from hybridiff_core.workers.devices import Place\n"
         "pool = Pool('demo', lambda place: {'threads': 1})\n"
         "lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu'), torch.device('cpu'), "
         f"{{'config': {SMALL!r}}})\n"

@@ -62,10 +62,10 @@ if __name__ == "__main__":
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]
 
-    from hybridiff_pack.hybridiff_core.workers import channel, wire, worker
+    from hybridiff_pack.hybridiff_core.workers import channel, frames, worker
 
     spoilt: list[str] = []  # what to spoil in the next thing that is sent
-    write, send = wire.FramePipe.write, channel.Channel.send
+    write, send = frames.FramePipe.write, channel.Channel.send
 
     def spoil_frame(self, frame: bytes) -> None:
         op = json.loads(frame[4:])["op"]
@@ -78,7 +78,7 @@ if __name__ == "__main__":
                 frame = frame[: len(frame) // 2]
             case "wrong step":
                 told = {**json.loads(frame[4:]), "id": 1 << 30, "op": "reply"}
-                frame = wire.FramePipe.pack(told)
+                frame = frames.FramePipe.pack(told)
         return write(self, frame)
 
     def spoil_message(self, tensors, *limit):
@@ -94,7 +94,7 @@ if __name__ == "__main__":
                 tensors = [tensors[0] + torch.tensor([1, 0, 0, 0]), *tensors[1:]]
         return send(self, tensors, *limit)
 
-    wire.FramePipe.write, channel.Channel.send = spoil_frame, spoil_message
+    frames.FramePipe.write, channel.Channel.send = spoil_frame, spoil_message
     import torch
 
     def make_backend(start: dict):

@@ -12,9 +12,12 @@ from pathlib import Path
 import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-with atheris.instrument_imports(include=["hybridiff_core.wire", "hybridiff_core.plan", "json"]):
+with atheris.instrument_imports(
+    include=["hybridiff_core.workers.frames", "hybridiff_core.workers.wire", "hybridiff_core.plan", "json"]
+):
     from hybridiff_core.plan import HybridPlan
-    from hybridiff_core.workers.wire import FramePipe, Kind, decode
+    from hybridiff_core.workers.frames import FramePipe
+    from hybridiff_core.workers.wire import Kind, decode
 
 
 class Point:

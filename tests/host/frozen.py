@@ -29,7 +29,7 @@ def enter(root: str):
 
     torch.set_num_threads(1)
     from hybridiff_pack.hybridiff_core import stages
-    from hybridiff_pack.hybridiff_core.workers import exchange
+    from hybridiff_pack.hybridiff_core.workers import chain
     from hybridiff_pack.nodes.host import sampling
 
     class Counted(stages.Schedule):
@@ -40,10 +40,10 @@ def enter(root: str):
             return self._step - 1
 
     stages.Schedule = Counted  # all calls are at one sigma: every call is a step
-    return sampling, stages, exchange
+    return sampling, stages, chain
 
 
-def run(case: str, models: str, root: str, sampling, stages, exchange) -> dict:
+def run(case: str, models: str, root: str, sampling, stages, chain) -> dict:
     import comfy.sample
     import comfy.samplers
     import torch
@@ -73,7 +73,7 @@ def run(case: str, models: str, root: str, sampling, stages, exchange) -> dict:
             seen.append((d, (x - d) / middle[0]))
         return x
 
-    restore = exchange.Chain.send
+    restore = chain.Chain.send
     if "wrong" in what:
 
         def send(self, unit, h, z):
@@ -82,7 +82,7 @@ def run(case: str, models: str, root: str, sampling, stages, exchange) -> dict:
             restore(self, unit, h, z)
             self.cut = right
 
-        exchange.Chain.send = send
+        chain.Chain.send = send
     try:
         empty = torch.zeros(family.latent)
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
@@ -92,7 +92,7 @@ def run(case: str, models: str, root: str, sampling, stages, exchange) -> dict:
             positive, families.conditioning(family, 2), empty, disable_pbar=True, seed=0,
         )  # fmt: skip
     finally:
-        exchange.Chain.send = restore
+        chain.Chain.send = restore
     exact, report = seen[0], acceleration.report
     late = seen[START + 3 * (int(devices) - 1) :]
     works = [line.split()[3] for line in report.schedule.splitlines()]

@@ -99,7 +99,8 @@ def main(root: str, models: str, count: int) -> dict:
     import comfy_extras.nodes_model_advanced as advanced
     import torch
     from comfy.model_patcher import ModelPatcher
-    from hybridiff_pack.hybridiff_core.workers.wire import Ledger, decode
+    from hybridiff_pack.hybridiff_core.workers.ledger import Ledger
+    from hybridiff_pack.hybridiff_core.workers.wire import decode
     from hybridiff_pack.nodes.host import conditioning, control_networks, kitchen, recipe
 
     path = os.path.join(models, "diffusion_models", "sd3_depth4.safetensors")

@@ -1,0 +1,68 @@
+"""Steps and inner parts on the wire: the frames that ask for them, and the head of what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..network.split import State
+from ..share import Unit
+from .wire import describe_tensor, dtype_name
+
+# what comes before tensors that a worker computed
+HEAD = ((4,), torch.int64)  # number, status, microseconds of computing, error in millionths (-1: none)
+RIGHT, FAILED, GROUP_LOST = 0, 1, 2  # status
+
+
+def head(number: int, status: int, seconds: float, error: float | None = None) -> torch.Tensor:
+    """The head of an answer; `error` is that of the expected inner results, as a share of them."""
+    millionths = -1 if error is None else int(min(error, 1e6) * 1e6)
+    return torch.tensor([number, status, int(seconds * 1e6), millionths])
+
+
+def step_frame(
+    number: int, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], how: dict[str, object]
+) -> dict:
+    """The frame that starts a step; x and sigma follow as a message. `how` says what kind of step it is."""
+    return {
+        "op": "step",
+        "number": number,
+        "x": describe_tensor(x),
+        "sigma": describe_tensor(sigma),
+        "units": [[unit.branch, unit.index] for unit in units],
+        **how,
+    }
+
+
+def inner_frame(
+    number: int,
+    unit: Unit,
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    h: State,
+    z: State,
+    segments: list[tuple[int, int]],
+    peers: list[str],
+    lead: str,
+) -> dict:
+    """The frame that starts an inner part with the state `h`; `z` shows the result's shapes, x only its own.
+
+    `peers` are the names of the workers after the first, a segment for each; `lead` is the name of
+    the one that sends it and is answered, "" for the parent.
+    """
+    first, *others = segments
+    return {
+        "op": "inner",
+        "number": number,
+        "unit": [unit.branch, unit.index],
+        "x": describe_tensor(x),
+        "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
+        "state": [describe_tensor(tensor) for tensor in h],
+        "answer": [describe_tensor(tensor) for tensor in z],
+        "first": first[0],
+        "segment": first,
+        "route": [[peer, *segment] for peer, segment in zip(peers, others, strict=True)],
+        "via": lead,
+        "back": lead,
+    }

@@ -1,0 +1,124 @@
+"""Frames to one worker and from it: what it is asked and what it answers, by its pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+
+from .launch_local import WorkerProcess
+from .sockets import Line
+from .watch import POLL_S, Watch, WorkerLost
+
+LOAD_LIMIT_S = 900.0
+PASSED_ON = {"inner"}  # frames that workers may send each other through this process
+FAILURES_LIMIT = 100
+
+
+class Requests:
+    """This process's end of a worker's pipe. `ready` has what the worker tells of itself once it started.
+
+    `peers` are the workers that this one is connected with: it may have frames passed on to them.
+    """
+
+    def __init__(self, process: WorkerProcess, watch: Watch, name: str):
+        self.watch, self.name = watch, name
+        self.ready: Future = Future()
+        self.peers: dict[str, Requests] = {}
+        self._pipe = process.pipe
+        self._writer = Line(f"hybridiff-write-{name}")  # a stuck worker's pipe is full at some time
+        self._numbers = itertools.count(1)
+        self._replies: dict[int, Future] = {}
+        self._last: Future | None = None
+        self._failures: dict[int, str] = {}
+        threading.Thread(target=self._read, name=f"hybridiff-frames-{name}", daemon=True).start()
+
+    def send(self, frame: dict) -> None:
+        """Raises WorkerLost, CannotCross for too large a frame."""
+        self.watch.require()
+        self._writer.do(self._write, self._pipe.pack(frame))
+
+    def ask(self, op: str, **fields: object) -> Future:
+        """Send a request; the result is the worker's reply, or WorkerLost. Raises WorkerLost."""
+        number = next(self._numbers)
+        reply = self._replies[number] = self._last = Future()
+        self.send({"op": op, "id": number, **fields})
+        return reply
+
+    def let_finish(self) -> None:
+        """Wait for the last request that nobody waited for: while it runs, the worker takes no tensors."""
+        deadline = time.perf_counter() + LOAD_LIMIT_S
+        while not (self._last is None or self._last.done()):
+            if self.watch.broken or time.perf_counter() > deadline:
+                raise self.watch.lost("it did not finish what it was asked before")
+            wait_for([self._last], POLL_S)
+
+    def failure(self, number: int) -> str:
+        """Why a step failed."""
+        # the reason comes by the pipe, sent before the message that we have
+        deadline = time.perf_counter() + 1.0
+        while number not in self._failures and time.perf_counter() < deadline:
+            time.sleep(0.01)
+        return self._failures.pop(number, "its forward failed")
+
+    def close(self) -> None:
+        """Nothing more is sent; the worker's peers are told that it is gone."""
+        self._writer.close()
+        for other in list(self.peers.values()):
+            other.peers.pop(self.name, None)
+            with contextlib.suppress(WorkerLost):
+                other.send({"op": "unlink", "peer": self.name})
+        self.peers.clear()
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            self._pipe.write(frame)
+        except (OSError, ValueError) as error:
+            self.watch.ended(f"its pipe is closed ({error})")
+
+    def _read(self) -> None:
+        try:
+            while frame := self._pipe.receive():
+                self._take(frame)
+        except Exception as error:  # noqa: BLE001 - whatever a worker sends, this process lives on
+            self.watch.broke(f"it sent something unreadable ({error})")
+        self.watch.ended("its pipe is closed", within_s=1.0)
+        for waiting in [self.ready, *list(self._replies.values())]:
+            if not waiting.done():
+                waiting.set_exception(self.watch.error(self.watch.broken))
+
+    def _take(self, frame: dict) -> None:
+        match frame:
+            case {"op": "pong"}:
+                self.watch.pong()
+            case {"op": "ready", **info}:
+                self.ready.set_result(info)
+            case {"op": "failed", "number": int(), "text": str(text), "inner": str(whose)} if whose:
+                self._blame(whose, text)
+            case {"op": "failed", "number": int(number), "text": str(text)}:
+                if len(self._failures) >= FAILURES_LIMIT:
+                    raise ValueError(f"{FAILURES_LIMIT} failures that nobody asked about")
+                self._failures[number] = text
+            case {"op": "pass", "peer": str(peer), "frame": {"op": str(op)} as passed} if (
+                peer in self.peers and op in PASSED_ON
+            ):
+                with contextlib.suppress(WorkerLost):  # its own reader says so
+                    self.peers[peer].send(passed)
+            case {"op": "reply", "id": int(number), **info} if number in self._replies:
+                waiting = self._replies.pop(number)
+                if "error" in info:
+                    waiting.set_exception(self.watch.error(str(info["error"])))
+                else:
+                    waiting.set_result(info)
+            case _:
+                raise ValueError(f"an unknown frame: {str(frame)[:80]}")
+
+    def _blame(self, whose: str, text: str) -> None:
+        """An inner part failed. No message will come; whose fault it is, the worker says."""
+        if whose == self.name:
+            self.watch.broke(text)
+        elif peer := self.peers.get(whose):
+            peer.watch.ended(text)

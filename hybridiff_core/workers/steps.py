@@ -1,0 +1,190 @@
+"""One worker's steps, in two halves: started, and their answers collected later.
+
+Between the two the worker computes while this process does its own share. Bytes and times are
+counted where they arise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..network.split import Cut, State
+from ..share import Unit
+from .channel import Channel, Expected
+from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, inner_frame, step_frame
+from .requests import Requests
+from .watch import GroupLost, Watch
+
+FIRST_STEP_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker computed in one step, and what it took.
+
+    `parts` are predictions with the units they are of: a branch's, or single ones. `error` is that
+    of the worker's expected inner results, as a share of them.
+    """
+
+    parts: list[tuple[list[Unit], torch.Tensor]]
+    compute_s: float
+    wait_s: float
+    bytes_sent: int
+    bytes_received: int
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result.
+
+    `x` is what was sent, `since` when.
+    """
+
+    number: int
+    of: list[list[Unit]]
+    x: torch.Tensor
+    bytes_sent: int
+    expected: Expected
+    since: float
+
+
+class Steps:
+    """What one worker was given to compute and has not answered. `own` is this process's torch device."""
+
+    def __init__(self, channel: Channel, requests: Requests, watch: Watch, own: torch.device):
+        self.channel, self.requests, self.watch, self.own = channel, requests, watch, own
+        self._numbers = itertools.count(1)
+        self._pending: deque[_Pending] = deque()
+        self._times: deque[float] = deque(maxlen=50)
+        self._shape: torch.Size | None = None
+
+    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
+        """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
+
+        x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch,
+        or for each unit where `how` asks for another kind of step than the plain one.
+        """
+        if self._shape != x.shape:
+            self._shape = x.shape
+            self._times.clear()
+        number = next(self._numbers)
+        of = [[unit] for unit in units] if how else _by_branch(units)
+        self.requests.send(step_frame(number, x, sigma, units, how))
+        sent = self._send([x, sigma])
+        self._expect(number, of, [HEAD, ((len(of), *x.shape), x.dtype)], x, sent)
+        self.watch.look()
+
+    def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
+        """Finish the oldest step that `submit` started; calls `check` while it waits.
+
+        Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
+        """
+        pending, (predictions,), answer = self._take(check)
+        if not predictions.isfinite().all() and pending.x.isfinite().all():
+            raise self.watch.lost("its result has values that are not numbers")
+        self._times.append(answer.compute_s)
+        return replace(answer, parts=list(zip(pending.of, predictions)))
+
+    def drain(self, check: Callable[[], None] = lambda: None) -> None:
+        """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
+        while self._pending:
+            self._take(check)
+
+    def forget_times(self) -> None:
+        """Steps take another time from here on, and the first may take long."""
+        self._times.clear()
+
+    def receive(
+        self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]], check: Callable[[], None], failed: str
+    ) -> list[torch.Tensor]:
+        """A message of tensors of these shapes and dtypes that a request was answered with. Raises WorkerLost."""
+        with self.watch.connection():
+            expected = self.channel.expect(parts)
+        self.watch.wait(expected.coming, self._limit(), check, failed)
+        tensors = [tensor.to(self.own, copy=True) for tensor in expected.wait(0)]
+        expected.release()
+        return tensors
+
+    # -- inner parts
+
+    def hand_on(
+        self,
+        unit: Unit,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        h: State,
+        z: State,
+        cut: Cut,
+        route: Sequence[str],
+    ) -> tuple[int, int]:
+        """Start the inner part of `unit` on this worker with the state `h`; `route` names the workers after it.
+
+        `z` shows the shapes of the result.
+
+        Returns the number under which the last worker of the route answers, and the bytes sent.
+        x is not sent: of it only the shape counts here. Raises WorkerLost.
+        """
+        number = next(self._numbers)
+        self.requests.send(inner_frame(number, unit, x, sigma, h, z, cut.segments, list(route), ""))
+        return number, self._send(h)
+
+    def expect_inner(self, number: int, z: State, sent: int) -> None:
+        """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
+        self._expect(number, [], [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
+        self.watch.look()
+
+    def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
+        """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
+        _, z, answer = self._take(check)
+        return replace(answer, parts=[([], tensor) for tensor in z])
+
+    # -- messages
+
+    def _send(self, tensors: Sequence[torch.Tensor]) -> int:
+        with self.watch.connection():
+            return self.channel.send(tensors)
+
+    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int) -> None:
+        with self.watch.connection():
+            expected = self.channel.expect(parts)
+        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter()))
+
+    def _take(self, check: Callable[[], None]) -> tuple[_Pending, list[torch.Tensor], Answer]:
+        """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""
+        started = time.perf_counter()
+        pending = self._pending[0]
+        self.watch.wait(pending.expected.coming, self._limit(), check, "did not answer a step")
+        head, *tensors = pending.expected.wait(0)
+        self._pending.popleft()
+        number, status, microseconds, millionths = numbers = head.tolist()
+        copied = [tensor.to(pending.x.device, copy=True) for tensor in tensors]
+        pending.expected.release()
+        now = time.perf_counter()
+        if number != pending.number:
+            raise self.watch.lost(f"it answered step {number} instead of {pending.number}")
+        if status == GROUP_LOST:
+            raise GroupLost(f"the group of {self.watch.label} is out: {self.requests.failure(number)}")
+        if status == FAILED:
+            raise self.watch.lost(self.requests.failure(number))
+        if status != RIGHT or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
+            raise self.watch.lost(f"its answer's head cannot be right ({numbers})")
+        error = None if millionths < 0 else millionths / 1e6
+        answer = Answer([], microseconds / 1e6, now - started, pending.bytes_sent, pending.expected.size, error)
+        return pending, copied, answer
+
+    def _limit(self) -> float:
+        if not self._times:
+            return FIRST_STEP_LIMIT_S
+        return max(10.0, 20.0 * statistics.median(self._times))
+
+
+def _by_branch(units: Sequence[Unit]) -> list[list[Unit]]:
+    return [[unit for unit in units if unit.branch == branch] for branch in sorted({unit.branch for unit in units})]

@@ -1,0 +1,121 @@
+"""Watching over one worker: whether it still moves, and how and when it was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+
+from .channel import ChannelBroken
+from .launch_local import WorkerProcess
+
+LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
+SLOW_S, STUCK_S = 1.0, 6.0  # no answer for the first, then nothing done for the second: it is given up
+POLL_S = 0.05
+
+
+class WorkerLost(Exception):
+    """The worker cannot finish what it was given: dead, stuck, or failed. The text says why."""
+
+
+class GroupLost(WorkerLost):
+    """A lead worker lost the inner devices of its group; it can still compute whole steps."""
+
+
+class Watch:
+    """What is known of one worker's life. `ping` asks it for a sign; whoever reads its answer calls `pong`.
+
+    `broken` says why it was lost, `lost_at` when that was noticed (time.perf_counter).
+    """
+
+    def __init__(self, process: WorkerProcess, label: str, ping: Callable[[], None]):
+        self.process, self.label, self.ping = process, label, ping
+        self.broken: str | None = None
+        self.lost_at: float | None = None
+        self._pinged_at: float | None = None
+        self._looked_at = self._moved_at = 0.0
+
+    def alive(self) -> bool:
+        return self.broken is None and self.process.alive()
+
+    # -- does it move?
+
+    def look(self) -> None:
+        """Every second: is the worker still moving? Raises WorkerLost.
+
+        Its reading thread answers at once, whatever its main thread does; while it is being started,
+        that it uses its processor or disk has to do.
+        """
+        now = time.perf_counter()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        pinged_at = self._pinged_at
+        if pinged_at is None:
+            self._pinged_at = self._moved_at = now
+            self.ping()
+        elif now - pinged_at > SLOW_S:
+            if self.process.has_moved():
+                self._moved_at = now
+            if now - self._moved_at > STUCK_S and self._pinged_at is not None:
+                raise self.lost(f"it has not moved for {STUCK_S:.0f} s")
+
+    def pong(self) -> None:
+        """The worker answered."""
+        self._pinged_at = None
+
+    def wait(self, waiting: Future, limit_s: float, check: Callable[[], None], failed: str):
+        """The result of `waiting`, with an eye on the worker; `check` is called meanwhile and may raise.
+
+        `failed` says what the worker did not do where it is late. Raises WorkerLost.
+        """
+        deadline = time.perf_counter() + limit_s
+        while True:
+            try:
+                return waiting.result(POLL_S)
+            except NotYet:
+                if waiting.done():
+                    raise
+            except ChannelBroken as error:
+                raise self.lost(f"it {failed}: its connection broke ({error})") from error
+            check()
+            if self.broken and not waiting.done():
+                raise self.lost(self.broken)
+            self.look()
+            if time.perf_counter() > deadline:
+                raise self.lost(f"it {failed} within {limit_s:.0f} s")
+
+    # -- how it was lost
+
+    def broke(self, text: str) -> None:
+        """The worker is lost, and why; the first reason counts."""
+        if self.broken is None:
+            self.broken, self.lost_at = text, time.perf_counter()
+
+    def ended(self, otherwise: str, within_s: float = 0.3) -> None:
+        """The worker is lost: by its end, where it ends `within_s` seconds, which is the better reason."""
+        if not self.broken:
+            self.broke(self.process.last_words(within_s) or otherwise)
+
+    def lost(self, text: str) -> WorkerLost:
+        """Give the worker up: after a lost message nothing on its channel can be trusted."""
+        self.ended(text)  # a broken connection is how an end shows first
+        return self.error(self.broken)
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[None]:
+        """What is done by the channel; that it broke is the worker's loss. Raises WorkerLost."""
+        try:
+            yield
+        except ChannelBroken as error:
+            raise self.lost(f"its connection broke ({error})") from error
+
+    def require(self) -> None:
+        """Raises WorkerLost where the worker is known to be lost."""
+        if self.broken:
+            raise self.error(self.broken)
+
+    def error(self, text: str) -> WorkerLost:
+        return WorkerLost(f"the worker on {self.label} is out: {text}")

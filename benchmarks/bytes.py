@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.block import heading, keep, line, table
 from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import sample_euler, sigmas
+from hybridiff_core.engine import Engine
 from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
+from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
-from hybridiff_core.stages import Setting, StagedEngine
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 
@@ -72,7 +73,7 @@ def count(model: str, plan: HybridPlan) -> float:
         setting = Setting(
             plan, sigmas(STEPS).tolist(), 5.0, openings=lambda blocks, segments: [(1, 2)], paces=EqualDevices()
         )
-        engine = StagedEngine([exchange], report, setting)
+        engine = Engine([exchange], report, setting)
 
         def predict(x, sigma):
             def network(units, through=None):

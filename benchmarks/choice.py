@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.block import table
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, LEAST_STEPS
-from hybridiff_core.schedule import FAR, NOISE_SHARE
-from hybridiff_core.stages import HIGHER_ORDER, MOST_FORESEEN, REACH, STEPS_PER_CFG
+from hybridiff_core.rules import (
+    AUTO_START,
+    AUTO_TOLERANCE,
+    FAR,
+    HIGHER_ORDER,
+    LAST_STEPS,
+    LEAST_STEPS,
+    MOST_PREDICTED,
+    NOISE_SHARE,
+    REACH,
+    STEPS_PER_CFG,
+)
 
 FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
 RIVALS = {"fewer exact steps": " steps", "EasyCache": "EasyCache", "paper": "paper", "pipeline": "pipeline in groups"}
@@ -21,7 +30,7 @@ mended for models that are no flows; its two new numbers were chosen on 12 capti
 
 1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
    of devices, so that adding or losing one does not change the picture.
-2. The first {AUTO_START} steps are computed, and the last {LAST_STEPS}. Of those between, up to {MOST_FORESEEN} in
+2. The first {AUTO_START} steps are computed, and the last {LAST_STEPS}. Of those between, up to {MOST_PREDICTED} in
    a row are foreseen, while what they put the picture off together stays within the tolerance. A step's part is the
    error expected of it times the step's change of sigma, {NOISE_SHARE:g} times that where the model is no flow, and
    {HIGHER_ORDER:g} times where the sampler is not Euler's; a prediction that is expected to be off by more than

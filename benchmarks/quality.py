@@ -24,7 +24,7 @@ PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from benchmarks.block import heading, keep, kept, line, table  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE  # noqa: E402
+from hybridiff_core.rules import AUTO_START, AUTO_TOLERANCE  # noqa: E402
 
 SEED = 1000  # the first prompt's; each has its own
 SCHEDULERS = {"dit": "simple", "unet": "normal"}

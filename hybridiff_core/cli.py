@@ -12,7 +12,8 @@ from .demo import trained
 from .demo.comparison import DemoResult, run_demo
 from .demo.drawing import draw
 from .demo.model import ModelConfig
-from .plan import MODES, PAPER_STEPS, HybridPlan
+from .plan import MODES, HybridPlan
+from .rules import PAPER_STEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,57 +1,62 @@
-"""One denoiser call: from (x, sigma) to every branch's prediction, with whatever devices there are."""
+"""A run's engine: from each denoiser call to every branch's prediction, on whatever devices there are.
+
+Warm-up and fully-connecting steps are exact; in the parallelism stage between them a mode
+(modes/) says which steps may cost less (arXiv 2602.21760).
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
 
 import torch
 
-from .network.split import Pass
+from .call import Call, Here, Predictions
+from .discrepancy import rel_mae
+from .modes import CUTTING, make_mode, mode_for, obstacle
+from .modes.cut_mode import EARLIEST
+from .modes.mode import Mode, RunState
+from .plan import HybridPlan
 from .report import RunReport, StepRecord
-from .share import Unit, share
+from .schedule import Schedule, Stage, Work
+from .setting import Setting
+from .share import Unit
+from .team import Team
 from .workers.exchange import Exchange
 from .workers.watch import WorkerLost
 
-Predictions = dict[int, torch.Tensor]
-Parts = list[tuple[list[Unit], torch.Tensor]]  # predictions, each with the units it is of
-
-
-class Here(Protocol):
-    """This process's network."""
-
-    def __call__(self, units: list[Unit], through: Pass | None = None) -> Predictions:
-        """The prediction for each branch in `units`; `through` is asked at each block (split.py)."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A denoiser call. x [batch, channels, ...]; sigma [batch]; `time` is the model's for that sigma."""
-
-    x: torch.Tensor
-    sigma: torch.Tensor
-    units: list[Unit]
-    here: Here
-    time: float = 0.0
-
-    def one(self, unit: Unit, through: Pass) -> torch.Tensor:
-        """A single unit's prediction, computed in this process."""
-        return self.here([unit], through)[unit.branch]
+ANOTHER = 0.5  # two inputs at one sigma that are further apart, as a share of them, are not of one latent
 
 
 class Engine:
-    """A run's engine. `exchanges` are the workers beside this process; `check` may raise to interrupt.
+    """`exchanges` are the workers beside this process; `check` may raise to interrupt."""
 
-    A worker that fails is left out for the rest of the run and its part is computed here, so
-    the picture is finished whatever happens to it; the report says so.
-    """
+    def __init__(
+        self,
+        exchanges: Sequence[Exchange],
+        report: RunReport,
+        setting: Setting,
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.report = report
+        self.team = Team(exchanges, report, check, self._go_without)
+        self.state = RunState(setting, self.team)
+        self.mode: Mode | None = None
+        self.mode_name: str | None = None
+        self._works: dict[int, Work] = {}  # what was chosen for each step, at its first call
+        self._given: tuple = ()
+        self._conds: object = None
+        self._last: tuple[float, torch.Tensor] | None = None
 
-    def __init__(self, exchanges: Sequence[Exchange], report: RunReport, check: Callable[[], None] = lambda: None):
-        self.exchanges = list(exchanges)
-        self.lanes = {exchange: lane for lane, exchange in enumerate(exchanges, 1)}
-        self.report, self.check = report, check
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return self.team.exchanges
+
+    @property
+    def schedule(self) -> Schedule | None:
+        return self.state.schedule
+
+    # -- a call
 
     def step(
         self,
@@ -60,108 +65,153 @@ class Engine:
         units: Sequence[Unit],
         here: Here,
         weight: Callable[[list[Unit]], torch.Tensor],
+        conds: object = None,
+        again: bool = False,
     ) -> Predictions:
-        """Exact stage: every unit is computed at this very (x, sigma), each on one device.
+        """A prediction of x's shape for each branch in `units`, at (x, sigma).
 
-        `here` computes units in this process; `weight` gives the sum of some units' masks, of x's
-        shape, and is asked only for a branch that was taken apart. Returns a prediction of x's
-        shape per branch in `units`.
+        x [batch, channels, ...]; sigma [batch]; `here` and `weight` as in Call. `conds` tells the
+        units' conds from others, `again` says that the sampler asked once for what this call and
+        the one before are parts of.
         """
-        call = Call(x, sigma, list(units), here)
-        shares = share(units, 1 + len(self.exchanges))
-        record = self.report.open_step(float(sigma[0]), shares)
-        return merge(self.exact(call, shares, record), weight)
+        value = float(sigma[0])
+        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value))
+        self._follow(call, conds, again)
+        step = self.schedule.locate(value)
+        work = self._work(step)
+        record = self.report.open_step(value, [])
+        record.step, record.stage = step, self.schedule.stage(step).value
+        try:
+            done = self._compute(work, call, record)
+        except WorkerLost as error:
+            self.mode.break_up(str(error))
+            self.team.lose(error)
+            work = Work.EXACT
+            record.helpers, record.compute_s, record.lanes = 0, [], []
+            done = self._compute(work, call, record)
+        if done.keys() != call.branches:
+            raise RuntimeError(f"branches {sorted(done)} were computed, not all that were asked for; this is a bug")
+        record.work = work.value
+        self.schedule.note(step, work, record.rel_mae, record.error)
+        self.report.schedule = str(self.schedule)
+        return done
 
-    def exact(
-        self,
-        call: Call,
-        shares: Sequence[list[Unit]],
-        record: StepRecord,
-        own: Callable[[list[Unit]], Parts] | None = None,
-        **how: object,
-    ) -> Parts:
-        """Compute `shares[0]` here, by `own`, and the others on the workers, as `how` says (Exchange.submit)."""
+    def _work(self, step: int) -> Work:
+        """What to do in `step`, decided at its first call: the mode says, within the stage and what is affordable."""
+        if step not in self._works:
+            self.schedule.expect(step, self.mode.expected(step))
+            in_stage = self.schedule.stage(step) is Stage.PARALLELISM and self.schedule.affords(step)
+            self._works[step] = self.mode.choose(step) if in_stage else Work.EXACT
+        return self._works[step]
 
-        def plain(units: list[Unit]) -> Parts:
-            if not units:
-                return []
-            return [([unit for unit in units if unit.branch == b], d) for b, d in call.here(units).items()]
+    def _compute(self, work: Work, call: Call, record: StepRecord) -> Predictions:
+        done = self.mode.run(work, call, record)
+        if work is not Work.EXACT:
+            return done
+        if {0, 1} <= done.keys():
+            record.rel_mae = rel_mae(done[0], done[1], call.x)
+        return self.mode.observe(call, done, record)
 
-        given: list[tuple[Exchange, list[Unit]]] = []
-        fallen: list[Unit] = []
-        for exchange, mine in zip(list(self.exchanges), shares[1:]):
-            if mine:
-                try:
-                    exchange.submit(call.x, call.sigma, mine, **how)
-                    given.append((exchange, mine))
-                except WorkerLost as error:
-                    fallen += self.drop(exchange, mine, error)
+    # -- whether what earlier calls found holds for this one
 
-        parts = self.timed(call, record, lambda: (own or plain)(shares[0]))
-        for exchange, mine in given:
-            try:
-                parts += self.collected(exchange, record)
-            except WorkerLost as error:
-                fallen += self.drop(exchange, mine, error)
-        if fallen:
-            parts += plain(fallen)
-        return parts
+    def _follow(self, call: Call, conds: object, again: bool) -> None:
+        """Take note of a call's units and latent.
 
-    def timed(self, call: Call, record: StepRecord, work: Callable[[], Parts]) -> Parts:
-        """Do this process's part, and take down how long it took."""
-        started = time.perf_counter()
-        parts = work()
-        settle(call.x.device)  # kernels run on after their launch; what follows needs their results anyway
-        record.compute_s.append(time.perf_counter() - started)
-        record.lanes.append(0)
-        return parts
+        What earlier calls found is of use only where they were of the same conds and latent: a run
+        where they take turns stays exact.
+        """
+        given = (tuple((unit.branch, unit.index, unit.controls) for unit in call.units), tuple(call.x.shape))
+        same = given == self._given and conds == self._conds
+        if self._last and self.mode_name != "exact" and (reason := self._turns(call, same, again)):
+            self.stay_exact(reason)
+            same = False
+        if not same:
+            self._start_over(call, given)
+        elif self.mode.outdated:
+            self._refit(self.mode)
+        self._conds, self._last = conds, (float(call.sigma[0]), call.x)
 
-    def collected(self, exchange: Exchange, record: StepRecord, check: Callable[[], None] | None = None) -> Parts:
-        """A worker's part of the call. Raises WorkerLost."""
-        answer = exchange.collect(check or self.check)
-        record.compute_s.append(answer.compute_s)
-        record.lanes.append(self.lanes[exchange])
-        record.wait_s += answer.wait_s
-        record.bytes_sent += answer.bytes_sent
-        record.bytes_received += answer.bytes_received
-        record.helpers += 1
-        if answer.error is not None:
-            record.error = max(answer.error, record.error or 0.0)
-        return answer.parts
+    def _turns(self, call: Call, same: bool, again: bool) -> str | None:
+        """Why this call does not follow from the one before it as a sampler's calls do; None where it does."""
+        value = float(call.sigma[0])
+        before, x = self._last
+        if again or (value == before and (not same or _far(x, call.x))):
+            return "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
+        if value > self.schedule.before * (1 + 1e-5):
+            return "the sigmas do not fall from step to step, so every step is exact"
+        return None
 
-    def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
-        """Leave a worker out for the rest of the run; gives back the units that somebody else has to compute."""
-        self.remove(exchange)
-        self.report.note(f"{error}; this process took over and finished the picture")
-        return units
+    def _start_over(self, call: Call, given: tuple) -> None:
+        """The first call, or one with other units or another latent than before: nothing known holds for it."""
+        state, setting = self.state, self.state.setting
+        if self.mode:
+            self.mode.leave()
+        self.mode_name = self.report.mode = mode_for(setting.plan, setting.steps)
+        self._works = {step: work for step, work in self._works.items() if work is Work.EXACT}
+        self._given = given
+        state.units, state.name = call.units, (setting.name, given)
+        self._refit(None)
+        if state.schedule is None:
+            self._make_schedule()
+        state.schedule.weight = setting.weight
+        state.schedule.error = None  # nothing more is predicted before it is measured for these conds
+
+    def _refit(self, before: Mode | None) -> None:
+        """The mode for the devices and units there are; `before` is the one in whose place it comes."""
+        reason = obstacle(self.mode_name, self.state.units, len(self.team.devices))
+        if reason and self.exchanges and before is None:
+            self.state.leave_out(reason)
+        elif reason:
+            self.state.uncut = reason  # why nobody helps is said already
+        self.mode = make_mode(self.mode_name, self.state, before)
+
+    def _make_schedule(self) -> None:
+        setting = self.state.setting
+        earliest = {"earliest": EARLIEST} if self.mode_name in CUTTING else {}
+        schedule = Schedule(setting.plan, setting.sigmas, noise=setting.noise, flow=setting.flow, **earliest)
+        self.state.schedule = schedule
+        if self.mode_name == "exact":
+            return
+        self.report.note(f"{self.mode_name}, for this run's {setting.steps} steps: {schedule.used}")
+        if len(self.state.branches) < 2 and schedule.used.start is None:
+            self.report.note("one branch has no discrepancy, so the stage begins at warmup_cap")
+
+    # -- what happens on the way
+
+    def stay_exact(self, reason: str | None = None) -> None:
+        """Nothing more is predicted or cut in this run."""
+        if reason:
+            self.report.note(reason)
+        self.state.setting = replace(self.state.setting, plan=HybridPlan(mode="exact"))
+        self.forget()
+
+    def guided(self, cfg: float) -> None:
+        """The next call's guidance. Where it is stronger than before, what was predicted well may be no more."""
+        if cfg > self.state.setting.cfg:
+            self.state.setting = replace(self.state.setting, cfg=cfg)
+            if self.mode_name == "predict":
+                self.forget()
+
+    def forget(self) -> None:
+        """What was found so far holds for no call to come."""
+        self._given = ()
+
+    def dismiss(self) -> None:
+        """Go on without the workers: from now on they would miss something that this process has."""
+        self.team.drain()
+        for exchange in list(self.exchanges):
+            self.remove(exchange)
+        self.forget()
 
     def remove(self, exchange: Exchange) -> None:
         """Ask a worker for nothing more in this run."""
-        if exchange in self.exchanges:
-            self.exchanges.remove(exchange)
+        self.team.remove(exchange)
+
+    def _go_without(self, exchange: Exchange) -> None:
+        if self.mode:
+            self.mode.go_without(exchange)
 
 
-def settle(device: torch.device) -> None:
-    """Wait until `device` has done what it was given."""
-    if device.type != "cpu":
-        torch.get_device_module(device).current_stream(device).synchronize()
-
-
-def merge(parts: Parts, weight: Callable[[list[Unit]], torch.Tensor]) -> Predictions:
-    """Put the devices' predictions together.
-
-    A branch from one device is taken as it is. A branch from several is the mean of theirs
-    weighted by their conds' masks, as the host means conds within a batch.
-    """
-    sources: dict[int, Parts] = {}
-    for units, prediction in parts:
-        sources.setdefault(units[0].branch, []).append((units, prediction))
-    merged: Predictions = {}
-    for branch, found in sources.items():
-        if len(found) == 1:
-            merged[branch] = found[0][1]
-            continue
-        weights = [weight(units) for units, _ in found]
-        total = torch.stack(weights).sum(0)
-        merged[branch] = sum(prediction * w for (_, prediction), w in zip(found, weights)) / total
-    return merged
+def _far(last: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether two inputs at one sigma are of different latents; samplers change theirs only in part (heun)."""
+    return x is not last and bool((x - last).norm() > ANOTHER * last.norm())

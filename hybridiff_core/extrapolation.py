@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from .rules import FURTHEST
+
 Tensors = tuple[torch.Tensor, ...]
-FURTHEST = 4.0  # a line through two values is trusted up to four times their distance
 
 
 def factor(older: float, newer: float, now: float) -> float:

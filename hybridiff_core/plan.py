@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 
+from .rules import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, PAPER_STEPS, PUBLISHED
+
 PLAN_VERSION = 2
 MODES = ("auto", "exact", "pipeline", "predict", "paper")
 WARMUPS = ("slope", "fixed")
 PRESETS = ("auto", "SDXL (paper)", "SD3 (paper)", "exact only")
-PAPER_STEPS = 50  # the number of steps that the paper's thresholds are for
-# METHOD 2: L, g, tau_cap, k as published, for 50 steps of DDIM at 1024 px
-PUBLISHED = {
-    "SDXL (paper)": {"slope_window": 12, "slope_threshold": 0.4e-3, "warmup_cap": 15, "parallel_steps": 5},
-    "SD3 (paper)": {"slope_window": 15, "slope_threshold": 0.1e-3, "warmup_cap": 40, "parallel_steps": 5},
-}
-LEAST_STEPS = 8  # with fewer steps, auto stays exact
-AUTO_START, AUTO_TOLERANCE = 4, 0.01  # auto's own start_step and tolerance; docs/BENCHMARKS.md says why
-LAST_STEPS = 2  # at the end are always computed where the tolerance says how long the stage is: what they add, stays
 RANGES = {
     "start_step": (1, 10000),
     "slope_window": (1, 1000),
@@ -55,7 +48,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class HybridPlan:
-    """How one image is shared between devices (METHOD sections 2 and 6).
+    """How one image is shared between devices.
 
     `mode`: how the parallelism stage is run; "exact" has none. `warmup`: whether that stage begins
     by the slope rule (`slope_window` L, `slope_threshold` g, at the latest at `warmup_cap`; given
@@ -66,7 +59,7 @@ class HybridPlan:
     measured on the way (schedule.py); 0 for no such check. auto has its own values for all of
     these, but for a tolerance that is given. `predict_stride` m: every m-th step of the stage is
     computed and the others predicted; 0 for none but in predict, where it is as many as the
-    tolerance allows (stages.py, MOST_FORESEEN), 2 without one.
+    tolerance allows (modes/predict.py), 2 without one.
     `preset`: published values in place of those given. `version` is the plan format.
 
     Raises ValueError naming the field, its value and the way out.

@@ -10,9 +10,7 @@ from enum import Enum
 
 from .discrepancy import is_flat
 from .plan import HybridPlan
-
-FAR = 0.2  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
-NOISE_SHARE = 0.3  # what an error in noise times a change of sigma makes of the picture, against one in a flow
+from .rules import FAR, NOISE_SHARE
 
 
 class Stage(str, Enum):

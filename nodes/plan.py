@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..hybridiff_core.plan import (
-    AUTO_TOLERANCE,
-    LEAST_STEPS,
-    MODES,
-    PRESETS,
-    PUBLISHED,
-    RANGES,
-    WARMUPS,
-    HybridPlan,
-)
+from ..hybridiff_core.plan import MODES, PRESETS, RANGES, WARMUPS, HybridPlan
+from ..hybridiff_core.rules import AUTO_TOLERANCE, LEAST_STEPS, PUBLISHED
 
 CATEGORY = "sampling/hybridiff"
 PLAN = io.Custom("HYBRIDIFF_PLAN")

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ..engine import Engine, Here
+from ..call import Here
+from ..engine import Engine
 from ..network.split import Pass, central_openings
 from ..plan import HybridPlan
 from ..report import RunReport
+from ..setting import Setting
 from ..share import Unit
-from ..stages import Setting, StagedEngine
 from ..workers.devices import Place
 from ..workers.pool import Pool
 from . import text, trained
@@ -83,6 +84,7 @@ def run_demo(
     setting = Setting(
         plan, times.tolist(), cfg, openings=central_openings, name=str(recipe), flow=True, first_order=True
     )
+    exact = dataclasses.replace(setting, plan=HybridPlan(mode="exact"))
     one_s, two_s, report = [], [], None
     with _one_core() as other_core, torch.inference_mode():
         here = DemoBackend({"device": "cpu"})
@@ -112,10 +114,10 @@ def run_demo(
 
             difference, latents = 0.0, []
             for repeat in range(repeats + 1):
-                alone = Engine([], RunReport("exact", ["cpu"]))
+                alone = Engine([], RunReport("exact", ["cpu"]), exact)
                 report = RunReport(plan.mode, ["cpu", place.label])
                 taken, latents = [], []
-                for engine, name in ((alone, "one device"), (StagedEngine([exchange], report, setting), "two devices")):
+                for engine, name in ((alone, "one device"), (Engine([exchange], report, setting), "two devices")):
                     started = time.perf_counter()
                     latents.append(sample(engine, name))
                     taken.append(time.perf_counter() - started)

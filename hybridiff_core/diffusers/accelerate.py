@@ -19,12 +19,14 @@ from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusi
 from torch import Tensor, nn
 
 from .. import lines
-from ..modes import to_denoised, to_eps
+from ..call import to_denoised, to_eps
+from ..engine import Engine
+from ..modes import mode_for
 from ..network.split import Pass
 from ..plan import HybridPlan
 from ..report import RunReport
+from ..setting import Cuts, Paces, Setting
 from ..share import Unit
-from ..stages import Cuts, Paces, Setting, StagedEngine, mode_for
 from ..workers.devices import places
 from ..workers.exchange import Exchange
 from ..workers.pool import Lease, Pool
@@ -160,7 +162,7 @@ class Run:
         self.report = RunReport(self.plan.mode, [])
         self.splitter = splitter_for(self.network)
         self.leases: list[Lease] = []
-        self.engine: StagedEngine | None = None
+        self.engine: Engine | None = None
         self._alone: str | None = None
         self._sent: dict | None = None
 
@@ -252,7 +254,7 @@ class Run:
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=first_order,
         )
-        self.engine = StagedEngine(exchanges, self.report, setting)
+        self.engine = Engine(exchanges, self.report, setting)
 
     def _met(self, lease: Lease) -> Exchange | None:
         try:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..modes import to_denoised
+from ..call import to_denoised
 from ..network.split import Pass
 from .diffusers_cuts import splitter_for
 from .network import SAMPLE, network_of

@@ -25,11 +25,13 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
+from ...hybridiff_core.engine import Engine
+from ...hybridiff_core.modes import mode_for
 from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
+from ...hybridiff_core.setting import Cuts, Paces, Setting
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.stages import Cuts, Paces, Setting, StagedEngine, mode_for
 from ...hybridiff_core.workers.devices import Place, places
 from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.pool import Lease, Pool
@@ -254,7 +256,7 @@ class Run:
         self.report.total = len(self.sigmas) - 1
         self.events = StepEvents(acceleration.node, self.report)
         self.leases: list[Lease] = []
-        self.engine: StagedEngine | None = None
+        self.engine: Engine | None = None
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
         self._first_order = _is_euler(sampler)
         self._one_unit = False
@@ -369,7 +371,7 @@ class Run:
     def stay_exact(self, reason: str) -> None:
         """From now on nothing is foreseen or cut."""
         self._exact_for = self._exact_for or reason
-        if self.engine is not None and self.engine.mode != "exact":
+        if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.stay_exact(reason)
 
     @contextlib.contextmanager
@@ -392,7 +394,7 @@ class Run:
         if (self.engine is None or more) and (self._alone is None or self._predicts_alone):
             self._come_together(conds, units)
             self._code = code
-        if self.engine is not None and self.engine.mode != "exact":
+        if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.guided(self._guidance())
         first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
@@ -404,7 +406,7 @@ class Run:
             self._code = code
         if not extra and first and code and self.engine.exchanges:
             self.report.note(code)
-            if self.engine.mode != "exact":  # what is foreseen does not hang on how many devices there are
+            if self.engine.mode_name != "exact":  # what is foreseen does not hang on how many devices there are
                 self.engine.dismiss()
         if extra or code != self._code or (code and self.engine.exchanges):
             self.report.open_step(float(timestep[0]), [units])
@@ -459,7 +461,7 @@ class Run:
             first_order=self._first_order,
         )
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        self.engine = StagedEngine(exchanges, self.report, setting, check)
+        self.engine = Engine(exchanges, self.report, setting, check)
         self.report.devices += [exchange.place.label for exchange in exchanges]
 
     def _with_controls(self, conds: conditioning.Conds, units: list[Unit], x, timestep) -> list[Unit]:

@@ -1,4 +1,4 @@
-"""Imports point one way, and only one file starts a process (DESIGN: layout)."""
+"""Imports point one way, and only one file starts a process."""
 
 import ast
 from pathlib import Path
@@ -11,13 +11,15 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
-    "lines",
+    "rules lines",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.devices",
-    "schedule report modes network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.worker",
+    "schedule report call setting network.lead workers.channel workers.launch_local",
+    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "workers.loop workers.worker",
+    "team",
+    "modes",
     "engine",
-    "stages",
     "workers.pool",
     "demo diffusers",
     "cli",

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from hybridiff_core.plan import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, PUBLISHED, HybridPlan
+from hybridiff_core.plan import HybridPlan
+from hybridiff_core.rules import AUTO_START, AUTO_TOLERANCE, LAST_STEPS, PUBLISHED
 
 
 def test_default_round_trip():

@@ -10,7 +10,8 @@ import torch
 
 from hybridiff_core.discrepancy import drop_per_step, is_flat, rel_mae
 from hybridiff_core.plan import HybridPlan
-from hybridiff_core.schedule import NOISE_SHARE, Schedule, Stage, Work, parse
+from hybridiff_core.rules import NOISE_SHARE
+from hybridiff_core.schedule import Schedule, Stage, Work, parse
 
 
 def run(plan, curve, calls=None, earliest=2, errors=None):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridiff_core.engine import merge
+from hybridiff_core.call import merge
 from hybridiff_core.share import Unit, share
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridiff_core.extrapolation import FURTHEST, History, between, factor
-from hybridiff_core.modes import MADE_UP, Alternator, Predictor
+from hybridiff_core.extrapolation import History, between, factor
+from hybridiff_core.modes.estimates import Alternator, Predictor
 from hybridiff_core.network.lead import Lead
 from hybridiff_core.network.split import Cut, Inner, Outer, Pass, Reached, Whole, balance, central_openings
+from hybridiff_core.rules import FURTHEST, MADE_UP
 from hybridiff_core.share import Unit, share
 
 
@@ -146,7 +147,7 @@ def test_what_a_foreseen_step_was_off_is_made_up_for_in_the_next():
     for time, value in ((9, 1.0), (8, 2.0)):
         predictor.observe(time, {0: torch.tensor(value)})
     assert predictor.make_up(7, -1.0, eps := {0: torch.tensor(3.0)}) is eps  # nothing was foreseen
-    assert predictor.foresee(7, -2.0) == {0: 3}
+    assert predictor.predict(7, -2.0) == {0: 3}
     # 6 at time 6: on the line from (8, 2), 4 at time 7, not 3; the step then went twice as far as this one does
     assert predictor.make_up(6, -1.0, {0: torch.tensor(6.0)}) == {0: 6 + MADE_UP * 2 * 1}
     predictor.observe(6, {0: torch.tensor(6.0)})
@@ -157,7 +158,7 @@ def test_a_last_step_that_goes_nowhere_makes_up_for_nothing():
     predictor = Predictor()
     for time in (3, 2):
         predictor.observe(time, {0: torch.tensor(1.0)})
-    predictor.foresee(1, -1.0)
+    predictor.predict(1, -1.0)
     assert predictor.make_up(0, 0.0, {0: torch.tensor(5.0)}) == {0: 5}
     assert predictor.make_up(0, -1e-9, {0: torch.tensor(5.0)})[0] == 5 + MADE_UP * FURTHEST * 2
 

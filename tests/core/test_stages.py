@@ -13,14 +13,19 @@ import torch
 from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, sample_euler, sigmas, words_to_context
 from hybridiff_core.discrepancy import rel_mae
+from hybridiff_core.engine import Engine
 from hybridiff_core.extrapolation import factor
-from hybridiff_core.modes import MADE_UP, Predictor, difference_gain
+from hybridiff_core.modes import mode_for
+from hybridiff_core.modes.estimates import Predictor, difference_gain
+from hybridiff_core.modes.groups import Group, form_groups
+from hybridiff_core.modes.sandwich import FETCHED
 from hybridiff_core.network.split import Reached, central_openings
-from hybridiff_core.plan import AUTO_START, LAST_STEPS, HybridPlan
+from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
+from hybridiff_core.rules import AUTO_START, LAST_STEPS, MADE_UP, MOST_PREDICTED
 from hybridiff_core.schedule import Schedule, parse
+from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
-from hybridiff_core.stages import FETCHED, MOST_FORESEEN, Group, Setting, StagedEngine, form_groups, mode_for
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 
@@ -70,9 +75,9 @@ def run(network, exchanges, plan, branches=2, cfg=3.0, steps=STEPS, known=None, 
     """Euler through the engine: the latent, the engine, and every call's predictions."""
     report = RunReport("", [])
     setting = Setting(plan, sigmas(steps).tolist(), cfg, openings=central_openings, name="demo", **(known or {}))
-    engine = StagedEngine(exchanges, report, setting)
+    engine = Engine(exchanges, report, setting)
     if freeze:
-        engine.schedule = Counted(plan, setting.sigmas, earliest=5)
+        engine.state.schedule = Counted(plan, setting.sigmas, earliest=5)
     units = [Unit(branch, 0) for branch in range(branches)]
     seen = []
 
@@ -163,7 +168,7 @@ def line(t0, a, t1, b, t):
 
 def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, steps=STEPS, last=None, made_up=0.0):
     """The latent for given works of steps; `delays[branch]` is how many steps a branch's z is behind."""
-    foreseen = []
+    guessed = []
     plain, t = Plain(network, bounds[0]), sigmas(steps)
     plains = {b: Plain(network, bounds[min(b, len(bounds) - 1)]) for b in range(branches)}
     x, zs, hs, eps_known, ds = NOISE, {b: [] for b in range(branches)}, {}, [], []
@@ -185,7 +190,7 @@ def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, steps=ST
             f = factor(t0, t1, time)
             # branches beside the first follow the mean of their own slope and of its
             eps = {b: e1[b] + f * ((e1[b] - e0[b]) + (e1[0] - e0[0])) / 2 for b in range(branches)}
-            foreseen.append((i, time, eps))
+            guessed.append((i, time, eps))
         elif work == "pipeline":
             eps = {}
             for b in range(branches):
@@ -228,11 +233,11 @@ def recompute(network, bounds, works, branches=2, cfg=3.0, delays=None, steps=ST
             eps = {0: mine, 1: mine}
         if work != "predicted":
             computed = eps
-            for j, then, wrong in foreseen if made_up else ():
+            for j, then, wrong in guessed if made_up else ():
                 (t1, e1), moved = eps_known[-1], (t[j + 1] - t[j]) / (t[i + 1] - t[i])
                 right = {b: e1[b] + (then - t1) / (time - t1) * (computed[b] - e1[b]) for b in range(branches)}
                 eps = {b: eps[b] + made_up * moved * (right[b] - wrong[b]) for b in range(branches)}
-            foreseen.clear()
+            guessed.clear()
             eps_known.append((time, computed))
         guided = eps[1] + cfg * (eps[0] - eps[1]) if branches > 1 else eps[0]
         x = x + guided * (t[i + 1] - t[i])
@@ -274,7 +279,7 @@ PREDICTING = [name for name in CASES if "predict" in name]
 
 
 @pytest.mark.parametrize("name", PREDICTING)
-def test_foreseen_steps_are_made_up_for_where_the_sampler_is_eulers(workers, network, name):
+def test_predicted_steps_are_made_up_for_where_the_sampler_is_eulers(workers, network, name):
     plan, branches, count, stage, delays = CASES[name]
     first, engine, _ = run(network, workers(count), plan, branches, known={"first_order": True})
     bounds = [cut["bounds"] for cut in engine.report.cuts] or [(2, 6)]
@@ -290,13 +295,13 @@ def test_foreseen_steps_are_made_up_for_where_the_sampler_is_eulers(workers, net
 
 
 @pytest.mark.parametrize("branches", [2, 1])
-def test_auto_foresees_more_steps_in_a_row_step_by_step_and_never_the_last_two(network, monkeypatch, branches):
+def test_auto_predicts_more_steps_in_a_row_step_by_step_and_never_the_last_two(network, monkeypatch, branches):
     monkeypatch.setattr("hybridiff_core.schedule.FAR", 100.0)  # the random network is not smooth
     latent, engine, _ = run(network, [], HybridPlan(tolerance=1.0), branches, known={"first_order": True})
     works = works_of(engine)
     # after computed steps one, then as many as lie within REACH of the distance between the last two computed
     assert works[: AUTO_START + 2] == ["exact"] * AUTO_START + ["predicted", "exact"]
-    row = ["predicted"] * MOST_FORESEEN + ["exact"]
+    row = ["predicted"] * MOST_PREDICTED + ["exact"]
     middle = STEPS - AUTO_START - 2 - LAST_STEPS
     assert works[AUTO_START + 2 :] == [*(row * middle)[:middle], *["exact"] * LAST_STEPS]
     with torch.inference_mode():
@@ -390,7 +395,7 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
 
         exchanges = workers(count)
         report = RunReport("", [])
-        engine = StagedEngine(
+        engine = Engine(
             exchanges, report, Setting(fixed("pipeline"), sigmas(STEPS).tolist(), openings=central_openings)
         )
         units = [Unit(branch, 0) for branch in range(branches)]
@@ -432,7 +437,7 @@ def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, cou
             exchange.begin({"conds": CONDS})
         report = RunReport("", [])
         setting = Setting(fixed("pipeline", k=9), sigmas(STEPS).tolist(), 3.0, openings=central_openings)
-        engine = StagedEngine(exchanges, report, setting)
+        engine = Engine(exchanges, report, setting)
         units, t, x = [Unit(branch, 0) for branch in range(branches)], sigmas(STEPS), NOISE
         with torch.inference_mode():
             for i in range(STEPS):
@@ -466,14 +471,14 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
         place = Place("cpu#0", "cpu (process 2)", "cpu")
         exchange = pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}).ready(lambda: None)
         exchange.begin({"conds": CONDS})
-        engine = StagedEngine(
+        engine = Engine(
             [exchange], RunReport("", []), Setting(fixed(mode), sigmas(STEPS).tolist(), openings=central_openings)
         )
         with torch.inference_mode():
             for i in range(STEPS):
                 sigma = sigmas(STEPS)[i].expand(2)
                 if i == at:
-                    engine.paces = [1.0, 1.5]  # found unequal
+                    engine.team.paces = [1.0, 1.5]  # found unequal
                     exchange.process.stop(0.0)
                 here = here_of(network, NOISE, sigma)
                 done = engine.step(NOISE, sigma, [Unit(0, 0), Unit(1, 0)], here, no_weight)
@@ -491,7 +496,7 @@ def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branch
     """One that cannot take changed conditioning is left out in mid-run; it lives on."""
     exchanges = workers(count)
     setting = Setting(fixed("pipeline", k=9), sigmas(STEPS).tolist(), 3.0, openings=central_openings)
-    engine = StagedEngine(exchanges, RunReport("", []), setting)
+    engine = Engine(exchanges, RunReport("", []), setting)
     with torch.inference_mode():
         for i in range(STEPS):
             sigma = sigmas(STEPS)[i].expand(2)
@@ -511,7 +516,7 @@ def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branch
 def test_times_stay_with_their_device_when_another_is_left_out(network, workers):
     exchanges = workers(2)
     setting = Setting(HybridPlan(mode="exact"), sigmas(STEPS).tolist(), 3.0)
-    engine = StagedEngine(exchanges, RunReport("", []), setting)
+    engine = Engine(exchanges, RunReport("", []), setting)
     with torch.inference_mode():
         for i in range(4):
             sigma = sigmas(STEPS)[i].expand(2)
@@ -548,7 +553,7 @@ def test_what_a_step_is_off_weighs_more_with_few_steps_for_the_guidance(first_or
 
 
 def test_the_weight_follows_guidance_that_is_raised_on_the_way(network):
-    engine = StagedEngine([], RunReport("", []), Setting(HybridPlan(), sigmas(20).tolist(), 1.0, first_order=True))
+    engine = Engine([], RunReport("", []), Setting(HybridPlan(), sigmas(20).tolist(), 1.0, first_order=True))
     weights = []
     with torch.inference_mode():
         for sigma, cfg in zip(sigmas(20)[:3], (1.0, 7.5, 7.5)):

@@ -15,7 +15,9 @@ from hybridiff_core.demo.comparison import run_demo
 from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
 from hybridiff_core.engine import Engine
+from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
+from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
@@ -28,6 +30,10 @@ CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "", 
 X = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.7, 0.7])
 UNITS = [Unit(0, 0), Unit(1, 0)]
+
+
+def engine_of(exchanges, report):
+    return Engine(exchanges, report, Setting(HybridPlan(mode="exact"), [1.0, 0.0]))
 
 
 def nothing() -> None:
@@ -78,7 +84,7 @@ def step(engine, backend, units=UNITS, computed=None):
 def test_two_processes_give_what_one_gives(pool, local):
     _, exchange = exchange_of(pool)
     report, computed = RunReport("exact", []), []
-    done = step(Engine([exchange], report), local, computed=computed)
+    done = step(engine_of([exchange], report), local, computed=computed)
     alone = here_with(local)(UNITS)
     assert computed == [UNITS[0]]
     assert done.keys() == alone.keys() == {0, 1}
@@ -94,7 +100,7 @@ def test_three_processes_share_three_branches(pool, local):
     exchanges = [exchange_of(pool, place)[1] for place in PLACES]
     report, computed = RunReport("exact", []), []
     units = [*UNITS, Unit(2, 0)]
-    done = step(Engine(exchanges, report), local, units, computed)
+    done = step(engine_of(exchanges, report), local, units, computed)
     assert computed == [units[0]]
     for branch, prediction in here_with(local)(units).items():
         assert (done[branch] - prediction).abs().max() < 1e-5
@@ -124,7 +130,7 @@ def test_a_worker_in_use_is_not_given_twice(pool):
 def test_a_killed_worker_is_noticed_and_the_step_finished_here(pool, local, fault, words):
     lease, exchange = exchange_of(pool)
     report, computed = RunReport("exact", []), []
-    engine = Engine([exchange], report)
+    engine = engine_of([exchange], report)
     step(engine, local)
     os.kill(exchange.process.pid, fault)
     started = time.perf_counter()
@@ -139,15 +145,15 @@ def test_a_killed_worker_is_noticed_and_the_step_finished_here(pool, local, faul
     pool.release(lease)
     _, fresh = exchange_of(pool)
     assert fresh.process.pid != exchange.process.pid
-    assert not RunReport("exact", []).lines and step(Engine([fresh], report), local)
+    assert not RunReport("exact", []).lines and step(engine_of([fresh], report), local)
 
 
 def test_a_failing_forward_is_told_in_words(pool, local):
     _, exchange = exchange_of(pool)
     report = RunReport("exact", [])
-    done = step(Engine([exchange], report), local, [Unit(0, 0), Unit(1, 0)])
+    done = step(engine_of([exchange], report), local, [Unit(0, 0), Unit(1, 0)])
     exchange.renew({"conds": CONDS[:1]})  # the worker no longer has a cond for branch 1
-    done = step(Engine([exchange], report), local)
+    done = step(engine_of([exchange], report), local)
     assert done.keys() == {0, 1}
     (line,) = report.lines
     assert "IndexError: list index out of range" in line
@@ -197,7 +203,7 @@ def test_a_worker_that_hangs_in_a_forward_is_given_up_by_the_steps_times(pool, l
     """Its reading thread still answers, so only the time of the step can tell."""
     _, exchange = exchange_of(pool)
     report = RunReport("exact", [])
-    engine = Engine([exchange], report)
+    engine = engine_of([exchange], report)
     for _ in range(3):
         step(engine, local)
     monkeypatch.setattr(exchange.steps, "_limit", lambda: 1.0)  # 10 s at least, in truth
@@ -219,7 +225,7 @@ def test_numbers_that_are_none_are_computed_here(pool, local):
     _, exchange = exchange_of(pool)
     exchange.renew({"conds": [CONDS[0], torch.full_like(CONDS[1], float("nan"))]})
     report = RunReport("exact", [])
-    done = step(Engine([exchange], report), local)
+    done = step(engine_of([exchange], report), local)
     for branch, prediction in here_with(local)(UNITS).items():
         assert (done[branch] - prediction).abs().max() < 1e-5
     (line,) = report.lines
@@ -232,7 +238,7 @@ class Stop(BaseException):
 
 def test_an_interrupted_step_leaves_the_worker_usable(pool, local):
     lease, exchange = exchange_of(pool)
-    engine = Engine([exchange], RunReport("exact", []))
+    engine = engine_of([exchange], RunReport("exact", []))
 
     def stop(units):
         raise Stop
@@ -253,7 +259,7 @@ def test_an_interrupted_step_leaves_the_worker_usable(pool, local):
 
 def test_an_interrupt_is_heard_while_waiting(pool, local):
     _, exchange = exchange_of(pool)
-    step(Engine([exchange], RunReport("exact", [])), local)
+    step(engine_of([exchange], RunReport("exact", [])), local)
     os.kill(exchange.process.pid, signal.SIGSTOP)
     try:
         exchange.submit(X, SIGMA, UNITS[1:])

@@ -11,8 +11,8 @@ from hybridiff_core.engine import Engine
 from hybridiff_core.network.split import central_openings
 from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
+from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
-from hybridiff_core.stages import Setting, StagedEngine
 from hybridiff_core.workers.devices import gpu_of, gpus, places
 from hybridiff_core.workers.pool import Pool
 
@@ -42,7 +42,7 @@ def test_a_worker_beside_a_gpu(device):
 
         units, report = [Unit(0, 0), Unit(1, 0)], RunReport("exact", [])
         with torch.inference_mode():
-            engine = Engine([exchange], report)
+            engine = Engine([exchange], report, Setting(HybridPlan(mode="exact"), [1.0, 0.0]))
             for _ in range(3):
                 done = engine.step(x, sigma, units, alone, lambda mine: torch.ones_like(x))
             expected = alone(units)
@@ -72,7 +72,7 @@ def test_a_pipeline_beside_a_gpu_becomes_exact(device):
         exchange.begin({"conds": conds})
         plan = HybridPlan(mode="pipeline", warmup="fixed", start_step=6, parallel_steps=6)
         sigmas = [0.7 - 1e-4 * i for i in range(13)]
-        engine = StagedEngine([exchange], RunReport("", []), Setting(plan, sigmas, openings=central_openings))
+        engine = Engine([exchange], RunReport("", []), Setting(plan, sigmas, openings=central_openings))
         x = torch.randn(2, 4, 32, 32, device=own)
         with torch.inference_mode():
             for value in sigmas[:-1]:

@@ -20,7 +20,7 @@ STEPS, START = 16, 5
 
 
 def enter(root: str):
-    """Be a ComfyUI process with this pack, and return the pack's bridge and its stages."""
+    """Be a ComfyUI process with this pack, and return the pack's bridge and its exchange."""
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]
@@ -28,22 +28,22 @@ def enter(root: str):
     import torch
 
     torch.set_num_threads(1)
-    from hybridiff_pack.hybridiff_core import stages
+    from hybridiff_pack.hybridiff_core import engine
     from hybridiff_pack.hybridiff_core.workers import chain
     from hybridiff_pack.nodes.host import sampling
 
-    class Counted(stages.Schedule):
+    class Counted(engine.Schedule):
         before = float("inf")  # no call is taken for one that goes back
 
         def locate(self, sigma):
             self._step += 1
             return self._step - 1
 
-    stages.Schedule = Counted  # all calls are at one sigma: every call is a step
-    return sampling, stages, chain
+    engine.Schedule = Counted  # all calls are at one sigma: every call is a step
+    return sampling, chain
 
 
-def run(case: str, models: str, root: str, sampling, stages, chain) -> dict:
+def run(case: str, models: str, root: str, sampling, chain) -> dict:
     import comfy.sample
     import comfy.samplers
     import torch

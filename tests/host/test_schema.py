@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybridiff_core.plan import PUBLISHED
+from hybridiff_core.rules import PUBLISHED
 
 GOLDEN = {
     "HybridiffKSampler": [

@@ -1,31 +1,13 @@
-"""What the parallelism stage's modes know and estimate (METHOD section 6). No device is asked for anything here.
-
-Branches are numbered as the guider gives them: 0 is cond, 1 uncond. eps stands for what the
-network predicts, (x - d) / sigma: noise, or the velocity of a flow.
-"""
+"""What is estimated in the place of a computed prediction. No device is asked for anything here."""
 
 from __future__ import annotations
 
 import torch
 
-from .discrepancy import relative_error
-from .extrapolation import FURTHEST, History, between, factor
-
-Eps = dict[int, torch.Tensor]
-MADE_UP = 0.5  # of what a foreseen step was off; chosen by benchmarks/quality.py
-
-
-def to_eps(d: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """From denoised space; x and d [batch, channels, ...], sigma [batch]."""
-    return (x - d) / _broadcast(sigma, x)
-
-
-def to_denoised(eps: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    return x - _broadcast(sigma, x) * eps
-
-
-def _broadcast(sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return sigma.to(x).clamp_min(1e-8).view(-1, *[1] * (x.ndim - 1))
+from ..call import Eps
+from ..discrepancy import relative_error
+from ..extrapolation import History, between, factor
+from ..rules import FOLLOWED, FURTHEST, GAIN_STEPS, MADE_UP, MOST_GAIN, NO_GAIN_STEPS
 
 
 def guided(eps: Eps, cfg: float) -> torch.Tensor:
@@ -34,7 +16,7 @@ def guided(eps: Eps, cfg: float) -> torch.Tensor:
 
 
 class Predictor:
-    """predict: the cond branch's eps on the line through its last two computed values, the others' beside it.
+    """The cond branch's eps on the line through its last two computed values, the others' beside it.
 
     Another branch's slope is the mean of its own and the first branch's: the difference between
     branches, which guidance multiplies, follows its own slope half way, as it bends more.
@@ -43,7 +25,7 @@ class Predictor:
     def __init__(self) -> None:
         self.histories: dict[int, History] = {}
         self._bend: float | None = None
-        self._foreseen: list[tuple[float, float, Eps]] = []
+        self._predicted: list[tuple[float, float, Eps]] = []
 
     def ready(self, branches: set[int]) -> bool:
         return self.histories.keys() == branches and all(len(history) == 2 for history in self.histories.values())
@@ -51,7 +33,7 @@ class Predictor:
     def observe(self, time: float, eps: Eps) -> None:
         for branch, value in eps.items():
             self.histories.setdefault(branch, History()).add(time, (value,))
-        self._foreseen.clear()
+        self._predicted.clear()
 
     def estimate(self, time: float) -> Eps:
         first, *others = sorted(self.histories)
@@ -60,30 +42,30 @@ class Predictor:
         done = {first: torch.lerp(older[0], newer[0], 1.0 + f)}
         for branch in others:
             (_, before), (_, last) = self.histories[branch]
-            done[branch] = last[0] + 0.5 * f * (last[0] - before[0] + newer[0] - older[0])
+            done[branch] = last[0] + FOLLOWED * f * (last[0] - before[0] + newer[0] - older[0])
         return done
 
-    def foresee(self, time: float, move: float) -> Eps:
+    def predict(self, time: float, move: float) -> Eps:
         """The estimate for a step that is not computed; `move` is how far sigma goes in it."""
         eps = self.estimate(time)
-        self._foreseen.append((time, move, eps))
+        self._predicted.append((time, move, eps))
         return eps
 
     def make_up(self, time: float, move: float, eps: Eps) -> Eps:
-        """What to give the sampler in place of the computed `eps`, so that it makes up for the steps foreseen before.
+        """What to give the sampler in place of the computed `eps`, so that it makes up for the steps predicted before.
 
-        A line between the computed values around a foreseen step tells better what it should have
+        A line between the computed values around a predicted step tells better what it should have
         been. Half of what it was off, times how far sigma went, is added over this step's own move:
         in a sampler whose steps add up eps times that move, it takes back as much. All of it would
         do harm where the network is far from smooth. Call before `observe`.
         """
-        if not self._foreseen or move == 0.0:
+        if not self._predicted or move == 0.0:
             return eps
         done = {}
         for branch, value in eps.items():
             before, (last,) = self.histories[branch].newest
             done[branch] = value
-            for then, moved, given in self._foreseen:
+            for then, moved, given in self._predicted:
                 share = min(max(moved / move, -FURTHEST), FURTHEST)
                 done[branch] = done[branch] + MADE_UP * share * (
                     between(before, last, time, value, then) - given[branch]
@@ -128,7 +110,7 @@ class Predictor:
 
 
 class Alternator:
-    """pipeline with two devices at CFG > 1: one branch a turn, the other by the guidance difference D.
+    """One branch is computed a turn, the other told by the guidance difference D.
 
     D = eps_c - eps_u is known where both branches are: at exact steps, and at a branch's turn,
     the other branch then being put on the line through its own turns around it. `gain` damps D's
@@ -170,5 +152,5 @@ class Alternator:
 
 
 def difference_gain(steps: int) -> float:
-    """How much of D's slope to follow in a run of `steps` steps; chosen on the small trained models."""
-    return min(max((steps - 25) / 50, 0.0), 0.5)
+    """How much of D's slope to follow in a run of `steps` steps."""
+    return min(max((steps - NO_GAIN_STEPS) / GAIN_STEPS, 0.0), MOST_GAIN)

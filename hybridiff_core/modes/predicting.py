@@ -1,0 +1,48 @@
+"""Predicted steps in a run: from what was computed to what the sampler is given."""
+
+from __future__ import annotations
+
+from ..call import Call, Eps, Predictions
+from ..report import StepRecord
+from .estimates import Predictor
+from .mode import RunState
+
+
+class Predicting:
+    """A run's Predictor, asked by step."""
+
+    def __init__(self, state: RunState):
+        self.state, self.predictor = state, Predictor()
+
+    @property
+    def ready(self) -> bool:
+        return self.predictor.ready(self.state.branches)
+
+    def expected(self, step: int) -> float | None:
+        """How far a prediction of `step` may be off, by the error measured last; None where none was."""
+        return self.predictor.expected(self._time(step))
+
+    def reach(self, step: int) -> float:
+        return self.predictor.reach(self._time(step))
+
+    def predict(self, call: Call, record: StepRecord) -> Predictions:
+        return call.denoised(self.predictor.predict(call.time, self._move(record.step)))
+
+    def error(self, call: Call, eps: Eps) -> float | None:
+        """How far a prediction would have been from the computed `eps`."""
+        return self.predictor.error(call.time, eps, self.state.setting.cfg)
+
+    def take(self, call: Call, eps: Eps, record: StepRecord) -> Eps:
+        """Note the computed `eps`; gives it, or with what predicted steps before it were off by."""
+        given = eps
+        if self.state.setting.first_order:
+            given = self.predictor.make_up(call.time, self._move(record.step), eps)
+        self.predictor.observe(call.time, eps)
+        return given
+
+    def _move(self, step: int) -> float:
+        noise = self.state.schedule.noise
+        return noise[step + 1] - noise[step]
+
+    def _time(self, step: int) -> float:
+        return self.state.setting.time(self.state.schedule.sigmas[step])

@@ -1,0 +1,225 @@
+"""The worker's loop: frames in, predictions out. What a prediction is, a Backend knows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from ..network.lead import Lead, measure
+from ..network.split import Cut, Inner, Pass, Reached, State
+from ..share import Unit
+from .channel import ChannelBroken, Expected
+from .endpoint import Endpoint, PeerLink
+from .messages import FAILED, GROUP_LOST, RIGHT, head
+from .wire import DTYPES, Kinds, decode, describe_tensor
+
+log = logging.getLogger("hybridiff.worker")
+
+MESSAGE_LIMIT_S = 60.0  # for a message whose frame is here
+
+
+class Backend(Protocol):
+    """What a worker computes with: ComfyUI's model, or the demo's."""
+
+    device: torch.device
+    kinds: Kinds
+
+    def load(self, recipe: object) -> dict:
+        """Hold the model that `recipe` describes; the answer goes back as information."""
+
+    def begin(self, run: object, fresh: bool) -> None:
+        """Take a run's conditioning and options; `fresh` is False where a run's conditioning changed."""
+
+    def predict(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        units: Sequence[tuple[int, int]],
+        through: Pass | None = None,
+    ) -> list[torch.Tensor]:
+        """The prediction for each branch in `units` (branch, cond), in the order of branches.
+
+        `through` is asked at each of the network's blocks; a network without such blocks ignores it.
+        """
+
+    def end(self) -> None:
+        """The run is over."""
+
+    def unload(self) -> None:
+        """Give the device's memory back."""
+
+
+class Loop:
+    """Does what frames ask for, one after the other. How they come and answers go, `endpoint` knows."""
+
+    def __init__(self, endpoint: Endpoint, backend: Backend):
+        self.endpoint, self.backend = endpoint, backend
+        self.tensors: dict[int, torch.Tensor] = {}
+        self.failure: str | None = None
+        self.lead: Lead | None = None
+        self.measured: dict = {}
+
+    def run(self) -> None:
+        while True:
+            frame, message = self.endpoint.receive()
+            match frame["op"]:
+                case "step":
+                    self.step(frame, message)
+                case "inner":
+                    self.inner(frame, message)
+                case _:
+                    self.answer(frame)
+
+    # -- requests
+
+    def answer(self, frame: dict) -> None:
+        try:
+            info = self.request(frame) or {}
+        except Exception as error:
+            log.exception("%s failed", frame["op"])
+            self.failure = describe(error)
+            info = {"error": self.failure}
+        if frame.get("tensors"):
+            self.endpoint.caught_up(frame)
+        self.endpoint.send({"op": "reply", "id": frame["id"], **info})
+        if frame["op"] == "history" and "error" not in info:
+            values = self.lead.recall(frame["unit"], frame["count"])
+            self.endpoint.parent.send([tensor for _, state in values for tensor in state])
+
+    def request(self, frame: dict) -> dict | None:
+        match frame["op"]:
+            case "connect":
+                self.endpoint.connect("", 1, frame, self.backend.device)
+            case "link":
+                self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+            case "load":
+                self.failure = None
+                return self.backend.load(self.unpack(frame))
+            case "begin" | "renew" as op:
+                self.failure, self.measured = None, {}
+                self.backend.begin(self.unpack(frame), fresh=op == "begin")
+            case "measured":
+                return self.measured
+            case "cut":
+                cut = Cut(tuple(frame["bounds"]))
+                link = PeerLink(self.endpoint, cut, frame["route"]) if frame["route"] else None
+                self.lead = Lead(cut, link, frame["delay"], frame["extrapolate"])
+            case "history":
+                values = self.lead.recall(frame["unit"], frame["count"])
+                return {"values": [[time, [describe_tensor(tensor) for tensor in state]] for time, state in values]}
+            case "end":
+                self.lead = None
+                self.backend.end()
+            case "unload":
+                self.backend.unload()
+            case op:
+                raise ValueError(f"unknown request {op}")
+        return None
+
+    def unpack(self, frame: dict) -> object:
+        for number in frame["forget"]:
+            self.tensors.pop(number, None)
+        for item in frame["tensors"]:
+            tensor = self.endpoint.parent.receive_whole(item["shape"], DTYPES[item["dtype"]])
+            self.tensors[item["number"]] = tensor.to(self.backend.device) if item["on_device"] else tensor
+        return decode(frame["value"], self.tensors.__getitem__, self.backend.kinds)
+
+    # -- steps
+
+    def step(self, frame: dict, expected: Expected) -> None:
+        number, units = frame["number"], [Unit(branch, index) for branch, index in frame["units"]]
+        x, sigma = (tensor.to(self.backend.device) for tensor in expected.wait(MESSAGE_LIMIT_S))
+        started = time.perf_counter()
+        status, error = RIGHT, None
+        try:
+            if self.failure:
+                raise RuntimeError(self.failure)
+            predictions, error = self.predict(frame, x, sigma, units)
+        except Exception as reason:
+            log.exception("step %d failed", number)
+            self.endpoint.send({"op": "failed", "number": number, "text": describe(reason)})
+            status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
+            count = len(units) if "kind" in frame else len({unit.branch for unit in units})
+            predictions = [torch.zeros_like(x)] * count
+        result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
+        self.settle()
+        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), result])
+        self.endpoint.parent.finish_sending()
+        expected.release()
+
+    def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
+        """The predictions that the frame asks for, and the error of expected inner results."""
+
+        def forward(unit: Unit, through: Pass) -> torch.Tensor:
+            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through)[0]
+
+        match frame.get("kind"):
+            case None:
+                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units]), None
+            case "measure":
+                predictions = []
+                for unit in units:
+                    prediction, self.measured = measure(forward, unit, self.settle, self.measured)
+                    predictions.append(prediction)
+                return predictions, None
+            case "take":
+                done = [self.lead.whole(unit, frame["time"], forward) for unit in units]
+            case "outer":
+                self.lead.link.at(x, sigma)
+                done = [self.lead.outer(unit, frame["time"], forward, frame["hand_on"]) for unit in units]
+            case kind:
+                raise ValueError(f"unknown kind of step {kind}")
+        return done, self.lead.take_error()
+
+    def inner(self, frame: dict, expected: Expected) -> None:
+        """A segment of the inner part, and its result on to the next device or back to the lead."""
+        h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
+        expected.release()
+        started = time.perf_counter()
+        number = frame["number"]
+        following = frame["route"][0][0] if frame["route"] else frame["back"]
+        try:
+            if self.failure:
+                raise RuntimeError(self.failure)
+            z = self.segment(frame, h)
+            self.settle()
+            if frame["route"]:
+                (peer, *segment), *others = frame["route"]
+                state = [describe_tensor(tensor) for tensor in z]
+                via = {"via": self.endpoint.own_name, "state": state, "segment": segment, "route": others}
+                self.endpoint.send_to(peer, {**frame, **via})
+                self.endpoint.to(peer).send(z)
+            else:
+                if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
+                    raise RuntimeError("the inner part's result has not the expected shape")
+                self.endpoint.to(following).send([head(number, RIGHT, time.perf_counter() - started), *z])
+        except Exception as error:
+            log.exception("an inner part failed")
+            whose = following if isinstance(error, ChannelBroken) else self.endpoint.own_name
+            self.endpoint.send({"op": "failed", "number": number, "text": describe(error), "inner": whose})
+
+    def segment(self, frame: dict, h: State) -> State:
+        (shape, dtype), (values, sigma_dtype) = frame["x"], frame["sigma"]
+        device = self.backend.device
+        x = torch.zeros(shape, dtype=DTYPES[dtype], device=device)
+        sigma = torch.tensor(values, dtype=DTYPES[sigma_dtype], device=device)
+        try:
+            self.backend.predict(x, sigma, [tuple(frame["unit"])], Inner(frame["first"], tuple(frame["segment"]), h))
+        except Reached as reached:
+            return reached.state
+        raise RuntimeError("the network has no such inner part")
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.backend.device.type != "cpu":
+            torch.get_device_module(self.backend.device).synchronize(self.backend.device)
+
+
+def describe(error: BaseException) -> str:
+    """One line for users: the kind of error and its first line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from . import lines
 from .call import Call, Here, Predictions
 from .discrepancy import rel_mae
 from .modes import CUTTING, make_mode, mode_for, obstacle
@@ -90,7 +91,7 @@ class Engine:
             record.helpers, record.compute_s, record.lanes = 0, [], []
             done = self._compute(work, call, record)
         if done.keys() != call.branches:
-            raise RuntimeError(f"branches {sorted(done)} were computed, not all that were asked for; this is a bug")
+            raise RuntimeError(lines.BRANCHES_MISSING(found=sorted(done)))
         record.work = work.value
         self.schedule.note(step, work, record.rel_mae, record.error)
         self.report.schedule = str(self.schedule)
@@ -136,9 +137,9 @@ class Engine:
         value = float(call.sigma[0])
         before, x = self._last
         if again or (value == before and (not same or _far(x, call.x))):
-            return "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
+            return lines.CALLS_IN_TURN()
         if value > self.schedule.before * (1 + 1e-5):
-            return "the sigmas do not fall from step to step, so every step is exact"
+            return lines.SIGMAS_DO_NOT_FALL()
         return None
 
     def _start_over(self, call: Call, given: tuple) -> None:
@@ -172,9 +173,9 @@ class Engine:
         self.state.schedule = schedule
         if self.mode_name == "exact":
             return
-        self.report.note(f"{self.mode_name}, for this run's {setting.steps} steps: {schedule.used}")
+        self.report.note(lines.PLAN_CAME_TO(mode=self.mode_name, steps=setting.steps, numbers=schedule.used))
         if len(self.state.branches) < 2 and schedule.used.start is None:
-            self.report.note("one branch has no discrepancy, so the stage begins at warmup_cap")
+            self.report.note(lines.NO_SLOPE())
 
     # -- what happens on the way
 

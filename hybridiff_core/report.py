@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from . import lines
 from .share import Unit
 
 
@@ -96,15 +97,15 @@ class RunReport:
         kinds = ", ".join(f"{count} {work}" for work, count in works.items() if work != "exact")
         kinds = f" ({kinds})" if kinds else ""
         if not self.shared_steps:
-            return f"one device, {len(self.steps)} model calls{kinds}"
+            return lines.SUMMARY_ALONE(calls=len(self.steps), kinds=kinds)
         shared = [step for step in self.steps if step.helpers and step.compute_s]
         own = statistics.median(step.compute_s[0] for step in shared)
         wait = statistics.median(step.wait_s for step in shared)
         kilobytes = statistics.median(step.bytes_sent + step.bytes_received for step in shared) / 1024
-        return (
-            f"{len(shared)} of {len(self.steps)} model calls{kinds} shared by {', '.join(self.devices)}: "
-            f"{own * 1e3:.0f} ms computing here, {wait * 1e3:.1f} ms waiting, {kilobytes:.0f} KiB a call"
-        )
+        return lines.SUMMARY_SHARED(
+            shared=len(shared), calls=len(self.steps), kinds=kinds, devices=", ".join(self.devices),
+            own_ms=own * 1e3, wait_ms=wait * 1e3, kib=kilobytes,
+        )  # fmt: skip
 
 
 def _finite(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from . import lines
 from .network.split import Cut
 from .plan import HybridPlan
 from .rules import HIGHER_ORDER, STEPS_PER_CFG
@@ -32,7 +33,7 @@ class Setting:
     sigmas: Sequence[float]
     cfg: float = 1.0
     time: Callable[[float], float] = float
-    openings: Openings = lambda blocks, segments: "this network has no blocks to cut"
+    openings: Openings = lambda blocks, segments: lines.NO_BLOCKS()
     cuts: Cuts = field(default_factory=dict)
     paces: Paces = field(default_factory=dict)
     name: object = None

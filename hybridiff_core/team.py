@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from . import lines
 from .call import Call, Parts
 from .report import RunReport, StepRecord
 from .setting import Paces
@@ -134,7 +135,7 @@ class Team:
     def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
         """Leave a worker out for the rest of the run; gives back the units that somebody else has to compute."""
         self.remove(exchange)
-        self.report.note(f"{error}; this process took over and finished the picture")
+        self.report.note(lines.TOOK_OVER(reason=error))
         return units
 
     def remove(self, exchange: Exchange) -> None:
@@ -151,7 +152,7 @@ class Team:
             if exchange.broken:
                 self.drop(exchange, [], error)
         if isinstance(error, GroupLost):
-            self.report.note(f"{error}; the rest was computed in whole steps")
+            self.report.note(lines.REST_IN_WHOLE_STEPS(reason=error))
         self.drain()
 
     def drain(self) -> None:

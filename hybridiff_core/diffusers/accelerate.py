@@ -18,6 +18,7 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from .. import lines
 from ..call import to_denoised, to_eps
 from ..engine import Engine
 from ..modes import mode_for
@@ -64,12 +65,12 @@ def accelerate(
     """
     if type(pipe) not in PIPELINES:
         names = " and ".join(cls.__name__ for cls in PIPELINES)
-        raise TypeError(f"the pipeline is a {type(pipe).__name__}; {names} can be accelerated")
+        raise TypeError(lines.UNKNOWN_PIPELINE(kind=type(pipe).__name__, known=names))
     network = pipe.unet if isinstance(pipe, StableDiffusionXLPipeline) else pipe.transformer
     if type(network) not in SAMPLE:
-        raise TypeError(f"the network is a {type(network).__name__}; use one of {', '.join(CLASSES)}, not compiled")
+        raise TypeError(lines.UNKNOWN_NETWORK(kind=type(network).__name__, known=", ".join(CLASSES)))
     if any(module._compiled_call_impl for module in network.modules()):
-        raise ValueError("the network is compiled, so its calls cannot be shared; leave out its compile()")
+        raise ValueError(lines.NETWORK_COMPILED())
     if pipe in _accelerated:
         _accelerated[pipe].take_off()
     devices = (devices,) if isinstance(devices, str) else tuple(devices)
@@ -211,21 +212,21 @@ class Run:
         """Meet the workers, where there is something for them to do."""
         self.report.devices.append(str(own))
         recipe: dict = {}
-        found, lines = places(self.devices, own)
+        found, missing = places(self.devices, own)
         if not found:
-            self._alone = "; ".join(lines) or "no device was chosen"
+            self._alone = "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         elif torch.is_autocast_enabled(own.type):
-            self._alone = "the pipeline runs under autocast"
+            self._alone = lines.AUTOCAST()
         else:
             try:
                 recipe = recipe_of(self.network)
             except CannotCross as error:
                 self._alone = str(error)
-        for line in lines if found else ():
+        for line in missing if found else ():
             self.report.note(line)
         plan = self.plan
         if any(before <= after for before, after in zip(self.sigmas, self.sigmas[1:])):
-            self.report.note("the timesteps do not fall, so every step is exact")
+            self.report.note(lines.TIMESTEPS_DO_NOT_FALL())
             plan = HybridPlan(mode="exact")
         cfg = float(self.pipe.guidance_scale) if branches > 1 else 1.0
         first_order = type(self.pipe.scheduler).__name__ in FIRST_ORDER
@@ -236,7 +237,7 @@ class Run:
             for place in found:
                 lease = pool().prepare(place, own, recipe, self.devices)
                 if lease is None:
-                    self.report.note(f"the worker on {place.label} is busy with another sampling")
+                    self.report.note(lines.DEVICE_BUSY(device=place.label))
                 else:
                     self.leases.append(lease)
         exchanges = [exchange for lease in self.leases if (exchange := self._met(lease))]
@@ -260,7 +261,7 @@ class Run:
             exchange = lease.ready(lambda: None)
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
-            self.report.note(f"{error}; this process does its part")
+            self.report.note(lines.PART_DONE_HERE(reason=error))
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         return exchange
@@ -273,7 +274,7 @@ class Run:
             try:
                 (exchange.begin if self._sent is None else exchange.renew)(run)
             except (CannotCross, WorkerLost) as error:
-                self.report.note(f"{error}; this process did its part")
+                self.report.note(lines.PART_WAS_DONE_HERE(reason=error))
                 self.engine.remove(exchange)
         self._sent = _copied(run)
 
@@ -289,11 +290,11 @@ class Run:
                     log.info("%s", error)
             pool().release(lease)
         if self._alone:
-            self.report.note(f"ran on one device: {self._alone}")
+            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self._alone))
         elif not self.report.steps:
-            self.report.note("ran without Hybridiff: the pipeline's network is another one now; accelerate it again")
+            self.report.note(lines.NETWORK_EXCHANGED())
         elif not (self.leases or self.report.lines):
-            self.report.note("ran on one device: CFG 1 has one branch, so there is nothing to share")
+            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=lines.CFG_1()))
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)

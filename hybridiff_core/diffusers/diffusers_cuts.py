@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
+from .. import lines
 from ..network.split import Inner, Outer, Pass, State, central_openings
 
 KNOWN_BLOCKS = {
@@ -90,11 +91,11 @@ class UnetSplit:
         self._enlarges = [any(type(layer).__name__ == "Upsample2D" for layer in step) for step in outputs]
         self._odd: str | None = None
         if len(outputs) != self._depth or not middle:
-            self._odd = "its halves are not alike"
+            self._odd = lines.HALVES_DIFFER()
         levels = [*network.down_blocks, network.mid_block, *network.up_blocks]
         unknown = {type(level).__name__ for level in levels} - KNOWN_BLOCKS
         if unknown:
-            self._odd = f"it has blocks of an unknown kind ({', '.join(sorted(unknown))})"
+            self._odd = lines.UNKNOWN_BLOCKS(kinds=", ".join(sorted(unknown)))
         self._factor, self._uneven = 2**network.num_upsamplers, False
         self._through = Pass()
         self._skips: dict[int, Tensor] = {}
@@ -106,7 +107,7 @@ class UnetSplit:
         the output block that reads it, or enlarge to its size. Later segments do not see it.
         """
         if self._odd or self._uneven:
-            return self._odd or f"the latent's sides are not multiples of {self._factor}"
+            return self._odd or lines.UNEVEN_LATENT(factor=self._factor)
         found = []
         enlarges = [False, *self._enlarges]
         for first in range(self._depth, 0, -1):

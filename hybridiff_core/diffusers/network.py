@@ -13,6 +13,7 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from .. import lines
 from ..workers.wire import CannotCross
 
 CLASSES = {cls.__name__: cls for cls in (UNet2DConditionModel, SD3Transformer2DModel)}
@@ -34,7 +35,7 @@ def recipe_of(network: nn.Module) -> dict:
         _check_module(name or type(network).__name__, module, inner=module is not network)
     for processor in network.attn_processors.values():
         if type(processor).__name__ not in ATTENTION:
-            raise CannotCross(f"the network's attention is computed by {type(processor).__name__}")
+            raise CannotCross(lines.UNKNOWN_ATTENTION(name=type(processor).__name__))
     config = {name: value for name, value in network.config.items() if not name.startswith("_")}
     return {"class": type(network).__name__, "config": config, "state": _state_of(network)}
 
@@ -42,14 +43,11 @@ def recipe_of(network: nn.Module) -> dict:
 def _check_module(name: str, module: nn.Module, inner: bool) -> None:
     """Code that was put into the network since it was made is not in a worker's. Raises CannotCross."""
     if type(module).__module__.partition(".")[0] == "peft":
-        raise CannotCross(
-            "a LoRA lies beside the network's weights; pipe.fuse_lora() and then pipe.unload_lora_weights() "
-            "make it a part of them"
-        )
+        raise CannotCross(lines.LORA_BESIDE_WEIGHTS())
     if inner and ("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks):
-        raise CannotCross(f"{name} was given code of its own (a hook, offloading, a cache)")
+        raise CannotCross(lines.MODULE_HAS_CODE(name=name))
     if any(getattr(module, attribute, None) for attribute in FREEU):
-        raise CannotCross("FreeU changes the network's skip connections")
+        raise CannotCross(lines.FREEU())
 
 
 def _state_of(network: nn.Module) -> dict[str, Tensor]:
@@ -61,9 +59,9 @@ def _state_of(network: nn.Module) -> dict[str, Tensor]:
     state = dict(network.state_dict(keep_vars=True))
     for name, tensor in state.items():
         if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta:
-            raise CannotCross(f"{name} is quantized, or not in memory (sequential offloading)")
+            raise CannotCross(lines.QUANTIZED(name=name))
         if tensor.is_inference():
-            raise CannotCross(f"{name} was made in inference mode, where changes to it cannot be noticed")
+            raise CannotCross(lines.INFERENCE_TENSOR(name=name))
     seen = _seen.setdefault(network, {})
     for (name, tensor), fingerprint in zip(state.items(), _fingerprints(list(state.values()))):
         known, version, before = seen.get(name, (lambda: None, None, None))
@@ -92,14 +90,14 @@ def _fingerprints(tensors: list[Tensor]) -> list[int]:
 def network_of(recipe: dict, device: torch.device) -> nn.Module:
     """The network that `recipe` describes, on `device`. Raises ValueError, RuntimeError."""
     if recipe["class"] not in CLASSES:
-        raise ValueError(f"{recipe['class']} is not one of {', '.join(CLASSES)}")
+        raise ValueError(lines.NETWORK_NOT_KNOWN(kind=recipe["class"], known=", ".join(CLASSES)))
     with torch.device("meta"):
         network = CLASSES[recipe["class"]].from_config(recipe["config"])
     network.requires_grad_(False).eval()
     network.load_state_dict(recipe["state"], strict=True, assign=True)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_meta:
-            raise RuntimeError(f"{name} is not among the network's weights")
+            raise RuntimeError(lines.WEIGHT_MISSING(name=name))
     return network.to(device)
 
 

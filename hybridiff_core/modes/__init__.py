@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from .. import lines
 from ..plan import HybridPlan
 from ..rules import LEAST_STEPS
 from ..share import Unit
@@ -43,12 +44,12 @@ def obstacle(name: str, units: Sequence[Unit], devices: int) -> str | None:
         return None
     branches: Collection[int] = {unit.branch for unit in units}
     if any(unit.local for unit in units):
-        return "a cond cannot cross to another device"
+        return lines.PART_STAYS_HERE()
     if any(unit.controls for unit in units):
-        return "a ControlNet needs the whole input, which an inner part has not"
+        return lines.CONTROLNET_NEEDS_ALL()
     if name == "paper":
         if devices != 2 or branches != {0, 1} or len(units) != 2:
-            return f"paper is for two devices and two branches of one cond, not {devices} and {len(units)} conds"
+            return lines.PAPER_NEEDS_TWO(devices=devices, conds=len(units))
     elif devices < 2 or devices < len(branches) or (devices == len(branches) and branches != {0, 1}):
-        return f"{devices} devices for {len(branches)} branches leave none for an inner part"
+        return lines.NO_INNER_DEVICE(devices=devices, branches=len(branches))
     return None

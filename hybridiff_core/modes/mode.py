@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .. import lines
 from ..call import Call, Predictions
 from ..report import StepRecord
 from ..schedule import Schedule, Work
@@ -36,7 +37,7 @@ class RunState:
     def leave_out(self, reason: str) -> None:
         """No network is cut in this run, and the user hears why."""
         self.uncut = reason
-        self.team.report.note(f"{reason}; the parallelism stage was left out")
+        self.team.report.note(lines.PIPELINE_LEFT_OUT(reason=reason))
 
 
 class Mode:

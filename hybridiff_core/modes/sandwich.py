@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .. import lines
 from ..call import Call, Parts
 from ..network.lead import Lead
 from ..network.split import Cut, Pass, balance
@@ -119,16 +120,16 @@ class Sandwich:
             return
         counts = {len(of_device["times"]) for of_device in times.values()}
         blocks = max(counts) if len(counts) == 1 else 0
-        openings = self.state.setting.openings(blocks, 1) if blocks else "it shows no blocks"
+        openings = self.state.setting.openings(blocks, 1) if blocks else lines.NO_BLOCKS()
         if isinstance(openings, str):
-            self.state.leave_out(f"the network cannot be cut: {openings}")
+            self.state.leave_out(lines.CANNOT_BE_CUT(reason=openings))
             return
         groups = self._divided(call, times)
         for group in groups:
             # nobody takes the inner part of a group of one, wherever it lies
             cut = self._cut_of(group, times, blocks) if group.inner else Cut(openings[0])
             if cut is None:
-                self.state.leave_out(f"the network's {blocks} blocks are too few for {len(group.members)} devices")
+                self.state.leave_out(lines.TOO_FEW_BLOCKS(blocks=blocks, devices=len(group.members)))
                 return
             try:
                 self._set_up(group, cut)

@@ -15,6 +15,7 @@ from concurrent.futures import TimeoutError as NotYet
 
 import torch
 
+from .. import lines
 from .sockets import Line, Stranger, prove
 from .wire import as_bytes
 
@@ -94,7 +95,7 @@ class Channel:
         """
         offsets, total = _layout(parts)
         if total > MESSAGE_LIMIT:
-            raise ChannelBroken(f"a message of {total} bytes is announced, over the limit of {MESSAGE_LIMIT}")
+            raise ChannelBroken(lines.MESSAGE_OVER_LIMIT(size=total, limit=MESSAGE_LIMIT))
         buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), total)
         coming = self._in.do(self._receive_now, buffer[:total])
         return Expected(self, coming, buffer, total, list(zip(offsets, parts)))
@@ -135,11 +136,9 @@ class Channel:
         mark, size = HEAD.unpack(head)
         if mark != MARK or size != buffer.numel():
             self.close()  # what follows cannot be told apart any more
-            raise ChannelBroken(
-                f"a message of {size} bytes came where {buffer.numel()} were expected"
-                if mark == MARK
-                else "what came is not a message"
-            )
+            if mark != MARK:
+                raise ChannelBroken(lines.NO_MESSAGE())
+            raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=size, expected=buffer.numel()))
         self._fill(memoryview(buffer.numpy()))
 
     def _fill(self, view: memoryview) -> None:
@@ -149,11 +148,11 @@ class Channel:
             except OSError as error:
                 raise ChannelBroken(self._how_broken(error)) from error
             if not count:
-                raise ChannelBroken(self._how_broken("the other end hung up"))
+                raise ChannelBroken(self._how_broken(lines.OTHER_END_HUNG_UP()))
             view = view[count:]
 
     def _how_broken(self, error: object) -> str:
-        return "it was closed" if self._closed else str(error)
+        return lines.CLOSED() if self._closed else str(error)
 
     def _buffer(self, size: int) -> torch.Tensor:
         # inference_mode(False): a buffer born in inference mode could not be written outside it
@@ -196,7 +195,7 @@ def _wait(done: Future, limit_s: float) -> None:
     try:
         done.result(limit_s)
     except NotYet as error:
-        raise ChannelBroken(f"nothing came or went for {limit_s:.0f} s") from error
+        raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s)) from error
 
 
 def _layout(parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> tuple[list[int], int]:

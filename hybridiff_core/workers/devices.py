@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .. import lines
+
 VISIBILITY_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
@@ -119,7 +121,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
     """
     own_gpu = gpu_of(own)
     found: list[Place] = []
-    lines: list[str] = []
+    missing: list[str] = []
 
     def add(name: str, gpu: Gpu | None, device: str, same: bool) -> None:
         ordinal = sum(place.key.startswith(f"{name}#") for place in found)
@@ -136,7 +138,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
             for gpu in others:
                 add(gpu.name, gpu, f"{gpu.kind}:0", False)
             if not others:
-                lines.append("no second GPU was found on this machine; a Hybridiff Devices node can choose one")
+                missing.append(lines.NO_SECOND_GPU())
         elif name == "cpu":
             add("cpu", None, "cpu", own.type == "cpu")
         elif name == "same":
@@ -145,8 +147,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
         else:
             gpu = next((gpu for gpu in gpus() if gpu.name == name), None)
             if gpu is None:
-                here = ", ".join(choices()[1:])
-                lines.append(f"the device {name} is not on this machine (here are: {here})")
+                missing.append(lines.DEVICE_NOT_HERE(name=name, here=", ".join(choices()[1:])))
             else:
                 add(gpu.name, gpu, f"{gpu.kind}:0", gpu == own_gpu)
-    return found, lines
+    return found, missing

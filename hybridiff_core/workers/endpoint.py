@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .. import lines
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
@@ -51,7 +52,7 @@ class Endpoint:
     def to(self, peer: str) -> Channel:
         """Raises ChannelBroken where the peer's end is known already."""
         if peer not in self.channels:
-            raise ChannelBroken("the other worker is gone")
+            raise ChannelBroken(lines.OTHER_WORKER_GONE())
         return self.channels[peer]
 
     def send(self, frame: dict) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import lines
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, connect
@@ -87,16 +88,16 @@ class Exchange:
         """
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
-        self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, "did not start")
+        self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
         token = secrets.token_bytes(32)
         try:
             here, there = pair()
             with there:
                 reply = self.requests.ask("connect", token=token.hex(), **self._hand(there))
                 self.channel = connect(here, 0, self.own, token)
-                self.watch.wait(reply, LOAD_LIMIT_S, check, "did not connect")
+                self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT())
         except (ChannelBroken, Stranger, OSError) as error:
-            raise self.watch.lost(f"its connection broke ({error})") from error
+            raise self.watch.lost(lines.CONNECTION_BROKE(error=error)) from error
         self.steps = Steps(self.channel, self.requests, self.watch, self.own)
 
     def link(self, other: Exchange, check: Callable[[], None] = lambda: None) -> None:
@@ -108,24 +109,24 @@ class Exchange:
         try:
             ends = pair()
         except (Stranger, OSError) as error:
-            raise self.watch.lost(f"it has no connection to another worker ({error})") from error
+            raise self.watch.lost(lines.NO_WAY_TO_ANOTHER(error=error)) from error
         with ends[0], ends[1]:
             replies = [
                 here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank]))
                 for rank, (here, there) in enumerate(((self, other), (other, self)))
             ]
             for here, reply in zip((self, other), replies):
-                here.watch.wait(reply, LOAD_LIMIT_S, check, "did not connect to another worker")
+                here.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT_TO_ANOTHER())
 
     def _hand(self, end: socket.socket) -> dict:
         try:
             return self.process.hand(end, int(self.info["pid"]))
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise self.watch.lost(f"it cannot be given a connection ({error})") from error
+            raise self.watch.lost(lines.CANNOT_BE_CONNECTED(error=error)) from error
 
     def close(self) -> None:
         lost = self.watch.broken
-        self.watch.broken = lost or "it was closed"
+        self.watch.broken = lost or lines.CLOSED()
         self.process.stop(grace_s=0.0 if lost else 2.0)
         if self.channel:
             self.channel.close()
@@ -146,7 +147,7 @@ class Exchange:
         self._loaded = None
         reply = self._give("load", parcel)
         try:
-            info = self.watch.wait(reply, LOAD_LIMIT_S, check, "did not load the model")
+            info = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_LOAD())
         except WorkerLost:
             self.spent, self.watch.lost_at = True, self.watch.lost_at or time.perf_counter()
             raise
@@ -187,7 +188,7 @@ class Exchange:
 
     def measured(self, check: Callable[[], None] = lambda: None) -> dict:
         """The block times of the last timed step: {"times": seconds of each block, "rest": the other seconds}."""
-        return self.watch.wait(self.requests.ask("measured"), LOAD_LIMIT_S, check, "did not tell its times")
+        return self.watch.wait(self.requests.ask("measured"), LOAD_LIMIT_S, check, lines.DID_NOT_TELL_TIMES())
 
     def set_cut(
         self,
@@ -203,13 +204,13 @@ class Exchange:
     def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
         """The last `count` inner results of `unit` that the worker took in exact steps, with the model's times."""
         reply = self.requests.ask("history", unit=[unit.branch, unit.index], count=count)
-        told = self.watch.wait(reply, LOAD_LIMIT_S, check, "did not tell its inner results")
+        told = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_TELL_INNER())
         try:
             values = [(float(at), [read_description(tensor) for tensor in state]) for at, state in told["values"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise self.watch.lost(f"it told its inner results in no known form ({error})") from error
+            raise self.watch.lost(lines.INNER_UNREADABLE(error=error)) from error
         parts = [part for _, state in values for part in state]
-        tensors = iter(self.steps.receive(parts, check, "did not send its inner results"))
+        tensors = iter(self.steps.receive(parts, check, lines.DID_NOT_SEND_INNER()))
         return [(at, tuple(next(tensors) for _ in state)) for at, state in values]
 
     # -- steps (steps.py)

@@ -7,6 +7,7 @@ import struct
 import threading
 from typing import BinaryIO
 
+from .. import lines
 from .wire import CannotCross
 
 FRAME_LIMIT = 64 << 20
@@ -29,7 +30,7 @@ class FramePipe:
         """The frame that `write` sends. Raises CannotCross."""
         data = json.dumps(message, separators=(",", ":")).encode()
         if len(data) > FRAME_LIMIT:
-            raise CannotCross(f"a message of {len(data)} bytes is over the limit of {FRAME_LIMIT}")
+            raise CannotCross(lines.TOO_LARGE_TO_SEND(size=len(data), limit=FRAME_LIMIT))
         return struct.pack("<I", len(data)) + data
 
     def write(self, frame: bytes) -> None:
@@ -44,16 +45,16 @@ class FramePipe:
             return None
         (size,) = struct.unpack("<I", head)
         if size > FRAME_LIMIT:
-            raise ValueError(f"a frame announces {size} bytes, over the limit of {FRAME_LIMIT}")
+            raise ValueError(lines.FRAME_TOO_LARGE(size=size, limit=FRAME_LIMIT))
         data = self._read(size)
         if len(data) < size:
             return None
         try:
             message = json.loads(data)
         except RecursionError as error:
-            raise ValueError("a frame is nested too deeply") from error
+            raise ValueError(lines.FRAME_TOO_DEEP()) from error
         if not isinstance(message, dict):
-            raise ValueError(f"a frame holds {type(message).__name__} instead of an object")
+            raise ValueError(lines.FRAME_NO_OBJECT(kind=type(message).__name__))
         return message
 
     def _read(self, size: int) -> bytes:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from .. import lines
 from .devices import Place
 from .frames import FramePipe
 from .reap import remember
@@ -108,8 +109,8 @@ class WorkerProcess:
             return None
         self._logging.join(timeout=1.0)
         last = self._tail[-1] if self._tail else ""
-        how = f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
-        return f"{how}{': ' + last if last else ''}"
+        how = lines.KILLED(signal=-status) if status < 0 else lines.ENDED(status=status)
+        return lines.LAST_WORDS(how=how, said=last) if last else how
 
     def alive(self) -> bool:
         return self._process.poll() is None

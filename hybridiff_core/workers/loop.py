@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from .. import lines
 from ..network.lead import Lead, measure
 from ..network.split import Cut, Inner, Pass, Reached, State
 from ..share import Unit
@@ -20,6 +21,11 @@ from .wire import DTYPES, Kinds, decode, describe_tensor
 log = logging.getLogger("hybridiff.worker")
 
 MESSAGE_LIMIT_S = 60.0  # for a message whose frame is here
+OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+
+
+class FailedBefore(RuntimeError):
+    """A request failed, so a step cannot be computed; the text is that failure's, for users."""
 
 
 class Backend(Protocol):
@@ -117,7 +123,7 @@ class Loop:
             case "unload":
                 self.backend.unload()
             case op:
-                raise ValueError(f"unknown request {op}")
+                raise ValueError(lines.UNKNOWN_REQUEST(op=op))
         return None
 
     def unpack(self, frame: dict) -> object:
@@ -137,7 +143,7 @@ class Loop:
         status, error = RIGHT, None
         try:
             if self.failure:
-                raise RuntimeError(self.failure)
+                raise FailedBefore(self.failure)
             predictions, error = self.predict(frame, x, sigma, units)
         except Exception as reason:
             log.exception("step %d failed", number)
@@ -172,7 +178,7 @@ class Loop:
                 self.lead.link.at(x, sigma)
                 done = [self.lead.outer(unit, frame["time"], forward, frame["hand_on"]) for unit in units]
             case kind:
-                raise ValueError(f"unknown kind of step {kind}")
+                raise ValueError(lines.UNKNOWN_STEP(kind=kind))
         return done, self.lead.take_error()
 
     def inner(self, frame: dict, expected: Expected) -> None:
@@ -184,7 +190,7 @@ class Loop:
         following = frame["route"][0][0] if frame["route"] else frame["back"]
         try:
             if self.failure:
-                raise RuntimeError(self.failure)
+                raise FailedBefore(self.failure)
             z = self.segment(frame, h)
             self.settle()
             if frame["route"]:
@@ -195,7 +201,7 @@ class Loop:
                 self.endpoint.to(peer).send(z)
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
-                    raise RuntimeError("the inner part's result has not the expected shape")
+                    raise RuntimeError(lines.INNER_SHAPE())
                 self.endpoint.to(following).send([head(number, RIGHT, time.perf_counter() - started), *z])
         except Exception as error:
             log.exception("an inner part failed")
@@ -211,7 +217,7 @@ class Loop:
             self.backend.predict(x, sigma, [tuple(frame["unit"])], Inner(frame["first"], tuple(frame["segment"]), h))
         except Reached as reached:
             return reached.state
-        raise RuntimeError("the network has no such inner part")
+        raise RuntimeError(lines.NO_INNER_PART())
 
     def settle(self) -> None:
         """Wait until the device has done what it was given."""
@@ -221,5 +227,8 @@ class Loop:
 
 def describe(error: BaseException) -> str:
     """One line for users: the kind of error and its first line."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    if isinstance(error, FailedBefore):
+        return str(error)
+    if isinstance(error, OUT_OF_MEMORY):
+        return lines.OUT_OF_MEMORY()
+    return lines.WORKER_ERROR(kind=type(error).__name__, words="".join(str(error).splitlines()[:1]))

@@ -12,6 +12,7 @@ from concurrent.futures import wait as wait_for
 
 import torch
 
+from .. import lines
 from .devices import Place
 from .exchange import Exchange
 from .launch_local import WorkerProcess
@@ -97,10 +98,7 @@ class Pool:
             if before:
                 wait_for([before])  # an interrupted run may have left its preparation under way
             if lease.failed_starts >= STARTS:
-                raise WorkerLost(
-                    f"the worker on {lease.place.label} failed to start {STARTS} times in a row, so this device is set "
-                    "aside until ComfyUI is restarted or the Hybridiff Devices node is changed"
-                )
+                raise WorkerLost(lines.SET_ASIDE(device=lease.place.label, times=STARTS))
             if lease.exchange and lease.exchange.alive():
                 self._settle(lease)
             if not (lease.exchange and lease.exchange.alive()) or lease.exchange.spent:

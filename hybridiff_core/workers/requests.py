@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 
+from .. import lines
 from .launch_local import WorkerProcess
 from .sockets import Line
 from .watch import POLL_S, Watch, WorkerLost
@@ -53,7 +54,7 @@ class Requests:
         deadline = time.perf_counter() + LOAD_LIMIT_S
         while not (self._last is None or self._last.done()):
             if self.watch.broken or time.perf_counter() > deadline:
-                raise self.watch.lost("it did not finish what it was asked before")
+                raise self.watch.lost(lines.DID_NOT_FINISH())
             wait_for([self._last], POLL_S)
 
     def failure(self, number: int) -> str:
@@ -62,7 +63,7 @@ class Requests:
         deadline = time.perf_counter() + 1.0
         while number not in self._failures and time.perf_counter() < deadline:
             time.sleep(0.01)
-        return self._failures.pop(number, "its forward failed")
+        return self._failures.pop(number, lines.COMPUTATION_FAILED())
 
     def close(self) -> None:
         """Nothing more is sent; the worker's peers are told that it is gone."""
@@ -77,15 +78,15 @@ class Requests:
         try:
             self._pipe.write(frame)
         except (OSError, ValueError) as error:
-            self.watch.ended(f"its pipe is closed ({error})")
+            self.watch.ended(lines.PIPE_BROKE(error=error))
 
     def _read(self) -> None:
         try:
             while frame := self._pipe.receive():
                 self._take(frame)
         except Exception as error:  # noqa: BLE001 - whatever a worker sends, this process lives on
-            self.watch.broke(f"it sent something unreadable ({error})")
-        self.watch.ended("its pipe is closed", within_s=1.0)
+            self.watch.broke(lines.UNREADABLE(error=error))
+        self.watch.ended(lines.PIPE_CLOSED(), within_s=1.0)
         for waiting in [self.ready, *list(self._replies.values())]:
             if not waiting.done():
                 waiting.set_exception(self.watch.error(self.watch.broken))
@@ -100,7 +101,7 @@ class Requests:
                 self._blame(whose, text)
             case {"op": "failed", "number": int(number), "text": str(text)}:
                 if len(self._failures) >= FAILURES_LIMIT:
-                    raise ValueError(f"{FAILURES_LIMIT} failures that nobody asked about")
+                    raise ValueError(lines.FAILURES_UNASKED(limit=FAILURES_LIMIT))
                 self._failures[number] = text
             case {"op": "pass", "peer": str(peer), "frame": {"op": str(op)} as passed} if (
                 peer in self.peers and op in PASSED_ON
@@ -114,7 +115,7 @@ class Requests:
                 else:
                     waiting.set_result(info)
             case _:
-                raise ValueError(f"an unknown frame: {str(frame)[:80]}")
+                raise ValueError(lines.UNKNOWN_FRAME(frame=str(frame)[:80]))
 
     def _blame(self, whose: str, text: str) -> None:
         """An inner part failed. No message will come; whose fault it is, the worker says."""

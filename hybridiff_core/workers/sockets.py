@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from .. import lines
+
 TRIES = 5
 
 
@@ -34,7 +36,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
             return here, there
         here.close()
         there.close()
-    raise Stranger(f"another program connected in place of this one, {TRIES} times in a row")
+    raise Stranger(lines.STRANGER_BETWEEN(times=TRIES))
 
 
 def hand_over(end: socket.socket, way: socket.socket | None, pid: int) -> dict:
@@ -69,17 +71,17 @@ def prove(end: socket.socket, token: bytes, rank: int, limit_s: float) -> None:
             end.settimeout(max(0.001, deadline - time.monotonic()))
             part = end.recv(32 - len(answer))
             if not part:
-                raise Stranger("the other end hung up before it showed that it knows this run's token")
+                raise Stranger(lines.HUNG_UP_EARLY())
             answer += part
         if not hmac.compare_digest(answer, _proof(token, 1 - rank)):
-            raise Stranger("a stranger answered: it does not know this run's token")
+            raise Stranger(lines.STRANGER_ANSWERED())
         if rank == 1:
             end.sendall(_proof(token, 1))
         end.settimeout(None)
     except TimeoutError as error:
-        raise Stranger(f"the other end did not show within {limit_s:.0f} s that it knows this run's token") from error
+        raise Stranger(lines.TOKEN_NOT_SHOWN(seconds=limit_s)) from error
     except OSError as error:
-        raise Stranger(f"the other end is gone ({error})") from error
+        raise Stranger(lines.OTHER_END_GONE(error=error)) from error
 
 
 def _proof(token: bytes, rank: int) -> bytes:

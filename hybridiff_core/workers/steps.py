@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .. import lines
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, Expected
@@ -89,7 +90,7 @@ class Steps:
         """
         pending, (predictions,), answer = self._take(check)
         if not predictions.isfinite().all() and pending.x.isfinite().all():
-            raise self.watch.lost("its result has values that are not numbers")
+            raise self.watch.lost(lines.NOT_NUMBERS())
         self._times.append(answer.compute_s)
         return replace(answer, parts=list(zip(pending.of, predictions)))
 
@@ -161,7 +162,7 @@ class Steps:
         """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""
         started = time.perf_counter()
         pending = self._pending[0]
-        self.watch.wait(pending.expected.coming, self._limit(), check, "did not answer a step")
+        self.watch.wait(pending.expected.coming, self._limit(), check, lines.DID_NOT_ANSWER())
         head, *tensors = pending.expected.wait(0)
         self._pending.popleft()
         number, status, microseconds, millionths = numbers = head.tolist()
@@ -169,13 +170,13 @@ class Steps:
         pending.expected.release()
         now = time.perf_counter()
         if number != pending.number:
-            raise self.watch.lost(f"it answered step {number} instead of {pending.number}")
+            raise self.watch.lost(lines.WRONG_STEP(given=number, asked=pending.number))
         if status == GROUP_LOST:
-            raise GroupLost(f"the group of {self.watch.label} is out: {self.requests.failure(number)}")
+            raise GroupLost(lines.GROUP_OUT(device=self.watch.label, reason=self.requests.failure(number)))
         if status == FAILED:
             raise self.watch.lost(self.requests.failure(number))
         if status != RIGHT or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
-            raise self.watch.lost(f"its answer's head cannot be right ({numbers})")
+            raise self.watch.lost(lines.WRONG_HEAD(numbers=numbers))
         error = None if millionths < 0 else millionths / 1e6
         answer = Answer([], microseconds / 1e6, now - started, pending.bytes_sent, pending.expected.size, error)
         return pending, copied, answer

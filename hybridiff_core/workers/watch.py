@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 
+from .. import lines
 from .channel import ChannelBroken
 from .launch_local import WorkerProcess
 
@@ -60,7 +61,7 @@ class Watch:
             if self.process.has_moved():
                 self._moved_at = now
             if now - self._moved_at > STUCK_S and self._pinged_at is not None:
-                raise self.lost(f"it has not moved for {STUCK_S:.0f} s")
+                raise self.lost(lines.STUCK(seconds=STUCK_S))
 
     def pong(self) -> None:
         """The worker answered."""
@@ -69,7 +70,7 @@ class Watch:
     def wait(self, waiting: Future, limit_s: float, check: Callable[[], None], failed: str):
         """The result of `waiting`, with an eye on the worker; `check` is called meanwhile and may raise.
 
-        `failed` says what the worker did not do where it is late. Raises WorkerLost.
+        `failed` is the line that says what the worker did not do where it is late. Raises WorkerLost.
         """
         deadline = time.perf_counter() + limit_s
         while True:
@@ -79,13 +80,14 @@ class Watch:
                 if waiting.done():
                     raise
             except ChannelBroken as error:
-                raise self.lost(f"it {failed}: its connection broke ({error})") from error
+                reason = lines.CONNECTION_BROKE(error=error)
+                raise self.lost(lines.FAILED_BY_CONNECTION(what=failed, reason=reason)) from error
             check()
             if self.broken and not waiting.done():
                 raise self.lost(self.broken)
             self.look()
             if time.perf_counter() > deadline:
-                raise self.lost(f"it {failed} within {limit_s:.0f} s")
+                raise self.lost(lines.TOO_LATE(what=failed, seconds=limit_s))
 
     # -- how it was lost
 
@@ -110,7 +112,7 @@ class Watch:
         try:
             yield
         except ChannelBroken as error:
-            raise self.lost(f"its connection broke ({error})") from error
+            raise self.lost(lines.CONNECTION_BROKE(error=error)) from error
 
     def require(self) -> None:
         """Raises WorkerLost where the worker is known to be lost."""
@@ -118,4 +120,4 @@ class Watch:
             raise self.error(self.broken)
 
     def error(self, text: str) -> WorkerLost:
-        return WorkerLost(f"the worker on {self.label} is out: {text}")
+        return WorkerLost(lines.WORKER_OUT(device=self.label, reason=text))

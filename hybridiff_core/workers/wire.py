@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numbers
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+
+from .. import lines
 
 _DTYPE_NAMES = (
     "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu "
@@ -43,7 +44,10 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
     UUIDs, dtypes, dense tensors and the classes in `kinds`.
     """
 
+    root = where
+
     def walk(value: object, where: str):
+        place = where if where == root or where.startswith(f"{root}[") else f"{where} in {root}"
         if value is None or isinstance(value, (bool, str)):
             return value
         if type(value) in (kinds or {}):
@@ -60,18 +64,19 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
         if isinstance(value, (set, frozenset)):
             return {"set": [walk(item, where) for item in sorted(value, key=repr)]}
         if type(value) is dict:
-            return {"dict": [[walk(key, where), walk(item, f"{where}.{key}")] for key, item in value.items()]}
+            return {"dict": [[walk(key, where), walk(item, str(key))] for key, item in value.items()]}
         if isinstance(value, uuid.UUID):
             return {"uuid": value.hex}
         if isinstance(value, torch.dtype):
-            return {"dtype": _dtype_name(value, where)}
+            return {"dtype": _dtype_name(value, place)}
         if isinstance(value, torch.Tensor):
             if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.is_meta:
-                raise CannotCross(f"{where} is a tensor of the special kind {type(value).__name__}")
-            _dtype_name(value.dtype, where)
+                raise CannotCross(lines.TENSOR_CANNOT_CROSS(where=place, kind=type(value).__name__))
+            _dtype_name(value.dtype, place)
             return {"tensor": tensor(value)}
-        module = re.split(r"[/\\]", type(value).__module__)[-1]  # a pack's module is called by its file's path
-        raise CannotCross(f"{where} is of the class {module}.{type(value).__qualname__}")
+        if callable(value):
+            raise CannotCross(lines.CODE_CANNOT_CROSS(where=place))
+        raise CannotCross(lines.OBJECT_CANNOT_CROSS(where=place, kind=type(value).__name__))
 
     return walk(value, where)
 
@@ -103,14 +108,14 @@ def decode(value: object, tensor: Callable[[int], torch.Tensor], kinds: Kinds | 
                 return tensor(number)
             case {"kind": str(name), "of": plain} if name in builders:
                 return builders[name](walk(plain))
-        raise ValueError(f"no such form on the wire: {str(value)[:80]}")
+        raise ValueError(lines.NO_SUCH_FORM(value=str(value)[:80]))
 
     try:
         return walk(value)
     except RecursionError as error:
-        raise ValueError("a value on the wire is nested too deeply") from error
+        raise ValueError(lines.VALUE_TOO_DEEP()) from error
     except (TypeError, LookupError) as error:  # a key that is a list, a tensor that never came, ...
-        raise ValueError(f"no such value on the wire: {error!r}") from error
+        raise ValueError(lines.NO_SUCH_VALUE(error=repr(error))) from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -128,13 +133,13 @@ def read_description(told: object) -> tuple[tuple[int, ...], torch.dtype]:
     match told:
         case [list(shape), str(name)] if name in DTYPES and all(type(size) is int and size >= 0 for size in shape):
             return tuple(shape), DTYPES[name]
-    raise ValueError(f"no shape and dtype: {str(told)[:80]}")
+    raise ValueError(lines.NO_SHAPE(value=str(told)[:80]))
 
 
 def _dtype_name(dtype: torch.dtype, where: str) -> str:
     name = dtype_name(dtype)
     if name not in DTYPES:
-        raise CannotCross(f"{where} has the dtype {name}")
+        raise CannotCross(lines.DTYPE_CANNOT_CROSS(where=where, dtype=name))
     return name
 
 

@@ -84,7 +84,8 @@ class ComfyBackend:
 
         from .conditioning import KINDS
         from .cuts import hooked, splitter_for
-        from .recipe import ADAPTER_KINDS, Kitchen
+        from .kitchen import Kitchen
+        from .recipe import ADAPTER_KINDS
 
         self._comfy = comfy
         self.device: torch.device = comfy.model_management.get_torch_device()

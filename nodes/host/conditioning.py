@@ -10,6 +10,7 @@ import comfy.conds
 import comfy.samplers
 import torch
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.wire import Kind
 from .control import Controls, active
@@ -29,7 +30,7 @@ CROSSING_KEYS = (
     "uuid",
 )
 # objects with code and models of their own: such a cond is computed in this process
-STAYING_KEYS = {"gligen": "GLIGEN boxes", "hooks": "hooks (a LoRA or other change)"}
+STAYING_KEYS = {"gligen": lines.GLIGEN, "hooks": lines.PROMPT_HOOKS}
 
 KINDS = {
     cls: Kind(cls.__name__, lambda cond: cond.cond, cls)
@@ -45,8 +46,8 @@ KINDS = {
 
 def staying_reason(cond: Cond, controls: Controls) -> str | None:
     """Why `cond` has to be computed in this process, in words for users; None where it need not."""
-    words = next((words for key, words in STAYING_KEYS.items() if cond.get(key) is not None), None)
-    return words or controls.reason(cond)
+    line = next((line for key, line in STAYING_KEYS.items() if cond.get(key) is not None), None)
+    return line() if line else controls.reason(cond)
 
 
 def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor, controls: Controls) -> list[Unit]:

@@ -1,4 +1,4 @@
-"""ControlNets and T2I adapters that a cond brings: as plain data, and from it again in a worker.
+"""ControlNets and T2I adapters that a cond brings, as plain data.
 
 A network's weights cross once, with the model's recipe; its hint, made ready by the host's own code in this
 process (a VAE may have a part in it), crosses with the conds. A worker computes the residuals where it
@@ -11,22 +11,19 @@ import contextlib
 import weakref
 from collections.abc import Iterator, Sequence
 
-import comfy.cldm.cldm
-import comfy.cldm.mmdit
 import comfy.controlnet
-import comfy.model_management
 import torch
-from comfy.controlnet import ControlBase, ControlLora, ControlNet, StrengthType, T2IAdapter
+from comfy.controlnet import ControlBase, ControlLora, ControlNet, T2IAdapter
 from comfy.model_patcher import ModelPatcher
 
-from ...hybridiff_core.plan import shown
+from ...hybridiff_core import lines
 from .foreign import changed_methods, of_the_host, replaced_methods
+from .recipe import is_dense, weights_of
 
 CROSSING = {
     cls.__name__: cls
     for cls in (ControlNet, comfy.controlnet.ControlNetSD35, comfy.controlnet.QwenFunControlNet, ControlLora)
 }
-FIELDS = {"kind": str, "weights": dict, "dtype": (torch.dtype, type(None)), "average": bool}
 OWN_ARGUMENTS = ("base_model",)  # the host sets it in each process
 
 # the networks that were sampled with a model, so that a pass without them does not make the workers forget them
@@ -90,8 +87,8 @@ class Controls:
         if cond.get("control") is None:
             return None
         if cond.get("area") is not None:
-            return "a ControlNet on an area"
-        unknown = "a ControlNet that was changed while sampling"
+            return lines.CONTROLNET_ON_AREA()
+        unknown = lines.CONTROLNET_CHANGED_IN_RUN()
         return next(filter(None, (self._reasons.get(id(link), unknown) for link in chain(cond["control"]))), None)
 
     def refused(self, reasons: Sequence[str | None]) -> None:
@@ -117,11 +114,11 @@ class Controls:
 
     def _add(self, control: ControlBase, kept: dict[weakref.ref, dict]) -> str | None:
         if control.extra_hooks is not None:
-            return "a ControlNet with hooks"
+            return lines.CONTROLNET_HOOKS()
         if type(control) is not T2IAdapter and CROSSING.get(type(control).__name__) is not type(control):
-            return f"a ControlNet of another pack ({type(control).__name__})"
+            return lines.CONTROLNET_OF_A_PACK(name=type(control).__name__)
         if replaced_methods(control) or not of_the_host(type(control).get_control):
-            return "a ControlNet with code of another pack in it"
+            return lines.CONTROLNET_HAS_CODE()
         if type(control) is T2IAdapter:
             return None
         network = _network(control)
@@ -129,7 +126,7 @@ class Controls:
         if isinstance(network, torch.nn.Module):
             around = control.control_model_wrapped
             if around.patches or around.object_patches or changed_methods(network):
-                return "a ControlNet that another pack changed"
+                return lines.CONTROLNET_PATCHED()
         if not any(network is owner for owner in self._owners):
             facts = {
                 "kind": type(control).__name__,
@@ -137,7 +134,7 @@ class Controls:
                 "average": bool(control.global_average_pooling),
             }
             if not self._take(network, facts, around):
-                return "a ControlNet with weights of a special form"
+                return lines.CONTROLNET_SPECIAL_WEIGHTS()
             if isinstance(network, torch.nn.Module):
                 kept[weakref.ref(network)] = facts
         self._known.append((control, network))
@@ -162,10 +159,10 @@ class Controls:
             probe.get_control(x, timestep, _Stop(), 1, {})
         pictures = control.cond_hint_original.shape[0]
         if pictures not in (1, x.shape[0]):  # what of them a branch gets hangs on how many branches are in a batch
-            self._reasons[id(control)] = "a ControlNet with another number of pictures than the latent has"
+            self._reasons[id(control)] = lines.CONTROLNET_PICTURES()
         size = [side * control.compression_ratio for side in x.shape[2:4]]
         if list(probe.cond_hint.shape[2:4]) != size:  # a worker would make it anew
-            self._reasons[id(control)] = "a ControlNet whose hint has another size than the latent"
+            self._reasons[id(control)] = lines.CONTROLNET_HINT_SIZE()
         return probe.cond_hint
 
     def _link(self, control: ControlBase) -> dict:
@@ -181,150 +178,3 @@ class Controls:
         if not isinstance(control, T2IAdapter):
             link["network"] = next(i for i, owner in enumerate(self._owners) if owner is _network(control))
         return link
-
-
-def weights_of(network: torch.nn.Module, patcher: ModelPatcher | None = None, prefix: str = "") -> dict:
-    """The state dict as it was loaded, with the module's own tensors, which stay the same objects from run to run.
-
-    Patches of `patcher`'s clones may lie on the weights, until the host samples with another one; `prefix` is where
-    `network` is in the patcher's model.
-    """
-    own = {**dict(network.named_parameters(remove_duplicate=False)), **dict(network.named_buffers())}
-    whole = network if patcher is None else patcher.model
-    loaded = [one.model for one in comfy.model_management.current_loaded_models]
-    before = {}
-    for one in (*loaded, patcher):
-        if one is not None and one.model is whole:
-            before |= {key: weight for key, (weight, _) in one.hook_backup.items()}
-            before |= getattr(one, "backup_buffers", {})
-            before |= {key: kept.weight for key, kept in one.backup.items()}
-    return {key: before.get(prefix + key, own[key]) for key in network.state_dict() if key in own}
-
-
-def take_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Make `weights` the network's own: all of them, and no others. Raises LookupError, RuntimeError."""
-    own = network.state_dict()
-    placed = {key: weight.to(own[key].device, own[key].dtype) for key, weight in weights.items()}
-    network.load_state_dict(placed, assign=True)
-
-
-def is_dense(tensor: object) -> bool:
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
-
-
-# -- in a worker
-
-
-class Features(ControlBase):
-    """An adapter whose features are known."""
-
-    def __init__(self, features: dict[str, list[torch.Tensor | None]]):
-        super().__init__()
-        self.features = features
-
-    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-        """As the host's T2IAdapter.get_control answers."""
-        before = self.previous_controlnet
-        residuals = before and before.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        if not self.timestep_range[1] <= t[0] <= self.timestep_range[0]:
-            return residuals
-        own = {
-            key: [
-                None if feature is None
-                else comfy.controlnet.broadcast_image_to(feature, x_noisy.shape[0], batched_number).clone()
-                for feature in features
-            ]
-            for key, features in self.features.items()
-        }  # fmt: skip
-        return self.control_merge(own, residuals, x_noisy.dtype)
-
-
-class Networks:
-    """The ControlNets of a worker's last recipe; one that is known by its tensors is kept."""
-
-    def __init__(self) -> None:
-        self.made: list[ControlNet | str] = []
-        self._by_tensors: dict[tuple, ControlNet | str] = {}
-        self._held: list[dict] = []  # so that no other tensor comes to have the id of one of theirs
-
-    def make(self, networks: list) -> list[str | None]:
-        """Make the networks of a recipe; gives why not for each, None where it is made. Raises ValueError."""
-        for network in networks:
-            if not isinstance(network, dict) or network.keys() != FIELDS.keys():
-                raise ValueError(f"not a ControlNet: {shown(network)}")
-            for name, kind in FIELDS.items():
-                if not isinstance(network[name], kind):
-                    raise ValueError(f"not a ControlNet's {name}: {shown(network[name])}")
-            if network["kind"] not in CROSSING or not all(map(is_dense, network["weights"].values())):
-                raise ValueError(f"not a ControlNet: {shown(network['kind'])}")
-        keys = [tuple(map(id, network["weights"].values())) for network in networks]
-        known, self._by_tensors = self._by_tensors, {}
-        for key, network in zip(keys, networks):
-            self._by_tensors[key] = known[key] if key in known else _build(network)
-        self._held = [network["weights"] for network in networks]
-        self.made = [self._by_tensors[key] for key in keys]
-        return [made if isinstance(made, str) else None for made in self.made]
-
-    def chain(self, links: list[dict]) -> ControlBase:
-        """The chain that Controls.plain gave."""
-        last = None
-        for link in links:
-            if link["network"] is None:
-                control = Features(link["hint"])
-            else:
-                control = self.made[link["network"]].copy()
-                control.cond_hint = control.cond_hint_original = link["hint"]
-                control.latent_format = None  # the hint is encoded already
-            control.strength, control.strength_type = link["strength"], StrengthType[link["strength_type"]]
-            control.global_average_pooling = link["average"]
-            control.timestep_percent_range = link["percents"]
-            control.extra_args = dict(link["arguments"])
-            control.set_previous_controlnet(last)
-            last = control
-        return last
-
-
-def _build(network: dict) -> ControlNet | str:
-    """The host's ControlNet, or why there is none."""
-    kind, weights, dtype = network["kind"], network["weights"], network["dtype"]
-    options = {"dtype": dtype, "global_average_pooling": network["average"]}
-    if kind == "ControlLora":
-        return ControlLora(weights, network["average"])
-    try:
-        if "zero_convs.0.0.weight" in weights:
-            control = _like_a_unet(weights, options)
-        elif "joint_blocks.0.x_block.attn.qkv.weight" in weights:
-            control = _like_sd3(weights, options)
-        else:
-            control = comfy.controlnet.load_controlnet_state_dict(dict(weights), model_options=options)
-        if type(control) is not CROSSING[kind] or control.control_model.dtype != dtype:
-            return "a ControlNet of a form that a worker does not know"
-        take_weights(control.control_model, weights)
-    except comfy.model_management.OOM_EXCEPTION:
-        raise
-    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return "a ControlNet of a form that a worker does not know"
-    return control
-
-
-def _like_a_unet(weights: dict, options: dict) -> ControlNet:
-    """One that is like a U-Net's first half; the host's loader knows a union one by its file's names alone."""
-    config, operations, load_device, dtype, cast, device = comfy.controlnet.controlnet_config(dict(weights), options)
-    shape = {key: value for key, value in config.unet_config.items() if key != "out_channels"}
-    shape |= {"operations": operations, "dtype": dtype, "device": device}
-    shape["hint_channels"] = weights["input_hint_block.0.weight"].shape[1]
-    if "task_embedding" in weights:
-        shape["union_controlnet_num_control_type"] = weights["task_embedding"].shape[0]
-    model = comfy.cldm.cldm.ControlNet(**shape)
-    return ControlNet(model, options["global_average_pooling"], load_device=load_device, manual_cast_dtype=cast)
-
-
-def _like_sd3(weights: dict, options: dict) -> ControlNet:
-    """One that is like SD3's first blocks; the host's loader knows it by its file's names alone."""
-    config, operations, load_device, dtype, cast, device = comfy.controlnet.controlnet_config(dict(weights), options)
-    model = comfy.cldm.mmdit.ControlNet(
-        num_blocks=len({key.split(".")[1] for key in weights if key.startswith("joint_blocks.")}),
-        control_latent_channels=weights["pos_embed_input.proj.weight"].shape[1],
-        operations=operations, device=device, dtype=dtype, **config.unet_config,
-    )  # fmt: skip
-    return ControlNet(model, compression_ratio=1, load_device=load_device, manual_cast_dtype=cast)

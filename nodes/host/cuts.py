@@ -20,6 +20,7 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample, forward_timestep_embed
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.network.split import Inner, Outer, Pass, State, central_openings
 
 HOOKED = ("double_block", "single_block")
@@ -63,7 +64,7 @@ class DitSplit:
         block, through = self._block, self._through
         self._block += 1
         if args.get("skip") is not None:
-            self._odd = "its later blocks read what earlier ones left for them"
+            self._odd = lines.LATER_BLOCKS_READ_EARLIER()
         if kind not in self._keys:  # an exact pass comes first, and shows what changes
             return self._first_of_its_kind(kind, block, args, extra["original_block"])
         keys = self._keys[kind]
@@ -76,10 +77,10 @@ class DitSplit:
     def _first_of_its_kind(self, kind: str, block: int, args: dict, run: Callable[[dict], dict]) -> dict:
         self._through.enter(block)
         if not self._through.runs(block):
-            raise RuntimeError(f"the network's {kind} was never run whole, so what it changes is not known")
+            raise RuntimeError(lines.NEVER_RUN_WHOLE(kind=kind))
         out = run(args)
         if not all(isinstance(value, torch.Tensor) for value in out.values()) or not out.keys() <= args.keys():
-            self._odd = "its blocks pass on something else than tensors"
+            self._odd = lines.BLOCKS_PASS_MORE()
         self._keys[kind] = tuple(out)
         self._through.leave(block, tuple(out.values()))
         return out
@@ -116,9 +117,9 @@ class UnetSplit:
         the output block that reads it, or enlarge to its size. Later segments do not see it.
         """
         if not self._even:
-            return "its halves are not alike"
+            return lines.HALVES_DIFFER()
         if blocks < len(self._ends):
-            return "this ComfyUI does not show all of a U-Net's blocks; 0.20 and newer ones do"
+            return lines.OLD_COMFYUI_HIDES_BLOCKS()
         found = []
         for first in range(self._depth, 0, -1):
             outputs = self._depth - first  # as many as there are inner input blocks

@@ -61,7 +61,7 @@ def changed(value: object, choose: random.Random) -> object:
     return value
 
 
-def refuse_weights(recipe, right: dict) -> None:
+def refuse_weights(kitchen, right: dict) -> None:
     """A recipe of weights is made as it is, and not from others, nor into another kind of model."""
     import torch
 
@@ -82,7 +82,7 @@ def refuse_weights(recipe, right: dict) -> None:
         ({"options": {**right["options"], "dtype": torch.bfloat16}}, kind),
     ):
         try:
-            recipe.Kitchen([]).make({**right, **wrong})
+            kitchen.Kitchen([]).make({**right, **wrong})
         except ValueError as error:
             assert words and words in str(error), (wrong.keys(), error)
         else:
@@ -101,7 +101,7 @@ def main(root: str, models: str, count: int) -> dict:
     from comfy.model_patcher import ModelPatcher
     from hybridiff_pack.hybridiff_core.workers.ledger import Ledger
     from hybridiff_pack.hybridiff_core.workers.wire import decode
-    from hybridiff_pack.nodes.host import conditioning, control, recipe
+    from hybridiff_pack.nodes.host import conditioning, control_networks, kitchen, recipe
 
     path = os.path.join(models, "diffusion_models", "sd3_depth4.safetensors")
     model = families.load(path, families.FAMILIES["sd3"])
@@ -124,9 +124,9 @@ def main(root: str, models: str, count: int) -> dict:
     unrecorded.cached_patcher_init = None
     bare = recipe.recipe_of(unrecorded)
     assert bare["loader"] == recipe.WEIGHTS and not bare["path"] and bare["weights"]
-    refuse_weights(recipe, bare)
+    refuse_weights(kitchen, bare)
     parcels = [Ledger(False).pack(value, kinds) for value in (right, bare, run)]
-    recipe._sampling_from_plain(right["objects"]["model_sampling"])  # what is imported on demand
+    kitchen._sampling_from_plain(right["objects"]["model_sampling"])  # what is imported on demand
     known = set(kinds) | {
         ModelPatcher, torch.Tensor, torch.nn.Parameter, torch.dtype, uuid.UUID, type(None),
         bool, int, float, str, list, tuple, set, dict,
@@ -140,7 +140,7 @@ def main(root: str, models: str, count: int) -> dict:
 
     for made in ({"kind": "Popen"}, {"weights": {"x": "y"}}, {"dtype": "float32"}, {"more": 1}):
         try:
-            control.Networks().make([{**networks[0], **made}])
+            control_networks.Networks().make([{**networks[0], **made}])
         except ValueError as error:
             assert "not a ControlNet" in str(error), error
         else:
@@ -150,8 +150,8 @@ def main(root: str, models: str, count: int) -> dict:
     comfy.sd.load_diffusion_model_state_dict = lambda weights, model_options: comfy_model.clone()
     comfy.sd.load_checkpoint_guess_config = lambda path, model_options, **_: [load(path, model_options)]
     repr(torch.ones(1)), str(ValueError(torch.ones(2, 2, requires_grad=True)))  # torch imports for it
-    recipe._give_back = lambda: None  # takes long, and happens at every other model
-    kitchen = recipe.Kitchen([os.path.dirname(path)])
+    kitchen._give_back = lambda: None  # takes long, and happens at every other model
+    cook = kitchen.Kitchen([os.path.dirname(path)])
     modules = set(sys.modules)
     watched = {"import", "exec", "compile", "open", "os.system", "subprocess.Popen", "os.exec", "os.remove"}
     happened: list[str] = []
@@ -181,7 +181,7 @@ def main(root: str, models: str, count: int) -> dict:
         try:
             decoded = decode(value, tensors.__getitem__, kinds)
             if what == "recipe":
-                made, _ = kitchen.make(decoded)
+                made, _ = cook.make(decoded)
                 assert isinstance(made, ModelPatcher)
                 for name, replaced in made.object_patches.items():
                     assert name == "model_sampling" or replaced is None or isinstance(replaced, torch.dtype)
@@ -203,11 +203,11 @@ def main(root: str, models: str, count: int) -> dict:
         ({"path": os.path.join(folder, "..", "loras", "sd3_depth4.safetensors")}, "outside ComfyUI's model folders"),
         ({"path": folder + "_2/x.safetensors"}, "outside ComfyUI's model folders"),
         ({"path": path + ".gone"}, "is not there for the worker"),
-        ({"loader": "os.system"}, "unknown loader 'os.system'"),
+        ({"loader": "os.system"}, "not a loader: 'os.system'"),
         ({"objects": {"diffusion_model.forward": 1}}, "can replace a model's 'diffusion_model.forward'"),
     ):
         try:
-            recipe.Kitchen([folder]).make({**right, **wrong})
+            kitchen.Kitchen([folder]).make({**right, **wrong})
         except REFUSALS as error:
             assert words in str(error), error
         else:

@@ -1,0 +1,232 @@
+"""Lines about the graph: why a run is not shared, by what its nodes do and its prompts bring."""
+
+from .line import Group, Line
+
+RAN_ON_ONE_DEVICE = Line(
+    "ran on one device: {reason}",
+    "The picture is right, and no other device helped.",
+    "The reason is one of this list.",
+    Group.SETTING,
+)
+
+# one branch
+
+CFG_1 = Line(
+    "CFG 1 has one branch, so there is nothing to share",
+    "With CFG 1 the network runs once a step. auto and predict still predict some steps.",
+    "Nothing, for distilled models such as Flux. Otherwise raise the CFG, or choose the mode pipeline.",
+    Group.SETTING,
+)
+ONE_PROMPT = Line(
+    "only one branch has conditioning, so nothing is shared",
+    "The other prompt is empty of conditioning, so the network runs once a step.",
+    "Connect a negative prompt; an empty text will do.",
+    Group.SETTING,
+)
+ONE_PROMPT_AT_A_TIME = Line(
+    "the prompts are timed so that one is due in each step, so there is nothing to share",
+    "Nodes such as ConditioningSetTimestepRange limit the prompts to parts of the run.",
+    "Let the negative prompt be due where the prompt is.",
+    Group.SETTING,
+)
+BRANCHES_ONE_BY_ONE = Line(
+    "a node asks for one branch at a time, so there is nothing to share",
+    "A guidance node (skip-layer guidance in its simple form, for example) asks for the branches one after the other.",
+    "Leave that node out, or use another that asks for both at once.",
+    Group.ORDER,
+)
+
+# the order of the nodes, and code of other nodes
+
+NOT_ASKED = Line(
+    "a node computes the branches in code of its own, so there is nothing to share",
+    "It does not ask ComfyUI for them, so Hybridiff is not asked either.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+WRAPPED_AFTER = Line(
+    "a node wraps the branches' computation after Hybridiff; put Hybridiff last on the model",
+    "The node comes later on the model, or adds its code during the run.",
+    "Put Hybridiff Model last, right before the sampler.",
+    Group.ORDER,
+)
+MULTIGPU_SPLIT = Line(
+    "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside",
+    "Both divide the branches between devices.",
+    "Remove one of the two nodes.",
+    Group.ORDER,
+)
+NETWORK_WRAPPED = Line(
+    "a node wraps the whole network in code of its own, which a second process does not have",
+    "A model function wrapper, such as an inference optimiser.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+NETWORK_PATCHED = Line(
+    "a node patches the network from inside ({patches})",
+    "Attention patches, IPAdapter, FreeU and the like: their code is not in the second process.",
+    "Leave that node out where speed counts more.",
+    Group.ORDER,
+)
+CODE_IN_NETWORK = Line(
+    "a node runs code of its own inside the network ({names})",
+    "EasyCache, torch.compile and the like: their code is not in the second process.",
+    "Leave that node out where speed counts more.",
+    Group.ORDER,
+)
+ATTENTION_REPLACED = Line(
+    "a node replaced the attention function (optimized_attention_override); its code is not in the second process",
+    "A node such as Sage attention's sets it for this model alone.",
+    "Leave that node out, and start ComfyUI with --use-sage-attention or the like: the workers do the same.",
+    Group.ORDER,
+)
+STATE_IN_NETWORK = Line(
+    "a sampler keeps state inside the network ({name})",
+    "An autoregressive sampler: each process would have a state of its own.",
+    "Use another sampler.",
+    Group.SETTING,
+)
+MODEL_REPLACED = Line(
+    "a node replaced the model's {name}",
+    "A node put an object or code of its own into the model, which the second process does not have.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+MODEL_CODE_REPLACED = Line(
+    "a node replaced the model's {name} by code of its own",
+    "The second process has the original.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+COMFYUI_REPLACED = Line(
+    "a pack replaced ComfyUI's {name}",
+    "The pack's own function is in the place of ComfyUI's; a worker has ComfyUI's.",
+    "Disable that pack.",
+    Group.ORDER,
+)
+MODEL_INJECTED = Line(
+    "{names} changes the model while it runs",
+    "An extension puts code into the model for the time of the run.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+AN_EXTENSION = Line(
+    "an extension",
+    "It gives no name.",
+    "See the line that it stands in.",
+    Group.NOTHING,
+)
+WEIGHTS_WRAPPED = Line(
+    "a node wraps the model's weights in code of its own",
+    "A weight hook: its code is not in the second process.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+
+# what is connected
+
+NOT_A_MODEL = Line(
+    "expected a diffusion model, got {what}; connect the MODEL output of a model loader",
+    "The run cannot begin.",
+    "Connect a model.",
+    Group.SETTING,
+)
+LATENT_MISFIT = Line(
+    "the latent has {channels} channels, and this model takes {takes}",
+    "The latent was made for another kind of model.",
+    "Use the empty latent node or the VAE of this model.",
+    Group.SETTING,
+)
+LATENT_MISFIT_STOPS = Line(
+    "{reason}; use an empty latent or a VAE made for this model",
+    "The run stopped, for the model cannot take the latent.",
+    "Use the empty latent node or the VAE of this model.",
+    Group.SETTING,
+)
+
+# prompts that cannot be sent
+
+NOTHING_CROSSES = Line(
+    "every branch has something that cannot be sent to another device: {what}",
+    "These are computed in ComfyUI's own process, so nothing is left to share.",
+    "Leave them out, or accept one device.",
+    Group.SETTING,
+)
+GLIGEN = Line(
+    "GLIGEN boxes",
+    "They bring a model of their own, which the second process does not have.",
+    "Leave them out, or accept one device.",
+    Group.SETTING,
+)
+PROMPT_HOOKS = Line(
+    "a LoRA or other change on the prompt (hooks)",
+    "Hooks change the model within a run, by code that the second process does not have.",
+    "Load the LoRA on the model instead, with a LoRA loader.",
+    Group.SETTING,
+)
+DEFAULT_PROMPT = Line(
+    "a default prompt",
+    "What it covers is known only where all of a branch's prompts are computed together.",
+    "Leave the default prompt out, or accept one device.",
+    Group.SETTING,
+)
+CONTROLNET_ON_AREA = Line(
+    "a ControlNet on an area",
+    "Its hint is cut to the area in ComfyUI's process.",
+    "Use a mask in the place of the area.",
+    Group.SETTING,
+)
+CONTROLNET_CHANGED_IN_RUN = Line(
+    "a ControlNet that was changed while sampling",
+    "A node exchanges it within the run.",
+    "Leave that node out.",
+    Group.ORDER,
+)
+CONTROLNET_HOOKS = Line(
+    "a ControlNet with hooks",
+    "Hooks are code that the second process does not have.",
+    "Leave the hooks out.",
+    Group.SETTING,
+)
+CONTROLNET_OF_A_PACK = Line(
+    "a ControlNet of another pack ({name})",
+    "Its code is not in the second process.",
+    "Use ComfyUI's own ControlNet loader and Apply ControlNet.",
+    Group.SETTING,
+)
+CONTROLNET_HAS_CODE = Line(
+    "a ControlNet with code of another pack in it",
+    "The code is not in the second process.",
+    "Use ComfyUI's own ControlNet nodes.",
+    Group.SETTING,
+)
+CONTROLNET_PATCHED = Line(
+    "a ControlNet that another pack changed",
+    "Its weights or methods are not those that were loaded.",
+    "Leave out the node that changes it.",
+    Group.ORDER,
+)
+CONTROLNET_SPECIAL_WEIGHTS = Line(
+    "a ControlNet with weights of a special form",
+    "Quantized weights and the like are not sent.",
+    "Use the ControlNet as plain safetensors.",
+    Group.INSTALL,
+)
+CONTROLNET_PICTURES = Line(
+    "a ControlNet with another number of pictures than the latent has",
+    "Which picture belongs to which branch then depends on how they are batched.",
+    "Give it one picture, or as many as the batch has.",
+    Group.SETTING,
+)
+CONTROLNET_HINT_SIZE = Line(
+    "a ControlNet whose hint has another size than the latent",
+    "The second process would resize it once more.",
+    "Give it a picture of the image's size.",
+    Group.SETTING,
+)
+CONTROLNET_UNKNOWN_FORM = Line(
+    "a ControlNet of a form that a worker does not know",
+    "From its weights alone the same network could not be made.",
+    "Use another file of this ControlNet, or accept one device.",
+    Group.INSTALL,
+)

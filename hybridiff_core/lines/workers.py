@@ -1,0 +1,227 @@
+"""Lines about workers: how one was lost, and what became of the run."""
+
+from .line import Group, Line
+
+WORKER_OUT = Line(
+    "the worker on {device} is out: {reason}",
+    "The worker failed. The next run starts a new one.",
+    "Do what the reason says.",
+    Group.MEMORY,
+)
+GROUP_OUT = Line(
+    "the group of {device} is out: {reason}",
+    "A device of a pipeline failed.",
+    "Do what the reason says. The next run starts a new worker.",
+    Group.MEMORY,
+)
+TOOK_OVER = Line(
+    "{reason}; this process took over and finished the picture",
+    "A worker failed in the run; the picture is right.",
+    "Do what the reason says. The next run starts a new worker.",
+    Group.MEMORY,
+)
+REST_IN_WHOLE_STEPS = Line(
+    "{reason}; the rest was computed in whole steps",
+    "A device of a pipeline failed; the others went on without the pipeline.",
+    "Do what the reason says. The next run starts a new worker.",
+    Group.MEMORY,
+)
+
+# how a worker ended
+
+KILLED = Line(
+    "it was killed by signal {signal}",
+    "Signal 9 on Linux is most often the system, because RAM ran out. A worker holds the model a second time.",
+    "Close other programs, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+ENDED = Line(
+    "it ended with status {status}",
+    "The worker's process came to an end of its own.",
+    "Read the last line it logged, which follows; start ComfyUI with --verbose DEBUG for all it logged.",
+    Group.FAULT,
+)
+LAST_WORDS = Line(
+    "{how}: {said}",
+    "The last line that the worker logged.",
+    "Search for it; it is most often the driver's or PyTorch's.",
+    Group.FAULT,
+)
+OUT_OF_MEMORY = Line(
+    "its device has too little free memory",
+    "A worker holds the model a second time, on its own device.",
+    "Close other programs on that GPU, use a smaller model or dtype, or start ComfyUI with --lowvram.",
+    Group.MEMORY,
+)
+WORKER_ERROR = Line(
+    "{kind}: {words}",
+    "An error in the worker that has no line of its own.",
+    "Search for it; where it is none of PyTorch's, report it.",
+    Group.FAULT,
+)
+COMPUTATION_FAILED = Line(
+    "its computation failed",
+    "The worker could not say why in time.",
+    "Report it, with ComfyUI's log (--verbose DEBUG).",
+    Group.FAULT,
+)
+NOT_NUMBERS = Line(
+    "its result has values that are not numbers",
+    "The worker's result has NaN or infinity where its input had none: a number format that is too small, or a fault "
+    "of the device.",
+    "Choose another dtype in the loader (bf16 or fp32 in the place of fp16).",
+    Group.SETTING,
+)
+STUCK = Line(
+    "it has not moved for {seconds:.0f} s",
+    "The worker's process neither computes nor reads: a driver that hangs, or a stopped process.",
+    "Where it comes again, restart ComfyUI and look at the GPU's driver.",
+    Group.MEMORY,
+)
+CLOSED = Line(
+    "it was closed",
+    "The worker was ended here, at ComfyUI's end or after ten idle minutes.",
+    "Nothing: the next run starts a new one.",
+    Group.NOTHING,
+)
+
+# too late
+
+TOO_LATE = Line(
+    "{what} within {seconds:.0f} s",
+    "The worker was too slow: memory that is swapped to disk, a slow disk, or a device that others use.",
+    "Free memory, and close other programs on that device.",
+    Group.MEMORY,
+)
+DID_NOT_START = Line(
+    "it did not start",
+    "Starting a worker imports PyTorch and ComfyUI once more.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_CONNECT = Line(
+    "it did not connect",
+    "The worker started and did not take up its connection.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_CONNECT_TO_ANOTHER = Line(
+    "it did not connect to another worker",
+    "In a pipeline workers send each other results.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_LOAD = Line(
+    "it did not load the model",
+    "A worker reads the model a second time.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_ANSWER = Line(
+    "it did not answer a step",
+    "The worker took far longer than for the steps before.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_TELL_TIMES = Line(
+    "it did not tell its times",
+    "A pipeline is cut by how long each block takes on each device.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_TELL_INNER = Line(
+    "it did not tell its inner results",
+    "A pipeline goes on from the inner results of the steps before.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_SEND_INNER = Line(
+    "it did not send its inner results",
+    "A pipeline goes on from the inner results of the steps before.",
+    "See the rest of the line.",
+    Group.MEMORY,
+)
+DID_NOT_FINISH = Line(
+    "it did not finish what it was asked before",
+    "The worker is still busy with something older.",
+    "Nothing, once: the next run starts a new one. Otherwise free memory on that device.",
+    Group.MEMORY,
+)
+
+# the connection
+
+CONNECTION_BROKE = Line(
+    "its connection broke ({error})",
+    "The worker ended, or another program interferes with its connection.",
+    "Nothing, once: the next run starts a new one. Otherwise see whether a security program stops ComfyUI's Python.",
+    Group.FAULT,
+)
+FAILED_BY_CONNECTION = Line(
+    "{what}: {reason}",
+    "The worker's connection broke while something was waited for.",
+    "See the rest of the line.",
+    Group.FAULT,
+)
+CANNOT_BE_CONNECTED = Line(
+    "it cannot be given a connection ({error})",
+    "The system refused to hand a socket to the worker.",
+    "See whether a security program stops ComfyUI's Python; otherwise report it.",
+    Group.FAULT,
+)
+NO_WAY_TO_ANOTHER = Line(
+    "it has no connection to another worker ({error})",
+    "In a pipeline workers send each other results, and the system refused them a socket.",
+    "See whether a security program stops ComfyUI's Python; otherwise report it.",
+    Group.FAULT,
+)
+PIPE_CLOSED = Line(
+    "its pipe is closed",
+    "The worker's process is there, but nothing more can be said to it.",
+    "Nothing, once: the next run starts a new one. Otherwise report it.",
+    Group.FAULT,
+)
+PIPE_BROKE = Line(
+    "its pipe is closed ({error})",
+    "The worker's process is there, but nothing more can be said to it.",
+    "Nothing, once: the next run starts a new one. Otherwise report it.",
+    Group.FAULT,
+)
+
+# answers that cannot be right
+
+UNREADABLE = Line(
+    "it sent something unreadable ({error})",
+    "What came from the worker is no message of its kind, so nothing of it is used.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)
+INNER_UNREADABLE = Line(
+    "it told its inner results in no known form ({error})",
+    "What came from the worker is no message of its kind, so nothing of it is used.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)
+WRONG_STEP = Line(
+    "it answered step {given} instead of {asked}",
+    "An answer came in another order, so nothing of it is used.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)
+WRONG_HEAD = Line(
+    "its answer begins with numbers that cannot be right ({numbers})",
+    "What came from the worker is not as it should be, so nothing of it is used.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)
+FAILURES_UNASKED = Line(
+    "{limit} failures that nobody asked about",
+    "The worker reports failures of steps that it was not given.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)
+UNKNOWN_FRAME = Line(
+    "an unknown frame: {frame}",
+    "The worker sent a message of no known kind.",
+    "Report it, with ComfyUI's log.",
+    Group.FAULT,
+)

@@ -19,19 +19,26 @@ def fixed_texts(node):
             yield max(pieces, key=len, default="")
 
 
+def text_of(node):
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return max(fixed_texts(node), key=len) if isinstance(node, ast.JoinedStr) else ""
+
+
 def said():
+    """Every text that is noted or raised where it stands, and each that has a name at the top of its file."""
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not node.args:
-                continue
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name not in ("note", "CannotCross"):
-                continue
-            text = node.args[0]
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                yield path.name, text.value
-            elif isinstance(text, ast.JoinedStr):
-                yield path.name, max(fixed_texts(text), key=len)
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args:
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in ("note", "CannotCross"):
+                    yield path.name, text_of(node.args[0])
+        for node in tree.body if path.parent.name == "host" else ():
+            if isinstance(node, ast.FunctionDef) and isinstance(node.body[-1], ast.Return):
+                yield path.name, text_of(node.body[-1].value)
+            elif isinstance(node, ast.Assign) and " " in text_of(node.value):
+                yield path.name, text_of(node.value)
 
 
 def plain(text):

@@ -131,7 +131,7 @@ def settle(options: argparse.Namespace) -> None:
     path.write_text(json.dumps(now))
 
 
-def draw_all(options: argparse.Namespace, chosen: list, sampling) -> dict[str, list[float]]:
+def draw_all(options: argparse.Namespace, chosen: list, host) -> dict[str, list[float]]:
     """Make the pictures that are not there; the seconds of all, by mode."""
     from hybridiff_pack.hybridiff_core.plan import HybridPlan
     from PIL import Image
@@ -149,7 +149,7 @@ def draw_all(options: argparse.Namespace, chosen: list, sampling) -> dict[str, l
         painter = painter or Painter(options)
         model, acceleration = painter.model, None
         if mode != STOCK:
-            acceleration = sampling.Acceleration(HybridPlan(**PLANS[mode]), tuple(options.devices))
+            acceleration = host.acceleration.Acceleration(HybridPlan(**PLANS[mode]), tuple(options.devices))
             model = acceleration.apply(model)
         painter.draw(model, left[0][1], left[0][0])  # loads and starts what there is
         if acceleration and not acceleration.report.shared_steps:
@@ -260,15 +260,15 @@ def compare(options: argparse.Namespace, chosen: list, made: dict[str, list[floa
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
-    sampling = enter_comfyui(root, cpu=options.device == "cpu")
+    host = enter_comfyui(root, cpu=options.device == "cpu")
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA GPU is to be had by ComfyUI's torch here; add --device cpu to draw without one")
     chosen = captions(options.captions, options.count)
     with torch.inference_mode():
-        made = draw_all(options, chosen, sampling)
-        sampling.pool().close()
+        made = draw_all(options, chosen, host)
+        host.leases.pool().close()
         rows = compare(options, chosen, made)
     keep(options.json, rows, SEED)
     print(render({"heading": heading(SEED), "rows": rows}))

@@ -162,11 +162,11 @@ def projection(mode: str, steps: int, k: int, parts: dict, latent_s: float, feat
 class Bench:
     """One device with its networks, and a worker."""
 
-    def __init__(self, options: argparse.Namespace, sampling):
+    def __init__(self, options: argparse.Namespace, host):
         import torch
         from hybridiff_pack.hybridiff_core.workers.devices import places
 
-        self.torch, self.sampling, self.options = torch, sampling, options
+        self.torch, self.host, self.options = torch, host, options
         gpu = options.device == "cuda"
         self.device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
         others = places(["auto"], self.device)[0] if gpu else []
@@ -236,7 +236,7 @@ class Bench:
         from hybridiff_pack.hybridiff_core.network.split import Cut, Inner, Outer, Pass, Reached, Whole, balance
 
         torch, family = self.torch, self.families[name]
-        splitter = self.sampling.splitter_for(network)
+        splitter = self.host.cuts.splitter_for(network)
         tokens, width, pooled = family.text["tokens"], family.text["width"], family.config.get("adm_in_channels")
         random = {"device": self.device, "dtype": dtype}
 
@@ -286,7 +286,7 @@ class Bench:
             since = time.perf_counter()
             exchange = Exchange(WorkerProcess("comfy", self.place), self.place, self.device)
             try:
-                exchange.open(self.sampling.pool().start(self.place))
+                exchange.open(self.host.leases.pool().start(self.place))
                 taken.append(time.perf_counter() - since)
             finally:
                 exchange.close()
@@ -349,7 +349,7 @@ class Bench:
         from hybridiff_pack.hybridiff_core.plan import HybridPlan
 
         plan = HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k)
-        acceleration = self.sampling.Acceleration(plan, (device,))
+        acceleration = self.host.acceleration.Acceleration(plan, (device,))
         run(acceleration.apply(model))  # the worker starts and reads the model
         stock, ours = [], []
         for _ in range(max(self.options.repeats // 2, 1)):
@@ -458,9 +458,9 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA GPU is to be had by ComfyUI's torch here; to try the script out, add --device cpu --small")
-    sampling = enter_comfyui(root, cpu=options.device == "cpu")
+    host = enter_comfyui(root, cpu=options.device == "cpu")
     with torch.inference_mode():
-        bench = Bench(options, sampling)
+        bench = Bench(options, host)
         bench.worker()
         for name in options.models:
             try:
@@ -468,7 +468,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
             except (RuntimeError, ValueError, AssertionError) as error:  # hours of rows may come before it
                 traceback.print_exc()
                 bench.leave_out(f"{TITLES[name]}: it failed ({type(error).__name__}: {error})")
-    sampling.pool().close()
+    host.leases.pool().close()
     print(f"{heading(SEED)}\n\n{render({'rows': bench.rows})}")
 
 

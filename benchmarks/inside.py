@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.host.comfy_server import MODELS, PACK, find_comfyui, make_models, pyt
 
 
 def enter_comfyui(root: Path, cpu: bool = True):
-    """Be a ComfyUI process on one core, and return the pack's bridge with its workers on the other core.
+    """Be a ComfyUI process on one core, and return the pack's host side with its workers on the other core.
 
     Without `cpu` be one as ComfyUI itself would, on its GPU, and leave the cores alone.
     """
@@ -27,10 +28,7 @@ def enter_comfyui(root: Path, cpu: bool = True):
 
     comfy.cli_args.args.cpu = cpu
     if not cpu:
-        from hybridiff_pack.nodes.host import sampling
-
-        read_models_from(MODELS)
-        return sampling
+        return host_side()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("two cores are needed; only one is to be had here")
@@ -38,12 +36,19 @@ def enter_comfyui(root: Path, cpu: bool = True):
     import torch
 
     torch.set_num_threads(1)
-    from hybridiff_pack.nodes.host import sampling
+    host = host_side()
+    pool = host.leases.pool()
+    pool.start = lambda place: {**host.leases.start_frame(place), "cpus": cores[1:2]}
+    return host
+
+
+def host_side():
+    """The package nodes/host, all of it imported, with the test models to be had."""
+    importlib.import_module("hybridiff_pack.nodes.host.acceleration")
+    from hybridiff_pack.nodes import host
 
     read_models_from(MODELS)
-    pool, start = sampling.pool(), sampling._start_frame
-    pool.start = lambda place: {**start(place), "cpus": cores[1:2]}
-    return sampling
+    return host
 
 
 def read_models_from(models: Path) -> None:

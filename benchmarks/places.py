@@ -41,7 +41,7 @@ def render(block: dict) -> str:
 
 def draw(studio: Studio, plan: dict, *run) -> tuple:
     """The picture of the studio's one prompt under a plan of predict, and the report's steps."""
-    acceleration = studio.sampling.Acceleration(studio.sampling.HybridPlan(mode="predict", **plan), ())
+    acceleration = studio.host.acceleration.Acceleration(studio.host.run.HybridPlan(mode="predict", **plan), ())
     picture = studio.pictures(acceleration.apply(studio.model), *run)
     return picture, acceleration.report.steps
 
@@ -74,7 +74,7 @@ def rows_of(studios: list[Studio], steps: int, cfg: float) -> list[dict]:
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
-    sampling = enter_comfyui(root)
+    host = enter_comfyui(root)
     sys.path.insert(0, str(PACK / "training"))
     from check import load_models
     from data import load
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     rows = []
     for name in options.models:
         studios = [
-            Studio(name, loaded[name], [caption], sampling, SEED + number) for number, caption in enumerate(captions)
+            Studio(name, loaded[name], [caption], host, SEED + number) for number, caption in enumerate(captions)
         ]
         rows += rows_of(studios, options.steps, options.cfg)
         keep(options.json, rows, f"{SEED} and on, one a prompt")

@@ -104,14 +104,14 @@ def candidates(steps: int, cfg: float) -> list[Candidate]:
 class Studio:
     """A trained model with its prompts: pictures of a run, and how close they are to the exact ones."""
 
-    def __init__(self, name: str, loaded: tuple, captions: list[str], sampling, seed: int):
+    def __init__(self, name: str, loaded: tuple, captions: list[str], host, seed: int):
         import comfy.sample
         import torch
         from piq import haarpsi, ssim
         from text import conditioning
 
         self.name, (self.model, self.vae, (self.channels, self.side)) = name, loaded
-        self.torch, self.sampling, self.sample = torch, sampling, comfy.sample
+        self.torch, self.host, self.sample = torch, host, comfy.sample
         self.metrics = {"ssim": ssim, "haarpsi": haarpsi}
         self.captions, self.conditioning, self.seed = captions, conditioning, seed
 
@@ -148,11 +148,11 @@ class Studio:
 
     def accelerated(self, candidate: Candidate, *run) -> tuple:
         """Pictures, the mean cost of a run, and what the last one measured on the way."""
-        plan = self.sampling.HybridPlan(**candidate.plan)
-        acceleration = self.sampling.Acceleration(plan, ("same",) * (candidate.devices - 1))
-        setting, costs = self.sampling.Setting, []
+        plan = self.host.run.HybridPlan(**candidate.plan)
+        acceleration = self.host.acceleration.Acceleration(plan, ("same",) * (candidate.devices - 1))
+        setting, costs = self.host.run.Setting, []
         if not candidate.extrapolate:
-            self.sampling.Setting = lambda *given, **more: setting(*given, **more, extrapolate=False)
+            self.host.run.Setting = lambda *given, **more: setting(*given, **more, extrapolate=False)
 
         def count() -> None:
             works = [step.work for step in acceleration.report.steps]
@@ -164,7 +164,7 @@ class Studio:
         try:
             pictures = self.pictures(acceleration.apply(self.model), *run, batch=batch, after=count)
         finally:
-            self.sampling.Setting = setting
+            self.host.run.Setting = setting
         measured = {
             name: [value and round(value, 5) for value in (getattr(step, name) for step in acceleration.report.steps)]
             for name in ("rel_mae", "error")
@@ -245,13 +245,13 @@ def survey(studio: Studio, rows: Survey, sampler: str, steps: int, cfg: float, o
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
-    sampling = enter_comfyui(root)
+    host = enter_comfyui(root)
     sys.path.insert(0, str(PACK / "training"))
     from check import load_models
     from data import load
 
     os.sched_setaffinity(0, range(os.cpu_count()))
-    pool = sampling.pool()
+    pool = host.leases.pool()
     start_frame = pool.start
     pool.start = lambda place: {**start_frame(place), "cpus": list(range(os.cpu_count()))}
     shown, held_out = load()
@@ -260,7 +260,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     seed = SEED + options.skip
     rows = Survey(options.json, len(captions), seed)
     loaded = load_models(options.weights)
-    studios = [Studio(name, loaded[name], captions, sampling, seed) for name in options.models]
+    studios = [Studio(name, loaded[name], captions, host, seed) for name in options.models]
     started = time.perf_counter()
     print(f"{heading(seed)}\n\n{table([], COLUMNS)}")
     for sampler in options.samplers:

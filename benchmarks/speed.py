@@ -67,7 +67,7 @@ def conds_of(captions: list[str]) -> list:
 
 def measure(options: argparse.Namespace, root: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
-    sampling = enter_comfyui(root)
+    host = enter_comfyui(root)
     import comfy.sample
     import comfy.sd
     import torch
@@ -94,7 +94,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         return time.perf_counter() - started, latent
 
     accelerations = {
-        (cfg, what): sampling.Acceleration(HybridPlan(**plan), ("same",))
+        (cfg, what): host.acceleration.Acceleration(HybridPlan(**plan), ("same",))
         for what, plan in MODES.items() for cfg in (5.0, 1.0) if cfg > 1 or plan == {}
     }  # fmt: skip
     hosts = split_by_the_host(model)

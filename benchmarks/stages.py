@@ -66,7 +66,7 @@ def transfer(size: int) -> float:
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
-    sampling = enter_comfyui(root)
+    host = enter_comfyui(root)
     import comfy.sample
     import comfy.sd
     import torch
@@ -104,7 +104,9 @@ def measure(options: argparse.Namespace, root: Path) -> None:
             cases = []
         cases += [(1.0, "pipeline", options.steps // 10, options.steps * 4 // 5)]
         accelerations = [
-            sampling.Acceleration(HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k), ("same",))
+            host.acceleration.Acceleration(
+                HybridPlan(mode=mode, warmup="fixed", start_step=start, parallel_steps=k), ("same",)
+            )
             for _, mode, start, k in cases
         ]
         run(model, 5.0, 2)
@@ -133,7 +135,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
             if cfg == 1.0:  # for projection.py
                 of_cut = report.cuts[0]
                 result |= {"times": of_cut["times"], "rest": of_cut["rest"]}
-                splitter = sampling.splitter_for(model.model.diffusion_model)
+                splitter = host.cuts.splitter_for(model.model.diffusion_model)
                 result["openings"] = {n: splitter.openings(of_cut["blocks"], n) for n in range(1, 8)}
                 stage = [step for step in report.steps if step.work == "pipeline"]
                 # h and z cross at the rate at which x and a prediction do; measured by a message of their size

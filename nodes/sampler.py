@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..hybridiff_core.account import timeline
 from ..hybridiff_core.plan import HybridPlan
 from .devices import AUTO, DEVICES, checked
-from .host.sampling import Acceleration
+from .host.acceleration import Acceleration
 from .plan import CATEGORY, PLAN
 from .report import REPORT
 

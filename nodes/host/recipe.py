@@ -72,6 +72,11 @@ def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
     }
 
 
+def name_of(recipe: dict) -> str:
+    """What tells the recipe's model from others, whatever is laid over its weights."""
+    return repr([recipe[key] for key in ("loader", "path", "stamp", "form")])
+
+
 def _loader(patcher: ModelPatcher) -> dict:
     made_by = patcher.cached_patcher_init
     if made_by is None:

@@ -8,6 +8,7 @@ of JSON a row.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import statistics
@@ -36,16 +37,18 @@ def enter(root: str):
 
     torch.set_num_threads(1)
     from hybridiff_pack.hybridiff_core.workers import launch_local
-    from hybridiff_pack.nodes.host import sampling
+
+    importlib.import_module("hybridiff_pack.nodes.host.acceleration")  # and what it needs, which is all of host
+    from hybridiff_pack.nodes import host
 
     launch_local.SCRIPTS = {"comfy": PACK / "tests" / "faults" / "worker.py"}
-    return sampling
+    return host
 
 
 class Bench:
     """The small SD3 model, run by stock and by ours from the same noise."""
 
-    def __init__(self, models: str, sampling, folder: Path):
+    def __init__(self, models: str, host, folder: Path):
         import comfy.sample
         import comfy.samplers
         import comfy.sd
@@ -54,7 +57,7 @@ class Bench:
         from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
         folder_paths.add_model_folder_path("diffusion_models", str(Path(models) / "diffusion_models"))
-        self.sampling, self.comfy, self.torch = sampling, comfy, torch
+        self.host, self.comfy, self.torch = host, comfy, torch
         self.instruction = folder / "fault.json"
         os.environ["HYBRIDIFF_FAULT"] = str(self.instruction)
         self.base = comfy.sd.load_diffusion_model(str(Path(models) / "diffusion_models" / "sd3_depth4.safetensors"))
@@ -90,13 +93,13 @@ class Bench:
         )  # fmt: skip
 
     def ours(self, devices=("same",), **plan):
-        acceleration = self.sampling.Acceleration(self.sampling.HybridPlan(**plan), devices)
+        acceleration = self.host.acceleration.Acceleration(self.host.run.HybridPlan(**plan), devices)
         xs: list = []
         latent = self.sample(acceleration.apply(self.model), seen=xs)
         return latent, xs, acceleration.report
 
     def exchange(self):
-        leases = self.sampling.pool()._leases
+        leases = self.host.leases.pool()._leases
         return leases["cpu#0"].exchange if leases else None
 
     def difference(self, one, other) -> float:
@@ -107,7 +110,7 @@ class Bench:
             "mode": "pipeline", "warmup": "fixed", "start_step": START, "parallel_steps": INTERVAL,
         }  # fmt: skip
         if moment == "start":
-            self.sampling.pool().close()
+            self.host.leases.pool().close()
         if moment == "load":
             self.ours(mode="exact")  # a worker is there
             self.change_model()
@@ -153,13 +156,13 @@ class Bench:
 
 def main() -> None:
     root, models, *rows = sys.argv[1:]
-    sampling = enter(root)
+    host = enter(root)
     rows = rows or [f"{fault}:{moment}" for fault in FAULTS for moment in MOMENTS]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(models, sampling, Path(folder))
+        bench = Bench(models, host, Path(folder))
         for row in rows:
             print(json.dumps(bench.row(*row.split(":"))), flush=True)
-        sampling.pool().close()
+        host.leases.pool().close()
 
 
 if __name__ == "__main__":

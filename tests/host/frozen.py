@@ -10,6 +10,7 @@ JSON a case.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import types
@@ -20,7 +21,7 @@ STEPS, START = 16, 5
 
 
 def enter(root: str):
-    """Be a ComfyUI process with this pack, and return the pack's bridge and its exchange."""
+    """Be a ComfyUI process with this pack, and return the pack's host side and its chain."""
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]
@@ -30,7 +31,9 @@ def enter(root: str):
     torch.set_num_threads(1)
     from hybridiff_pack.hybridiff_core import engine
     from hybridiff_pack.hybridiff_core.workers import chain
-    from hybridiff_pack.nodes.host import sampling
+
+    importlib.import_module("hybridiff_pack.nodes.host.acceleration")  # and what it needs, which is all of host
+    from hybridiff_pack.nodes import host
 
     class Counted(engine.Schedule):
         before = float("inf")  # no call is taken for one that goes back
@@ -40,10 +43,10 @@ def enter(root: str):
             return self._step - 1
 
     engine.Schedule = Counted  # all calls are at one sigma: every call is a step
-    return sampling, chain
+    return host, chain
 
 
-def run(case: str, models: str, root: str, sampling, chain) -> dict:
+def run(case: str, models: str, root: str, host, chain) -> dict:
     import comfy.sample
     import comfy.samplers
     import torch
@@ -53,7 +56,7 @@ def run(case: str, models: str, root: str, sampling, chain) -> dict:
     family = families.FAMILIES[name]
     model = families.load(families.make(root, models, name), family)
     plan = HybridPlan(mode="pipeline", warmup="fixed", start_step=START, parallel_steps=STEPS - START)
-    acceleration = sampling.Acceleration(plan, ("same",) * (int(devices) - 1))
+    acceleration = host.acceleration.Acceleration(plan, ("same",) * (int(devices) - 1))
     positive = families.conditioning(family, 1)
     if "areas" in what:
         height, width = family.latent[-2:]
@@ -119,4 +122,4 @@ if __name__ == "__main__":
     with torch.inference_mode():
         for case in cases:
             print(json.dumps(run(case, models, root, *parts)), flush=True)
-    parts[0].pool().close()
+    parts[0].leases.pool().close()

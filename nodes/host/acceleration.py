@@ -1,0 +1,134 @@
+"""What the nodes put on a model, by the host's own wrappers.
+
+OUTER_SAMPLE holds a run's lifetime, CALC_COND_BATCH hands each denoiser call to it. The run travels
+in the guider's own transformer_options, so nested and alternating samplings on one model do not meet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP, WrappersMP
+
+from ...hybridiff_core.plan import HybridPlan
+from ...hybridiff_core.report import RunReport
+from .call import KEY, HostCall
+from .events import executing_node
+from .leases import pool
+from .run import Run
+
+TWO_MODELS = "a guider of two models mixes what is predicted with the other's, so every step is exact"
+
+
+def _no_model(found: str) -> str:
+    return f"expected a diffusion model, got {found}; connect the MODEL output of a model loader"
+
+
+def _misfit(what: str) -> str:
+    return f"{what}; use an empty latent or a VAE made for this model"
+
+
+class Acceleration:
+    """Hybridiff on a model: what the nodes put there. `report` is the last run's."""
+
+    def __init__(self, plan: HybridPlan, devices: tuple[str, ...]):
+        self.plan, self.devices = plan, devices
+        self.report: RunReport | None = None
+        self.called_at: float | None = None
+        self.node: str | None = None
+
+    def apply(self, model: ModelPatcher) -> ModelPatcher:
+        """A clone of `model` that samples with this; replaces an acceleration that is on it already.
+
+        Raises ValueError for what is not a diffusion model.
+        """
+        self.called_at, self.node = time.perf_counter(), executing_node()
+        if not hasattr(getattr(model, "model", None), "diffusion_model"):
+            raise ValueError(_no_model(type(getattr(model, "model", model)).__name__))
+        clone = model.clone()
+        for kind, wrapper in (
+            (WrappersMP.OUTER_SAMPLE, self._outer_sample),
+            (WrappersMP.SAMPLER_SAMPLE, sampler_sample),
+            (WrappersMP.PREDICT_NOISE, predict_noise),
+            (WrappersMP.CALC_COND_BATCH, calc_cond_batch),
+        ):
+            clone.remove_wrappers_with_key(kind, KEY)
+            clone.add_wrapper_with_key(kind, KEY, wrapper)
+        _listen_for_unload(clone)
+        return clone
+
+    def _outer_sample(self, executor: Callable, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        if len(sigmas) < 2:  # no steps
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        guider = executor.class_obj
+        options = guider.model_options["transformer_options"]
+        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, kwargs.get("latent_shapes"), self.node)
+        if self.called_at is not None:
+            run.report.called_at = self.called_at
+        self.report, self.called_at = run.report, None
+        options[KEY] = run
+        # last in the chain, so that other packs' wrappers see every branch, and we the sampler's own sigmas
+        for kind in (WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLER_SAMPLE):
+            of_kind = options["wrappers"][kind]
+            of_kind[KEY] = of_kind.pop(KEY)
+        # first, to see what belongs to one question of the sampler's
+        of_kind = options["wrappers"][WrappersMP.PREDICT_NOISE]
+        options["wrappers"][WrappersMP.PREDICT_NOISE] = {KEY: of_kind.pop(KEY), **of_kind}
+        try:
+            samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            run.finished = True
+            return samples
+        except RuntimeError as error:
+            if run.misfit:  # torch's own words name no input
+                raise ValueError(_misfit(run.misfit)) from error
+            raise
+        finally:
+            del options[KEY]
+            run.close()
+
+
+def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):
+    """The SAMPLER_SAMPLE wrapper (comfy/samplers.py, CFGGuider.inner_sample)."""
+    run = extra_args["model_options"]["transformer_options"].get(KEY)
+    if run is not None:
+        run.begin(executor.class_obj, sigmas)
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
+
+
+def predict_noise(executor: Callable, *args, **kwargs):
+    """The PREDICT_NOISE wrapper (comfy/samplers.py, CFGGuider.outer_predict_noise)."""
+    run = executor.class_obj.model_options["transformer_options"].get(KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    with run.question:
+        return executor(*args, **kwargs)
+
+
+def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
+    """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
+    run = model_options["transformer_options"].get(KEY)
+    if run is not None and model is not run.patcher.model:  # a guider of two models calls for the other one too
+        run.stay_exact(TWO_MODELS)
+        run = None
+    if run is None:
+        return executor(model, conds, x, timestep, model_options)
+    return run.predict(HostCall(executor, model, conds, x, timestep, model_options))
+
+
+def _listen_for_unload(patcher: ModelPatcher | None) -> None:
+    """Hear of it when the host unloads the model, by whichever of its patchers it then holds.
+
+    The sampling's own clone is gone after the node's call; the host goes on with the one before it.
+    """
+    while patcher is not None:
+        patcher.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
+        patcher.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, _on_detach)
+        patcher = patcher.parent
+
+
+def _on_detach(patcher: ModelPatcher, unpatch_all: bool) -> None:
+    # the host detaches without unpatching when it only swaps one clone for another
+    if unpatch_all:
+        pool().unload()

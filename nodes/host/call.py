@@ -1,0 +1,83 @@
+"""A denoiser call as the host makes it, and this process's part in answering it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...hybridiff_core.engine import Here, Predictions
+from ...hybridiff_core.network.split import Pass
+from ...hybridiff_core.share import Unit
+from . import conditioning
+from .control import Controls
+from .cuts import hooked
+
+KEY = "hybridiff"  # of all that this pack puts on a model and into its options
+# what the host, or this pack, puts into transformer_options for this process alone; no network reads them
+OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", "context_window", KEY}
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """What the CALC_COND_BATCH wrapper is given (comfy/samplers.py, _calc_cond_batch_outer).
+
+    x [batch, channels, ...]; timestep [batch], in sigma; `conds` is a list per branch, or None.
+    """
+
+    executor: Callable
+    model: torch.nn.Module
+    conds: conditioning.Conds
+    x: torch.Tensor
+    timestep: torch.Tensor
+    model_options: dict
+
+    @property
+    def all_conds(self) -> list[conditioning.Cond]:
+        return [cond for of_branch in self.conds for cond in of_branch or ()]
+
+    @property
+    def branches(self) -> int:
+        """How many branches are asked for."""
+        return sum(map(bool, self.conds))
+
+    def units(self, controls: Controls) -> list[Unit]:
+        """The conds due at this call's sigma."""
+        return conditioning.units_of(self.conds, self.x, self.timestep, controls)
+
+    def names(self, units: list[Unit]) -> tuple:
+        """What tells the units' conds from others."""
+        return tuple(self.conds[unit.branch][unit.index].get("uuid") for unit in units)
+
+    def weight(self, units: list[Unit]) -> torch.Tensor:
+        """The sum of the units' masks, of x's shape."""
+        return conditioning.weight_of(self.conds, units, self.x, self.timestep)
+
+    def plain(self, controls: Controls) -> dict:
+        """What a worker must know of this call beside x and sigma."""
+        inner = self.model_options["transformer_options"]
+        return {
+            **conditioning.crossing(self.conds, controls),
+            "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
+            "shape": tuple(self.x.shape),
+        }
+
+    def by_the_host(self) -> list[torch.Tensor]:
+        """The answer as without this pack."""
+        return self.executor(self.model, self.conds, self.x, self.timestep, self.model_options)
+
+    def network(self, units: list[Unit], splitter: object) -> Here:
+        """This process's network as the engine asks it; `units` are all that are due."""
+
+        def here(mine: list[Unit], through: Pass | None = None) -> Predictions:
+            chosen = self.conds if mine == units else conditioning.select(self.conds, mine)
+            options = self.model_options if through is None else hooked(self.model_options, splitter, through)
+            out = self.executor(self.model, chosen, self.x, self.timestep, options)
+            return {branch: out[branch] for branch in {unit.branch for unit in mine}}
+
+        return here
+
+    def answer(self, predictions: Predictions) -> list[torch.Tensor]:
+        """The engine's predictions as the host wants them: one of x's shape per cond list."""
+        return [predictions.get(branch, torch.zeros_like(self.x)) for branch in range(len(self.conds))]

@@ -1,0 +1,157 @@
+"""The workers that a run holds: started, waited for, told what to compute with, given back."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Sequence
+
+import comfy
+import comfy.cli_args
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...hybridiff_core.report import RunReport
+from ...hybridiff_core.workers.devices import Place
+from ...hybridiff_core.workers.exchange import Exchange
+from ...hybridiff_core.workers.pool import Lease, Pool
+from ...hybridiff_core.workers.watch import WorkerLost
+from ...hybridiff_core.workers.wire import CannotCross, dtype_name
+from . import conditioning
+from .backend import flags_to_plain
+from .control import Controls
+from .recipe import ADAPTER_KINDS, model_folders
+
+log = logging.getLogger("hybridiff")
+
+
+def _busy(label: str) -> str:
+    return f"the worker on {label} is busy with another sampling"
+
+
+def _not_ready(error: Exception, another: bool) -> str:
+    return f"{error}; {'the next device' if another else 'this process'} does its part"
+
+
+def _other_dtype(label: str, its: str, own: str) -> str:
+    return f"{label} computes in {its}, this process in {own}: the picture can differ slightly from one device's"
+
+
+def _not_told(error: Exception) -> str:
+    return f"{error}; this process did its part"
+
+
+@functools.cache
+def pool() -> Pool:
+    """The workers of this ComfyUI process."""
+    return Pool("comfy", start_frame, conditioning.KINDS | ADAPTER_KINDS)
+
+
+def start_frame(place: Place) -> dict:
+    """What a worker is told at its start."""
+    return {
+        "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
+        "flags": flags_to_plain(comfy.cli_args.args),
+        "threads": torch.get_num_threads(),
+        "model_folders": model_folders(),
+    }
+
+
+class Leases:
+    """A run's workers, with the model of `recipe`.
+
+    `places` are asked in their order, as many as are wanted; with `whole` all of them. `wish` is the devices that the
+    user asked for. What keeps a worker from its part is noted in `report`.
+    """
+
+    def __init__(
+        self,
+        patcher: ModelPatcher,
+        recipe: dict | None,
+        places: Sequence[Place],
+        wish: tuple[str, ...],
+        controls: Controls,
+        report: RunReport,
+        whole: bool,
+    ):
+        self.patcher, self.recipe, self.places, self.wish = patcher, recipe, list(places), wish
+        self.controls, self.report, self.whole = controls, report, whole
+        self._leases: list[Lease] = []
+        self._met: dict[Lease, Exchange | None] = {}
+        self._begun: set[Exchange] = set()
+        self._told: object = None
+
+    def start(self, wanted: int) -> None:
+        """Start so many workers, in the background; one more than help would only hold the model."""
+        while self.places and (len(self._leases) < wanted or self.whole):
+            place = self.places.pop(0)
+            lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish)
+            if lease is None:
+                self.report.note(_busy(place.label))
+            else:
+                self._leases.append(lease)
+
+    def ready(self, wanted: int) -> list[Exchange]:
+        """Wait for the workers; gives those that are ready, another device's in the place of one that is not."""
+        exchanges: list[Exchange] = []
+        self.start(wanted)
+        met = 0
+        while met < len(self._leases):
+            if exchange := self._meet(self._leases[met]):
+                exchanges.append(exchange)
+            met += 1
+            self.start(wanted + met - len(exchanges))
+        return exchanges
+
+    def _meet(self, lease: Lease) -> Exchange | None:
+        if lease not in self._met:
+            self._met[lease] = self._wait_for(lease)
+        return self._met[lease]
+
+    def _wait_for(self, lease: Lease) -> Exchange | None:
+        try:
+            exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
+        except Exception as error:
+            log.debug("no worker on %s", lease.place.label, exc_info=True)
+            self.report.note(_not_ready(error, another=bool(self.places) and not self.whole))
+            return None
+        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        self.controls.refused(exchange.info.get("refused", ()))
+        its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())
+        if its != own:
+            self.report.note(_other_dtype(lease.place.label, its, own))
+        return exchange
+
+    def tell(self, exchanges: Sequence[Exchange], told: dict) -> list[Exchange]:
+        """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.
+
+        Does not wait.
+        """
+        changed = not conditioning.unchanged(self._told, conditioning.snapshot(told))
+        failed = []
+        for exchange in exchanges:
+            begun = exchange in self._begun
+            if begun and not changed:
+                continue
+            try:
+                (exchange.renew if begun else exchange.begin)(told)
+                self._begun.add(exchange)
+            except (CannotCross, WorkerLost) as error:
+                self.report.note(_not_told(error))
+                failed.append(exchange)
+        if changed:
+            self._told = conditioning.snapshot(told, keep=True)
+        return failed
+
+    def close(self) -> None:
+        """Give the workers back. Safe in any state, also after an interrupt."""
+        for lease in self._leases:
+            exchange = self._met.get(lease)
+            if exchange in self._begun and exchange.alive():
+                try:
+                    exchange.end()
+                except WorkerLost as error:
+                    log.info("%s", error)
+            pool().release(lease)

@@ -1,0 +1,273 @@
+"""One sampling, from its first call to its last."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+import time
+
+import comfy.k_diffusion.sampling as k_diffusion
+import comfy.model_management
+import comfy.model_sampling
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...hybridiff_core.engine import Engine
+from ...hybridiff_core.modes import mode_for
+from ...hybridiff_core.plan import HybridPlan
+from ...hybridiff_core.report import RunReport
+from ...hybridiff_core.setting import Cuts, Paces, Setting
+from ...hybridiff_core.share import Unit
+from ...hybridiff_core.workers.devices import places
+from ...hybridiff_core.workers.exchange import Exchange
+from ...hybridiff_core.workers.wire import CannotCross
+from . import obstacles
+from .call import HostCall
+from .control import Controls
+from .cuts import splitter_for
+from .events import StepEvents
+from .guidance import Guidance
+from .leases import Leases
+from .recipe import name_of, recipe_of
+
+log = logging.getLogger("hybridiff")
+
+RISING = "the sigmas do not fall from step to step, so every step is exact"
+RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
+IN_WINDOWS = "context windows see another part of the latent in each call, so every step is exact"
+NO_DEVICE = "no device was chosen to help"
+
+
+def _on_one_device(reason: str) -> str:
+    return f"ran on one device: {reason}"
+
+
+@functools.cache
+def known() -> tuple[Cuts, Paces]:
+    """Where this ComfyUI process has cut networks so far, and which devices it found slower."""
+    return {}, {}
+
+
+class Run:
+    """One sampling: its workers, its engine, its report.
+
+    `alone` is why no device helps, `misfit` what is wrong with the latent, both in words for users. The caller sets
+    `finished` where the sampling came to its end.
+    """
+
+    def __init__(
+        self,
+        guider: object,
+        plan: HybridPlan,
+        devices: tuple[str, ...],
+        noise: torch.Tensor,
+        sampler: object,
+        sigmas: torch.Tensor,
+        shapes: list | None = None,
+        node: str | None = None,
+    ):
+        steps = len(sigmas) - 1
+        plan.for_run(steps)  # before anything runs: a plan that does not fit is refused
+        self.plan, self.sampler, self.sigmas = plan, sampler, sigmas.tolist()
+        self.patcher: ModelPatcher = guider.model_patcher
+        self.splitter = splitter_for(self.patcher.model.diffusion_model)
+        self.guidance = Guidance(guider)
+        self.controls = Controls(self.guidance.all_conds, self.patcher.model)
+        self.report = RunReport(plan.mode, [str(self.patcher.load_device)], total=steps)
+        self.events = StepEvents(node, self.report)
+        self.question = Question()
+        self.engine: Engine | None = None
+        self.finished = False
+        self._code: str | None = None
+        self._exact_for: str | None = None
+        self._one_unit = False
+        if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
+            self.report.note(RISING)
+            self.plan = HybridPlan(mode="exact")
+        self.mode = mode_for(self.plan, steps)
+        self.misfit = obstacles.misfit(self.patcher, noise, shapes)
+        self.alone: str | None = None
+        self.leases = self._leases(devices, guider.model_options)
+        conds = obstacles.expected_conds(self.guidance, self.controls) if self.alone is None else 0
+        if conds:
+            self.leases.start(conds - 1)
+
+    def _leases(self, devices: tuple[str, ...], model_options: dict) -> Leases:
+        """The workers, none started yet; where there can be none, `alone` says why."""
+        found, lines = places(devices, self.patcher.load_device)
+        nobody = None if found else "; ".join(lines) or NO_DEVICE
+        self.alone = self.misfit or nobody or obstacles.obstacle(self.patcher, model_options)
+        recipe = None
+        if self.alone is None:  # a recipe takes time: not where nobody needs it
+            try:
+                recipe = recipe_of(self.patcher, self.controls.networks)
+            except CannotCross as error:
+                self.alone = str(error)
+        if self.alone is None:
+            for line in lines:
+                self.report.note(line)
+        whole = self.mode == "pipeline"
+        return Leases(self.patcher, recipe, found if recipe else (), devices, self.controls, self.report, whole)
+
+    # -- the sampler's course
+
+    def begin(self, sampler: object, sigmas: torch.Tensor) -> None:
+        """The sampler begins: by what it was given, the stages are told."""
+        if sampler is not self.sampler or sigmas.tolist() != self.sigmas:
+            self.stay_exact(RESAMPLED)
+
+    def stay_exact(self, reason: str) -> None:
+        """From now on nothing is predicted or cut."""
+        self._exact_for = self._exact_for or reason
+        if self.engine is not None and self.engine.mode_name != "exact":
+            self.engine.stay_exact(reason)
+
+    # -- a call
+
+    def predict(self, call: HostCall) -> list[torch.Tensor]:
+        """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
+        started = time.perf_counter()
+        predictions = self._predict(call)
+        self.report.steps[-1].seconds = time.perf_counter() - started
+        self.events.step()
+        return predictions
+
+    def _predict(self, call: HostCall) -> list[torch.Tensor]:
+        units = call.units(self.controls)
+        code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
+        if self._takes_an_engine(units):
+            self._one_unit = len(units) == 1 and self.mode in ("pipeline", "predict")
+            self._code = code
+            self._make_engine(call, units)
+        if self.engine is not None and self.engine.mode_name != "exact":
+            self.engine.guided(self.guidance.scale)
+        first = self.question.is_first()
+        # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
+        extra = len(units) < (1 if self._one_unit else 2)
+        if self.engine is None or extra:
+            return self._by_the_host(call, units)
+        if self.engine.exchanges:
+            units = self._with_controls(call, units)
+        if not self._allows(code, first):
+            return self._by_the_host(call, units)
+        if self.engine.exchanges:
+            for exchange in self.leases.tell(self.engine.exchanges, call.plain(self.controls)):
+                self.engine.remove(exchange)
+        here, named = call.network(units, self.splitter), call.names(units)
+        return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, again=not first))
+
+    def _by_the_host(self, call: HostCall, units: list[Unit]) -> list[torch.Tensor]:
+        self.report.open_step(float(call.timestep[0]), [units])
+        return call.by_the_host()
+
+    def _allows(self, code: str | None, first: bool) -> bool:
+        """Whether the engine can have a call with `code` of other nodes in the network; workers do not have that."""
+        if first and code != self._code:  # it came or went while the run goes on
+            self.engine.forget()
+            self._code = code
+        if first and code and self.engine.exchanges:
+            self.report.note(code)
+            if self.engine.mode_name != "exact":  # what is predicted does not hang on how many devices there are
+                self.engine.dismiss()
+        return code == self._code and not (code and self.engine.exchanges)
+
+    def _with_controls(self, call: HostCall, units: list[Unit]) -> list[Unit]:
+        """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
+        if not any("control" in cond for cond in call.all_conds):
+            return units
+        self.controls.prepare(call.all_conds, call.x, call.timestep)
+        now = call.units(self.controls)
+        if all(unit.local for unit in now) and not all(unit.local for unit in units):
+            self.report.note(obstacles.all_stay(call.all_conds, self.controls))
+        return now
+
+    # -- the engine
+
+    @property
+    def _predicts_alone(self) -> bool:
+        """Whether steps are predicted though no device helps: that takes none."""
+        return self.alone is not None and self.mode == "predict"
+
+    def _takes_an_engine(self, units: list[Unit]) -> bool:
+        if self.alone is not None and not self._predicts_alone:
+            return False
+        # the second branch may come later, where a node raises the CFG on the way
+        return self.engine is None or bool(self._one_unit and len(units) > 1 and self.leases.places)
+
+    def _make_engine(self, call: HostCall, units: list[Unit]) -> None:
+        """Meet the workers, once there is something for them to do, and be an engine with them."""
+        if not units or (len(units) < 2 and not self._one_unit):
+            return
+        if self._predicts_alone or (self._one_unit and self.mode == "predict"):
+            if self.alone is None:
+                self.report.note(self._why_one())
+        elif all(unit.local for unit in units):
+            self.report.note(obstacles.all_stay(call.all_conds, self.controls))
+            return
+        exchanges = self.leases.ready(len(units) - 1)
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        self.engine = Engine(exchanges, self.report, self._setting(exchanges), check)
+        self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
+
+    def _setting(self, exchanges: list[Exchange]) -> Setting:
+        plan = self.plan
+        for reason in (self._exact_for, IN_WINDOWS if self.guidance.in_windows else None):
+            if reason and plan.effective.mode != "exact":
+                self.report.note(reason)
+                plan = HybridPlan(mode="exact")
+        sampling = self.patcher.get_model_object("model_sampling")
+        cuts, paces = known()
+        return Setting(
+            plan,
+            self.sigmas,
+            cfg=self.guidance.scale,
+            time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
+            openings=self.splitter.openings,
+            cuts=cuts,
+            paces=paces,
+            name=name_of(self.leases.recipe) if exchanges else None,
+            flow=isinstance(sampling, comfy.model_sampling.CONST),
+            first_order=_is_euler(self.sampler),
+        )
+
+    # -- the end
+
+    def _why_one(self) -> str:
+        return obstacles.why_one(self.guidance, asked=bool(self.report.steps) or not self.finished)
+
+    def close(self) -> None:
+        """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
+        self.leases.close()
+        if self.alone or not (self.report.lines or self.report.shared_steps):
+            self.report.note(_on_one_device(self.alone or self._why_one()))
+        self.events.finish()
+        log.info("Hybridiff: %s", self.report.summary())
+        for line in self.report.lines:
+            log.info("Hybridiff: %s", line)
+
+
+class Question:
+    """What the sampler asks for at once, while it is entered: the first call in it is its own, others are nodes'."""
+
+    def __init__(self) -> None:
+        self._depth = self._calls = 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._calls = 0
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+
+    def is_first(self) -> bool:
+        """Whether the call now made is the question's first; asked once a call. Outside a question each one is."""
+        first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
+        return first
+
+
+def _is_euler(sampler: object) -> bool:
+    """Whether its steps are Euler's, without noise: euler, and ddim, which the host makes of it."""
+    function = getattr(sampler, "sampler_function", None)
+    return function is k_diffusion.sample_euler and not getattr(sampler, "extra_options", {}).get("s_churn")

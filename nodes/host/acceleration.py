@@ -14,8 +14,8 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
-from .call import KEY, HostCall
 from .events import executing_node
+from .host_call import KEY, HostCall
 from .leases import pool
 from .run import Run
 

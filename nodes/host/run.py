@@ -23,11 +23,11 @@ from ...hybridiff_core.workers.devices import places
 from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.wire import CannotCross
 from . import obstacles
-from .call import HostCall
 from .control import Controls
 from .cuts import splitter_for
 from .events import StepEvents
 from .guidance import Guidance
+from .host_call import HostCall
 from .leases import Leases
 from .recipe import name_of, recipe_of
 

@@ -27,6 +27,7 @@ STATE_OPTIONS = ("ar_state",)
 
 ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
 ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
+ONE_AT_A_TIME = "where only one prompt is active, there is nothing to share"
 ONE_COND = "only one branch has conditioning, so nothing is shared"
 NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
 SPLIT_BY_THE_HOST = "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"
@@ -47,8 +48,9 @@ def _state(name: str) -> str:
     return f"a sampler keeps state inside the network ({name})"
 
 
-def _runs_inside(kind: str, keys: Iterable[object]) -> str:
-    return f"a node runs code of its own inside the network ({kind}: {', '.join(map(str, keys))})"
+def _runs_inside(kind: str, packs: Sequence[str]) -> str:
+    of_packs = f"{kind}: {', '.join(packs)}" if packs else kind
+    return f"a node runs code of its own inside the network ({of_packs})"
 
 
 def _method_replaced(name: str) -> str:
@@ -59,8 +61,10 @@ def _function_replaced(name: str) -> str:
     return f"a pack replaced ComfyUI's {name}"
 
 
-def _every_branch_has(reasons: Iterable[str]) -> str:
-    return f"every branch has {' and '.join(sorted(reasons)) or 'a default cond'}, which cannot cross"
+def _every_branch_has(reasons: Sequence[str]) -> str:
+    *others, last = reasons or ["a default cond"]
+    either = f"{', '.join(others)} or {last}" if others else last
+    return f"every branch has {either}, which cannot cross"
 
 
 # -- the model
@@ -96,7 +100,7 @@ def code_inside(model_options: dict) -> str | None:
         for of_kind in chosen:
             keys = [key for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
             if keys:
-                return _runs_inside(of_kind, keys)
+                return _runs_inside(of_kind, [key for key in keys if isinstance(key, str)])  # others name no pack
     return None
 
 
@@ -128,13 +132,21 @@ def expected_conds(guidance: Guidance, controls: Controls) -> int:
 
 def all_stay(conds: Iterable[conditioning.Cond], controls: Controls) -> str:
     """Why no cond of a call can be computed by a worker."""
-    return _every_branch_has({conditioning.staying_reason(cond, controls) for cond in conds} - {None})
+    reasons = {conditioning.staying_reason(cond, controls) for cond in conds} - {None}
+    by_key = [words for words in conditioning.STAYING_KEYS.values() if words in reasons]
+    # a ControlNet's come last, or it would read "a ControlNet with hooks or hooks"
+    return _every_branch_has(by_key + sorted(reasons.difference(by_key)))
 
 
-def why_one(guidance: Guidance, asked: bool) -> str:
-    """Why no call had more than one branch in it; `asked` says that there was a call."""
+def why_one(guidance: Guidance, asked: bool, timed: bool) -> str:
+    """Why no call had more than one branch in it.
+
+    `asked` says that there was a call, `timed` that there was one of several branches, of which others were not due.
+    """
     if not asked:
         return NOT_ASKED
     if guidance.off:
         return ONE_BRANCH
-    return ONE_COND if guidance.branches < 2 else ONE_BY_ONE
+    if guidance.branches < 2:
+        return ONE_COND
+    return ONE_AT_A_TIME if timed else ONE_BY_ONE

@@ -82,6 +82,7 @@ class Run:
         self._code: str | None = None
         self._exact_for: str | None = None
         self._one_unit = False
+        self._timed = False
         if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note(RISING)
             self.plan = HybridPlan(mode="exact")
@@ -135,6 +136,7 @@ class Run:
 
     def _predict(self, call: HostCall) -> list[torch.Tensor]:
         units = call.units(self.controls)
+        self._timed = self._timed or len(units) < 2 <= call.branches
         code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
         if self._takes_an_engine(units):
             self._one_unit = len(units) == 1 and self.mode in ("pipeline", "predict")
@@ -234,7 +236,8 @@ class Run:
     # -- the end
 
     def _why_one(self) -> str:
-        return obstacles.why_one(self.guidance, asked=bool(self.report.steps) or not self.finished)
+        asked = bool(self.report.steps) or not self.finished
+        return obstacles.why_one(self.guidance, asked, self._timed)
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""

@@ -28,6 +28,36 @@ def test_cfg_1_has_one_branch(bench):
     assert_alone(report, "ran on one device: CFG 1 has one branch, so there is nothing to share")
 
 
+@pytest.mark.parametrize("mode", ["exact", "predict"])
+def test_prompts_that_are_never_active_together(bench, mode):
+    side = bench("sd3")
+    side.plan = {"mode": mode}
+    side.settings["steps"] = 8
+    for name, start, end in (("positive", 0.0, 0.45), ("negative", 0.45, 1.0)):
+        timed = {"conditioning": getattr(side, name), "start": start, "end": end}
+        setattr(side, name, side.graph.add("ConditioningSetTimestepRange", **timed))
+    difference, report = side.compare()
+    words = "where only one prompt is active, there is nothing to share"
+    if mode == "exact":
+        assert difference == 0.0
+        assert_alone(report, f"ran on one device: {words}")
+    else:
+        assert words in report["lines"]
+
+
+def test_a_prompt_that_begins_later_is_shared_then(bench):
+    side = bench("sd3")
+    side.plan, side.devices = {"mode": "predict"}, ("same", "same")
+    side.settings["steps"] = 8
+    late = {"conditioning": side.negative, "start": 0.45, "end": 1.0}
+    side.negative = side.graph.add("ConditioningSetTimestepRange", **late)
+    _, report = side.compare()
+    assert report["devices"] == ["cpu", "cpu (process 2)"]
+    assert [loading["device"] for loading in report["loadings"]] == ["cpu (process 2)"]
+    helped = [step["helpers"] for step in report["steps"]]
+    assert helped[0] == 0 and 1 in helped[3:]
+
+
 def test_no_second_device(bench):
     side = bench("sd3")
     side.devices = ()

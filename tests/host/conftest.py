@@ -1,34 +1,16 @@
 from __future__ import annotations
 
+import functools
 import itertools
-import warnings
 
 import pytest
 from safetensors.torch import load_file
 
 from hybridiff_core.plan import HybridPlan
 
-from .comfy_server import Comfy, Graph, find_comfyui, make_families, make_models
+from .asked import Asked
+from .comfy_server import PACK, Comfy, Graph, find_comfyui, make_families
 from .families import FAMILIES
-
-MISSING = "NO COMFYUI HERE: the host tests are skipped, so the nodes are untested (set COMFYUI_PATH)"
-
-
-@pytest.fixture(scope="session")
-def comfyui_root():
-    root = find_comfyui()
-    if root is None:
-        warnings.warn(MISSING, stacklevel=1)
-        pytest.skip(MISSING)
-    return root
-
-
-@pytest.fixture(scope="session")
-def comfy(comfyui_root, tmp_path_factory):
-    make_models(comfyui_root)
-    server = Comfy(comfyui_root, tmp_path_factory.mktemp("comfy") / "base")
-    yield server
-    server.stop()
 
 
 def plan_values(**values) -> dict:
@@ -60,6 +42,8 @@ class Bench:
     def load(self, family: str, size: int, batch: int) -> None:
         """Begin the graph: the model, both prompts, the latent."""
         self.family = self.FAMILIES[family]
+        if family == "sd15_large":
+            make_families(find_comfyui(), [family])
         if family == "sd3":
             self.model = self.graph.add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
         else:
@@ -136,3 +120,11 @@ class FamilyBench(Bench):
 def bench(comfy):
     """Makes a Bench: bench("sd3") or bench("sd15", size=8, batch=3)."""
     return lambda family, **options: Bench(comfy, family, **options)
+
+
+@pytest.fixture(scope="session")
+def frozen(comfyui_root):
+    """What frozen.py finds of a case: frozen("sd3:2"). Each is run once."""
+    asked = Asked(comfyui_root, PACK / "tests" / "host" / "frozen.py")
+    yield functools.cache(asked.ask)
+    asked.close()

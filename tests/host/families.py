@@ -221,7 +221,8 @@ FAMILIES: dict[str, Family] = {
     "sdxl_refiner": unet_family(
         heads_of_64(1280, **SDXL_REFINER), 77, 1280, note="true input depths, the others shallower"
     ),
-    "sd15": unet_family(SD15_UNET, 8, 768, seed=15, file="sd15_random", note="true size; make_models' own file"),
+    "sd15": unet_family(unet(768), 8, 768),
+    "sd15_large": unet_family(SD15_UNET, 8, 768, seed=15, file="sd15_random", note="true size: 1.7 GB"),
     "sd3": mmdit_family(sd3_config(4)),
     "sd35": mmdit_family({**sd3_config(4), "qk_norm": "rms", "x_block_self_attn_layers": [0, 1]}),
     "wan21_i2v": dit(WAN, wan_config(**WAN_I2V), "head.head.weight", VIDEO, text(16, 4096), "blocks", extra=WAN_IMAGE),

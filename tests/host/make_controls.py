@@ -1,6 +1,9 @@
 """Make ControlNets and a T2I adapter for the host tests' models. Run by ComfyUI's own Python.
 
 python make_controls.py COMFYUI_ROOT MODELS_FOLDER
+
+Those of SD 1.5 are for the narrow U-Net; the union ControlNet and the adapter, whose widths the host fixes, for the
+true one.
 """
 
 import os
@@ -9,9 +12,9 @@ import sys
 import torch
 
 try:
-    from .make_models import SD15_UNET, fill, sd3_config
+    from .make_models import SD15_NARROW, SD15_UNET, fill, sd3_config
 except ImportError:  # run as a script
-    from make_models import SD15_UNET, fill, sd3_config
+    from make_models import SD15_NARROW, SD15_UNET, fill, sd3_config
 
 CONTROL_TYPES = 6
 
@@ -37,9 +40,11 @@ def main(root: str, models: str) -> None:
         save_file({key: value.half().contiguous() for key, value in tensors.items()}, path + ".part")
         os.replace(path + ".part", path)
 
-    shape = {key: value for key, value in SD15_UNET.items() if key not in ("out_channels", "transformer_depth_output")}
-    shape |= {"hint_channels": 3, **make}
-    model = comfy.cldm.cldm.ControlNet(**shape)
+    def control_of(unet: dict, **more: int) -> torch.nn.Module:
+        shape = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
+        return comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, **make, **more)
+
+    model = control_of(SD15_NARROW)
     fill(model, seed=21, last=())
     weights = model.state_dict()
     save(weights, "sd15")
@@ -55,7 +60,7 @@ def main(root: str, models: str) -> None:
         own[f"{name}.down"] = torch.randn(4, within, generator=generator) / 8
     save({"lora_controlnet": torch.zeros(1), **own}, "sd15_lora")
 
-    union = comfy.cldm.cldm.ControlNet(**shape, union_controlnet_num_control_type=CONTROL_TYPES)
+    union = control_of(SD15_UNET, union_controlnet_num_control_type=CONTROL_TYPES)
     fill(union, seed=23, last=())
     weights = union.state_dict()
     # as diffusers names it: the host knows a union ControlNet by these names

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 
 import pytest
-
-from .comfy_server import MODELS, PACK, python_of
 
 LIMIT = 1e-4  # of the prediction and of eps, each at unit scale
 SMALL = [
@@ -21,27 +17,11 @@ WITHOUT_HOOK = ["krea2:2"]
 WRONG = ["sd3:2:wrong", "flux:2:wrong", "wan21:2:wrong", "stable_audio:2:wrong"]
 
 
-@pytest.fixture(scope="module")
-def results(comfyui_root):
-    large = LARGE if os.environ.get("HYBRIDIFF_LARGE_MODELS") == "1" else []
-    done = subprocess.run(
-        [
-            python_of(comfyui_root), str(PACK / "tests" / "host" / "frozen.py"), str(comfyui_root), str(MODELS),
-            *SMALL, *large, *WITHOUT_HOOK, *WRONG,
-        ],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1800,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {result["case"]: result for result in map(json.loads, done.stdout.splitlines())}
-
-
 @pytest.mark.parametrize("case", SMALL + LARGE)
-def test_with_frozen_inputs_a_pipeline_becomes_exact(results, case):
-    if case not in results:
-        pytest.skip(
-            "GIGABYTES OF WEIGHTS: set HYBRIDIFF_LARGE_MODELS=1 to test the cuts of Qwen-Image, Chroma, AuraFlow"
-        )
-    result = results[case]
+def test_with_frozen_inputs_a_pipeline_becomes_exact(frozen, case):
+    if case in LARGE and os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1":
+        pytest.skip("gigabytes of weights (HYBRIDIFF_LARGE_MODELS=1 sh dev/test.sh --all)")
+    result = frozen(case)
     assert result["finite"]
     assert result["works"] == ["exact"] * 5 + ["pipeline"] * 11
     assert result["difference"] < LIMIT
@@ -49,11 +29,12 @@ def test_with_frozen_inputs_a_pipeline_becomes_exact(results, case):
 
 
 @pytest.mark.parametrize("case", WITHOUT_HOOK)
-def test_a_network_without_block_hooks_runs_whole_and_says_so(results, case):
-    assert results[case]["works"] == ["exact"] * 16 and results[case]["difference"] < 1e-6
-    assert any("the network cannot be cut" in line for line in results[case]["lines"])
+def test_a_network_without_block_hooks_runs_whole_and_says_so(frozen, case):
+    result = frozen(case)
+    assert result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
+    assert any("the network cannot be cut" in line for line in result["lines"])
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_cut_does_not_pass(results, case):
-    assert results[case]["difference"] > 10 * LIMIT
+def test_a_wrong_cut_does_not_pass(frozen, case):
+    assert frozen(case)["difference"] > 10 * LIMIT

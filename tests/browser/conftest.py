@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ..tiers import full
+
 MISSING = "no browser (install chromium or set CHROMIUM_PATH, then sh dev/test.sh tests/browser)"
 
 
@@ -23,7 +25,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes2"])
+@pytest.fixture(scope="module", params=["classic", full("nodes2")])
 def page(request, comfy, browser):
     """One for all tests in a renderer: it takes seconds to open."""
     from .page import Tab

@@ -24,6 +24,8 @@ from hybridiff_core.stages import FETCHED, MOST_FORESEEN, Group, Setting, Staged
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 
+from ..tiers import full
+
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
 CONDS = [words_to_context(text, CONFIG) for text in ("a cat", "", "a dog")]
@@ -419,7 +421,7 @@ def test_an_interrupt_in_the_stage_leaves_the_workers_usable(workers, network):
             (3, 2, 1, "dead"),
             (3, 2, 2, "dead"),
         ),
-        *((1, 2, 0, "stuck"), (3, 2, 0, "stuck"), (3, 2, 2, "stuck")),
+        *(full(1, 2, 0, "stuck"), full(3, 2, 0, "stuck"), full(3, 2, 2, "stuck")),
     ],
 )
 def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, count, branches, victim, fault):

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from hybridiff_core.demo import trained
@@ -109,19 +109,12 @@ def make_models(root: Path) -> None:
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
 
 
-def make_families(root: Path, names: Iterable[str]) -> None:
-    """Make these families' models (families.py) where they are not there yet."""
-    missing = [n for n in names if not (MODELS / FAMILIES[n].kind / f"{FAMILIES[n].stem(n)}.safetensors").is_file()]
-    if missing:
-        script = PACK / "tests" / "host" / "families.py"
-        subprocess.run([python_of(root), str(script), str(root), str(MODELS), "--make", *missing], check=True)
-
-
-def make_controls(root: Path) -> None:
-    """Make the ControlNets where they are not there yet."""
-    if not (MODELS / "controlnet" / "sd35.safetensors").is_file():  # the last that is made
+def make_controls(root: Path, size: str = "small") -> None:
+    """Make the ControlNets where they are not there yet: those for small models, or the "large" ones."""
+    last = {"small": "sd15_narrow_lora", "large": "sd15_t2i"}[size]
+    if not (MODELS / "controlnet" / f"{last}.safetensors").is_file():
         script = PACK / "tests" / "host" / "make_controls.py"
-        subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
+        subprocess.run([python_of(root), str(script), str(root), str(MODELS), size], check=True)
 
 
 def make_loaders(root: Path) -> None:
@@ -191,18 +184,26 @@ class Comfy:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.load(answer)
 
-    def post(self, path: str, body: dict):
+    def post(self, path: str, body: dict, limit_s: float = 60):
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=limit_s) as answer:
                 text = answer.read()
                 return json.loads(text) if text else {}
         except urllib.error.HTTPError as error:
             raise Refused(error.read().decode()) from error
+
+    def make_family(self, name: str) -> str:
+        """The name of a family's model file (families.py), which the server makes if it is not there yet."""
+        family = FAMILIES[name]
+        file = f"{family.stem(name)}.safetensors"
+        if not (MODELS / family.kind / file).is_file():
+            self.post(f"/tests/family/{name}", {}, limit_s=600)
+        return file
 
     def queue(self, graph: dict, client: str | None = None) -> str:
         """Queue a prompt; `client` is the browser tab (Events) that hears of it."""

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from hybridiff_core.plan import HybridPlan
 
 from .asked import Asked
-from .comfy_server import PACK, Comfy, Graph, find_comfyui, make_families
+from .comfy_server import PACK, Comfy, Graph
 from .families import FAMILIES
 
 
@@ -23,8 +23,8 @@ class Bench:
 
     FAMILIES = {
         "sd3": {"channels": 16, "text": {"tokens": 16, "width": 4096, "pooled": 2048}},
-        "sd15": {"file": "sd15_narrow", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
-        "sd15_large": {"file": "sd15_random", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15_large": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
     }
     _runs = itertools.count(1)
 
@@ -42,12 +42,11 @@ class Bench:
     def load(self, family: str, size: int, batch: int) -> None:
         """Begin the graph: the model, both prompts, the latent."""
         self.family = self.FAMILIES[family]
-        if family == "sd15_large":
-            make_families(find_comfyui(), [family])
         if family == "sd3":
             self.model = self.graph.add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
         else:
-            self.model = self.graph.add("TestCheckpoint", ckpt_name=f"{self.family['file']}.safetensors")
+            file = "sd15_narrow.safetensors" if family == "sd15" else self.comfy.make_family(family)
+            self.model = self.graph.add("TestCheckpoint", ckpt_name=file)
         self.positive, self.negative = self.text(1), self.text(2)
         channels = self.family["channels"]
         self.latent = self.graph.add("TestLatent", seed=3, channels=channels, size=size, batch=batch)
@@ -106,8 +105,7 @@ class FamilyBench(Bench):
 
     def expert(self, family: str) -> list:
         """The model of a family."""
-        make_families(find_comfyui(), [family])
-        file = f"{FAMILIES[family].stem(family)}.safetensors"
+        file = self.comfy.make_family(family)
         if FAMILIES[family].kind == "checkpoints":
             return self.graph.add("TestCheckpoint", ckpt_name=file)
         return self.graph.add("UNETLoader", unet_name=file, weight_dtype="default")

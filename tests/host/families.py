@@ -1,10 +1,9 @@
 """Small models of every family in the true formats, seeded random weights. Run by ComfyUI's own Python.
 
-python families.py COMFYUI_ROOT MODELS_FOLDER [--make] [names...]
+python families.py COMFYUI_ROOT MODELS_FOLDER [names...]
 
 Each is as narrow as the host's detection lets it be; where the host fixes the width (Chroma, Qwen-Image), it
-is only shallow. The command makes each, samples three steps, and prints one line on it; with --make before the
-names it only makes them.
+is only shallow. The command makes each, samples three steps, and prints one line on it.
 """
 
 import importlib
@@ -417,10 +416,6 @@ class Complaints(logging.Handler):
 
 
 def main(root: str, models: str, *names: str) -> None:
-    if names[:1] == ("--make",):
-        for name in names[1:]:
-            make(root, models, name)
-        return
     host(root)
     said = Complaints()
     logging.getLogger().addHandler(said)

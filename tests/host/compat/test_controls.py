@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full_but
 from ..comfy_server import make_controls
 from .conftest import compared, without
 from .test_conditioning import AREA, combine
@@ -14,7 +15,7 @@ def controls(comfyui_root):
     make_controls(comfyui_root)
 
 
-def net(side, name="sd15"):
+def net(side, name="sd15_narrow"):
     return side.graph.add("ControlNetLoader", control_net_name=f"{name}.safetensors")
 
 
@@ -57,7 +58,7 @@ def union(side, put):
 
 
 def control_lora(side, put):
-    apply(side, put, net(side, "sd15_lora"))
+    apply(side, put, net(side, "sd15_narrow_lora"))
 
 
 def adapter(side, put):
@@ -103,7 +104,7 @@ STAYING = {
 }
 
 
-@pytest.mark.parametrize("way", STAYING)
+@pytest.mark.parametrize("way", full_but(STAYING, "ControlNet whose get_control is replaced"))
 def test_controls_that_stay_here(bench, row, put, way):
     row.of("Conditioning", f"{way}, sd15")
     side = bench("sd15", size=16)
@@ -133,10 +134,15 @@ UNET_WAYS = {
 OF_TRUE_SIZE = ("union ControlNet", "T2I adapter", "T2I adapter and union ControlNet, chained")
 
 
-@pytest.mark.parametrize("way", UNET_WAYS)
-def test_controls_of_a_unet(bench, row, put, way):
+@pytest.mark.parametrize(
+    "way", full_but(UNET_WAYS, "ControlNet from 20 % to 70 %", "two ControlNets, chained", "ControlNet on an area")
+)
+def test_controls_of_a_unet(bench, row, put, comfyui_root, way):
     row.of("Conditioning", f"{way}, sd15")
-    family = "sd15_large" if way in OF_TRUE_SIZE else "sd15"
+    family = "sd15"
+    if way in OF_TRUE_SIZE:
+        family = "sd15_large"
+        make_controls(comfyui_root, "large")
     side = bench(family, size=16, batch=2 if way == "ControlNet of two pictures" else 1)
     side.settings["steps"] = 3
     plain = without(side)
@@ -146,7 +152,7 @@ def test_controls_of_a_unet(bench, row, put, way):
     assert report["shared_calls"] and not report["lines"]
 
 
-@pytest.mark.parametrize("name", ["sd3", "sd35"])
+@pytest.mark.parametrize("name", full_but(["sd3", "sd35"], "sd3"))
 def test_controls_of_a_transformer(bench, row, put, name):
     row.of("Conditioning", f"ControlNet of the {name} kind, with a VAE")
     side = bench("sd3", size=16)
@@ -158,6 +164,7 @@ def test_controls_of_a_transformer(bench, row, put, name):
     assert report["shared_calls"] and not report["lines"]
 
 
+@pytest.mark.full
 def test_a_network_that_lay_patched_in_memory(bench, row, put):
     """Another cond's patches are still on the weights when the workers are given them."""
     row.of("Conditioning", "ControlNet after it was sampled with patched weights, sd15")

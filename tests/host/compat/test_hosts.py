@@ -72,12 +72,14 @@ def fill(row, comfy: Comfy, version: str) -> None:
     row.stage("; ".join(stages))
 
 
+@pytest.mark.full
 def test_this_version(comfy, comfyui_root, row):
     version = version_of(comfyui_root)
     row.of("Hosts", f"ComfyUI {version}")
     fill(row, comfy, version)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("root", OLDER or [None], ids=str)
 def test_an_older_version(start, root, request):
     if root is None:

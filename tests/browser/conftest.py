@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
-from ..host.conftest import comfy, comfyui_root  # noqa: F401 - fixtures
+from ..tiers import full
 
-MISSING = "NO BROWSER HERE: the browser tests are skipped, so the live view is untested (install chromium, playwright)"
+MISSING = "no browser (install chromium or set CHROMIUM_PATH, then sh dev/test.sh tests/browser)"
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +18,6 @@ def browser():
 
         path = find_browser()
     if path is None:
-        warnings.warn(MISSING, stacklevel=1)
         pytest.skip(MISSING)
     with sync_playwright() as play:
         opened = play.chromium.launch(executable_path=path, args=FLAGS)
@@ -28,8 +25,8 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes2"])
-def page(request, browser, comfy):  # noqa: F811 - the fixture of tests/host
+@pytest.fixture(scope="module", params=["classic", full("nodes2")])
+def page(request, comfy, browser):
     """One for all tests in a renderer: it takes seconds to open."""
     from .page import Tab
 

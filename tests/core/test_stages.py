@@ -29,6 +29,8 @@ from hybridiff_core.share import Unit
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 
+from ..tiers import full
+
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(size=16, width=32, depth=8, heads=2)
 CONDS = [words_to_context(text, CONFIG) for text in ("a cat", "", "a dog")]
@@ -427,7 +429,7 @@ CAN_STOP = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is n
             (3, 2, 1, "dead"),
             (3, 2, 2, "dead"),
         ),
-        *(pytest.param(*row, "stuck", marks=CAN_STOP) for row in ((1, 2, 0), (3, 2, 0), (3, 2, 2))),
+        *(full(*row, "stuck", marks=[CAN_STOP]) for row in ((1, 2, 0), (3, 2, 0), (3, 2, 2))),
     ],
 )
 def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, count, branches, victim, fault):

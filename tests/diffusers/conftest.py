@@ -80,9 +80,13 @@ def make_sd3():
     return Tiny(pipe, transformer, 11, 32, 64)
 
 
-@pytest.fixture(params=[make_sdxl, make_sd3], ids=["sdxl", "sd3"])
+MAKERS = {"sdxl": make_sdxl, "sd3": make_sd3}
+
+
+@pytest.fixture(params=MAKERS)
 def tiny(request):
-    made = request.param()
+    """Of either family; a test can ask for one by indirect parameters."""
+    made = MAKERS[request.param]()
     made.pipe.set_progress_bar_config(disable=True)
     return made
 

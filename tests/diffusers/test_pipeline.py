@@ -11,10 +11,14 @@ pytest.importorskip("diffusers", reason="DIFFUSERS IS NOT INSTALLED, so none of 
 from hybridiff_core.diffusers import HybridPlan, accelerate
 from hybridiff_core.diffusers.accelerate import pool
 
-from .conftest import STEPS, make_sd3, make_sdxl
+from ..tiers import full, full_but
+from .conftest import MAKERS, STEPS, make_sd3, make_sdxl
 
 EXACT = HybridPlan(mode="exact")
 STAGE = {"warmup": "fixed", "start_step": 6, "parallel_steps": 4}
+TWO_IMAGES = {"num_images_per_prompt": 2}
+# for tests of what a pipeline's network has no part in
+one_family = pytest.mark.parametrize("tiny", full_but(MAKERS, "sd3"), indirect=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,16 +44,21 @@ def close_to(a, b):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"num_images_per_prompt": 2}, {"guidance_rescale": 0.7}, {"denoising_end": 0.6}],
-    ids=["plain", "two images", "rescale", "end"],
+    ("tiny", "options"),
+    [
+        ("sd3", {}),
+        ("sd3", TWO_IMAGES),
+        ("sdxl", {"guidance_rescale": 0.7, "denoising_end": 0.6}),
+        full("sdxl", {}),
+        full("sdxl", TWO_IMAGES),
+        full("sdxl", {"guidance_rescale": 0.7}),
+        full("sdxl", {"denoising_end": 0.6}),
+    ],
+    indirect=["tiny"],
 )
 def test_exact_is_the_pipelines_own_picture(tiny, options):
-    if not hasattr(tiny.pipe, "unet"):
-        if options.keys() & {"guidance_rescale", "denoising_end"}:
-            pytest.skip("an option of SDXL's pipeline")
-        if "num_images_per_prompt" in options:  # this pipeline repeats no embeddings that it is given
-            options = {name: value.expand(2, *value.shape[1:]) for name, value in tiny.embeds.items()}
+    if options == TWO_IMAGES and not hasattr(tiny.pipe, "unet"):  # it repeats no embeddings that it is given
+        options = {name: value.expand(2, *value.shape[1:]) for name, value in tiny.embeds.items()}
     alone = tiny(**options)
     acceleration = accelerated(tiny)
     assert close_to(tiny(**options), alone)
@@ -57,6 +66,7 @@ def test_exact_is_the_pipelines_own_picture(tiny, options):
     assert report.lines == [] and report.shared_steps == len(report.steps) > 5
 
 
+@one_family
 def test_a_second_run_reuses_the_worker(tiny):
     acceleration = accelerated(tiny)
     first, pid = tiny(), worker_pid()
@@ -106,6 +116,7 @@ def test_guidance_that_a_callback_ends(tiny):
     assert all(step.helpers for step in steps[:6])
 
 
+@one_family
 def test_a_killed_worker_does_not_cost_the_picture(tiny):
     alone = tiny()
 
@@ -120,6 +131,7 @@ def test_a_killed_worker_does_not_cost_the_picture(tiny):
     assert close_to(tiny(), alone) and acceleration.report.shared_steps == STEPS
 
 
+@one_family
 def test_an_error_in_the_loop_leaves_the_worker_usable(tiny):
     alone = tiny()
 
@@ -148,6 +160,7 @@ def change_precision(network):
     network.to(torch.bfloat16).to(torch.float32)
 
 
+@one_family
 @pytest.mark.parametrize("change", [change_by_data, change_in_place, change_precision])
 def test_weights_changed_between_runs_are_sent_again(tiny, change):
     acceleration = accelerated(tiny)
@@ -159,6 +172,7 @@ def test_weights_changed_between_runs_are_sent_again(tiny, change):
     assert close_to(now, tiny()) and not close_to(now, before)
 
 
+@one_family
 def test_low_precision(tiny):
     tiny.pipe.to(torch.bfloat16)
     tiny.embeds = {name: value.bfloat16() for name, value in tiny.embeds.items()}
@@ -182,11 +196,15 @@ def replace_attention(tiny):
 
 
 @pytest.mark.parametrize(
-    ("change", "line"), [(add_hook, "was given code of its own"), (replace_attention, "attention is computed by Other")]
+    ("tiny", "change", "line"),
+    [
+        ("sdxl", add_hook, "was given code of its own"),
+        ("sd3", add_hook, "was given code of its own"),
+        ("sd3", replace_attention, "attention is computed by Other"),
+    ],
+    indirect=["tiny"],
 )
 def test_code_in_the_network_keeps_it_here(tiny, change, line):
-    if change is replace_attention and hasattr(tiny.pipe, "unet"):
-        pytest.skip("the processor is the transformer's")
     change(tiny)
     alone = tiny()
     acceleration = accelerated(tiny)
@@ -213,7 +231,7 @@ def test_the_extra_call_of_skip_layer_guidance_stays_here():
     assert acceleration.report.shared_steps == STEPS < len(acceleration.report.steps)
 
 
-@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIMScheduler"])
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", full("DPMSolverMultistepScheduler"), full("DDIMScheduler")])
 def test_other_schedulers(name):
     import diffusers
 
@@ -229,12 +247,14 @@ def test_other_schedulers(name):
     assert tiny().isfinite().all()
 
 
+@one_family
 def test_one_device_predicts_when_asked(tiny):
     acceleration = accelerated(tiny, HybridPlan(mode="predict", **STAGE), devices=())
     assert tiny().isfinite().all()
     assert sum(step.work == "predicted" for step in acceleration.report.steps) == 2
 
 
+@one_family
 def test_a_plan_that_does_not_fit_is_refused(tiny):
     accelerated(tiny, HybridPlan(mode="predict", warmup="fixed", start_step=10, parallel_steps=9))
     with pytest.raises(ValueError, match="start_step 10"):
@@ -249,6 +269,7 @@ def test_a_network_that_was_exchanged_is_not_shared():
     assert "accelerate it again" in acceleration.report.lines[0]
 
 
+@one_family
 def test_close_gives_the_pipeline_back(tiny):
     alone = tiny()
     acceleration = accelerated(tiny)
@@ -257,6 +278,7 @@ def test_close_gives_the_pipeline_back(tiny):
     assert torch.equal(tiny(), alone) and acceleration.report is None
 
 
+@one_family
 def test_another_pipeline_is_refused(tiny):
     class Other(type(tiny.pipe)):
         pass

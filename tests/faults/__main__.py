@@ -12,33 +12,37 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.host.comfy_server import MODELS, PACK, find_comfyui, make_models, python_of
+from tests.faults.drive import FAULTS, MOMENTS
+from tests.host.asked import Asked
+from tests.host.comfy_server import PACK, find_comfyui, make_models
 
 LIMIT = 1e-5
 DEAD_S, STUCK_S, STUCK_STEPS = 2.0, 10.0, 20
 HANGS = ("stopped",)
 
 
+ROWS = [f"{fault}:{moment}" for fault in FAULTS for moment in MOMENTS]
+
+
+def driver(root: Path) -> Asked:
+    """What runs rows, in a ComfyUI process."""
+    make_models(root)
+    return Asked(root, PACK / "tests" / "faults" / "drive.py")
+
+
 def rows_of(chosen: list[str]) -> list[dict]:
-    """The rows' results, from ComfyUI's own Python; each is printed as it comes."""
+    """The rows' results; each is printed as it comes."""
     root = find_comfyui()
     if root is None:
         sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    make_models(root)
-    driver = subprocess.Popen(
-        [python_of(root), str(PACK / "tests" / "faults" / "drive.py"), str(root), str(MODELS), *chosen],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    rows = []
-    for line in driver.stdout:
-        rows.append(json.loads(line))
+    asked, rows = driver(root), []
+    for row in chosen:
+        rows.append(asked.ask(row))
         print(line_of(rows[-1]), flush=True)
-    if driver.wait():
-        sys.exit(f"the driver ended with status {driver.returncode}")
+    asked.close()
     return rows
 
 
@@ -97,7 +101,7 @@ def main() -> None:
         print(f"\nRound {number + 1}, {datetime.date.today()}, {platform.system()}, {os.cpu_count()} cores\n")
         print("| fault | moment | survived | max difference | noticed after | what the report says |")
         print("|---|---|---|---|---|---|")
-        found += [{**row, "round": number + 1} for row in rows_of(options.rows)]
+        found += [{**row, "round": number + 1} for row in rows_of(options.rows or ROWS)]
     bad = [row for row in found if faults_of(row)]
     print(f"\n{summary(found)}\n\n{len(found) - len(bad)} of {len(found)} rows hold.")
     if options.json:

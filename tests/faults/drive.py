@@ -1,9 +1,9 @@
 """Every fault at every moment, in a real ComfyUI process with real workers. Run by ComfyUI's own Python.
 
-    python drive.py COMFYUI_ROOT MODELS_FOLDER [ROW...]
+    python drive.py COMFYUI_ROOT MODELS_FOLDER
 
-A row is fault:moment, or fault:start:spare, where another device stands by; without one, all but those. Prints a line
-of JSON a row.
+Reads a row a line and prints a line of JSON for it. A row is fault:moment, or fault:start:spare, where another device
+stands by.
 """
 
 from __future__ import annotations
@@ -155,13 +155,12 @@ class Bench:
 
 
 def main() -> None:
-    root, models, *rows = sys.argv[1:]
+    root, models = sys.argv[1:]
     host = enter(root)
-    rows = rows or [f"{fault}:{moment}" for fault in FAULTS for moment in MOMENTS]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(models, host, Path(folder))
-        for row in rows:
-            print(json.dumps(bench.row(*row.split(":"))), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(bench.row(*line.strip().split(":"))), flush=True)
         host.leases.pool().close()
 
 

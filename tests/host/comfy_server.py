@@ -1,5 +1,8 @@
 """A real ComfyUI for tests: find it, start it with this pack, talk to it over its HTTP API.
 
+COMFYUI_PATH is its checkout (~/comfy/ComfyUI if not set, "none" for none), COMFYUI_PYTHON the Python that runs it (if
+not set, that of the virtual environment in the checkout, else this one).
+
 It runs on the CPU. HYBRIDIFF_TEST_FLAGS are the flags to start it with in place of `--cpu`: for a GPU `--force-fp32`,
 with NVIDIA_TF32_OVERRIDE=0, since our limits are those of float32.
 """
@@ -7,8 +10,10 @@ with NVIDIA_TF32_OVERRIDE=0, since our limits are those of float32.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +21,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from hybridiff_core.demo import trained
@@ -28,18 +33,69 @@ MODELS = PACK / ".cache" / "host" / "models"
 DEVICE_FLAGS = os.environ.get("HYBRIDIFF_TEST_FLAGS", "--cpu").split()
 
 
+NEEDS = ("torch", "safetensors", "aiohttp", "yaml", "einops", "transformers", "PIL", "comfyui_frontend_package")
+NO_COMFYUI = "no ComfyUI (COMFYUI_PATH=/path/to/ComfyUI sh dev/test.sh)"
+
+
+class Unusable(SystemExit):
+    """A ComfyUI was named and cannot be used; the text says why, and what to do."""
+
+
 def find_comfyui() -> Path | None:
-    """The checkout at COMFYUI_PATH, or at comfy-cli's default place; None where there is none."""
-    root = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
-    return root if (root / "main.py").is_file() else None
+    """The checkout at COMFYUI_PATH, or at comfy-cli's default place; None where there is none, or none is wanted.
+
+    Raises Unusable where COMFYUI_PATH or COMFYUI_PYTHON says otherwise.
+    """
+    given = {name: os.environ[name] for name in ("COMFYUI_PATH", "COMFYUI_PYTHON") if os.environ.get(name)}
+    if given.get("COMFYUI_PATH") == "none":
+        return None
+    root = root_of()
+    if root is None or (fault := fault_of(root)) is None:
+        return root
+    if given:
+        raise Unusable(f"{', '.join(f'{name} is {value}' for name, value in given.items())}: {fault}")
+    return None
+
+
+def why_none() -> str:
+    """Why find_comfyui gave None, with the command that would change it."""
+    fault = fault_of(root) if os.environ.get("COMFYUI_PATH") != "none" and (root := root_of()) else None
+    return f"the ComfyUI at {root} cannot run: {fault}" if fault else NO_COMFYUI
+
+
+def root_of() -> Path | None:
+    """Where the checkout is, or should be by COMFYUI_PATH."""
+    given = os.environ.get("COMFYUI_PATH")
+    root = Path(given or Path.home() / "comfy" / "ComfyUI").expanduser().absolute()
+    return root if given or os.environ.get("COMFYUI_PYTHON") or (root / "main.py").is_file() else None
+
+
+@functools.cache
+def fault_of(root: Path) -> str | None:
+    """What keeps the checkout from running, and what to do about it."""
+    if not root.is_dir():
+        return f"there is no folder {root}; set COMFYUI_PATH to the folder that has ComfyUI's main.py"
+    if not (root / "main.py").is_file():
+        return f"{root} has no main.py; set COMFYUI_PATH to the folder that has ComfyUI's main.py"
+    python, way_out = python_of(root), "set COMFYUI_PYTHON to the Python that runs this ComfyUI"
+    script = f"import importlib.util as u; print(*[name for name in {NEEDS} if u.find_spec(name) is None])"
+    try:
+        done = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=60)
+    except OSError as error:
+        return f"its Python cannot be started ({python}: {error.strerror}); {way_out}"
+    if done.returncode:
+        return f"its Python cannot be used ({python}: {done.stderr.strip()[-200:]}); {way_out}"
+    if missing := done.stdout.split():
+        return f"its Python, {python}, has no {', '.join(missing)}; {way_out}"
+    return None
 
 
 def python_of(root: Path) -> str:
-    """The Python of ComfyUI's own virtual environment, else this one."""
-    for path in (root / ".venv" / "bin" / "python", root / ".venv" / "Scripts" / "python.exe"):
-        if path.exists():
-            return str(path)
-    return sys.executable
+    """The Python that runs this ComfyUI: COMFYUI_PYTHON, its own virtual environment's, else this one."""
+    if given := os.environ.get("COMFYUI_PYTHON"):
+        return shutil.which(Path(given).expanduser()) or given
+    places = [root / folder / name for folder in (".venv", "venv") for name in ("bin/python", "Scripts/python.exe")]
+    return next((str(path) for path in places if path.exists()), sys.executable)
 
 
 def make_models(root: Path) -> None:
@@ -49,24 +105,16 @@ def make_models(root: Path) -> None:
         if not (MODELS / kind / weights.name).is_symlink():
             (MODELS / kind / weights.name).symlink_to(weights)
     script = PACK / "tests" / "host" / "make_models.py"
-    made = [MODELS / "checkpoints" / f"{name}.safetensors" for name in ("sd15_narrow", "sd15_random")]
-    if not all(path.is_file() for path in made):
+    if not (MODELS / "checkpoints" / "sd15_narrow.safetensors").is_file():  # the last that is made
         subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
 
 
-def make_families(root: Path, names: Iterable[str]) -> None:
-    """Make these families' models (families.py) where they are not there yet."""
-    missing = [n for n in names if not (MODELS / FAMILIES[n].kind / f"{FAMILIES[n].stem(n)}.safetensors").is_file()]
-    if missing:
-        script = PACK / "tests" / "host" / "families.py"
-        subprocess.run([python_of(root), str(script), str(root), str(MODELS), "--make", *missing], check=True)
-
-
-def make_controls(root: Path) -> None:
-    """Make the ControlNets where they are not there yet."""
-    if not (MODELS / "controlnet" / "sd35.safetensors").is_file():  # the last that is made
+def make_controls(root: Path, size: str = "small") -> None:
+    """Make the ControlNets where they are not there yet: those for small models, or the "large" ones."""
+    last = {"small": "sd15_narrow_lora", "large": "sd15_t2i"}[size]
+    if not (MODELS / "controlnet" / f"{last}.safetensors").is_file():
         script = PACK / "tests" / "host" / "make_controls.py"
-        subprocess.run([python_of(root), str(script), str(root), str(MODELS)], check=True)
+        subprocess.run([python_of(root), str(script), str(root), str(MODELS), size], check=True)
 
 
 def make_loaders(root: Path) -> None:
@@ -136,18 +184,26 @@ class Comfy:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.load(answer)
 
-    def post(self, path: str, body: dict):
+    def post(self, path: str, body: dict, limit_s: float = 60):
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=limit_s) as answer:
                 text = answer.read()
                 return json.loads(text) if text else {}
         except urllib.error.HTTPError as error:
             raise Refused(error.read().decode()) from error
+
+    def make_family(self, name: str) -> str:
+        """The name of a family's model file (families.py), which the server makes if it is not there yet."""
+        family = FAMILIES[name]
+        file = f"{family.stem(name)}.safetensors"
+        if not (MODELS / family.kind / file).is_file():
+            self.post(f"/tests/family/{name}", {}, limit_s=600)
+        return file
 
     def queue(self, graph: dict, client: str | None = None) -> str:
         """Queue a prompt; `client` is the browser tab (Events) that hears of it."""

@@ -1,34 +1,16 @@
 from __future__ import annotations
 
+import functools
 import itertools
-import warnings
 
 import pytest
 from safetensors.torch import load_file
 
 from hybridiff_core.plan import HybridPlan
 
-from .comfy_server import Comfy, Graph, find_comfyui, make_families, make_models
+from .asked import Asked
+from .comfy_server import PACK, Comfy, Graph
 from .families import FAMILIES
-
-MISSING = "NO COMFYUI HERE: the host tests are skipped, so the nodes are untested (set COMFYUI_PATH)"
-
-
-@pytest.fixture(scope="session")
-def comfyui_root():
-    root = find_comfyui()
-    if root is None:
-        warnings.warn(MISSING, stacklevel=1)
-        pytest.skip(MISSING)
-    return root
-
-
-@pytest.fixture(scope="session")
-def comfy(comfyui_root, tmp_path_factory):
-    make_models(comfyui_root)
-    server = Comfy(comfyui_root, tmp_path_factory.mktemp("comfy") / "base")
-    yield server
-    server.stop()
 
 
 def plan_values(**values) -> dict:
@@ -41,8 +23,8 @@ class Bench:
 
     FAMILIES = {
         "sd3": {"channels": 16, "text": {"tokens": 16, "width": 4096, "pooled": 2048}},
-        "sd15": {"file": "sd15_narrow", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
-        "sd15_large": {"file": "sd15_random", "channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
+        "sd15_large": {"channels": 4, "text": {"tokens": 8, "width": 768, "pooled": 768}},
     }
     _runs = itertools.count(1)
 
@@ -63,7 +45,8 @@ class Bench:
         if family == "sd3":
             self.model = self.graph.add("UNETLoader", unet_name="sd3_depth4.safetensors", weight_dtype="default")
         else:
-            self.model = self.graph.add("TestCheckpoint", ckpt_name=f"{self.family['file']}.safetensors")
+            file = "sd15_narrow.safetensors" if family == "sd15" else self.comfy.make_family(family)
+            self.model = self.graph.add("TestCheckpoint", ckpt_name=file)
         self.positive, self.negative = self.text(1), self.text(2)
         channels = self.family["channels"]
         self.latent = self.graph.add("TestLatent", seed=3, channels=channels, size=size, batch=batch)
@@ -122,8 +105,7 @@ class FamilyBench(Bench):
 
     def expert(self, family: str) -> list:
         """The model of a family."""
-        make_families(find_comfyui(), [family])
-        file = f"{FAMILIES[family].stem(family)}.safetensors"
+        file = self.comfy.make_family(family)
         if FAMILIES[family].kind == "checkpoints":
             return self.graph.add("TestCheckpoint", ckpt_name=file)
         return self.graph.add("UNETLoader", unet_name=file, weight_dtype="default")
@@ -136,3 +118,11 @@ class FamilyBench(Bench):
 def bench(comfy):
     """Makes a Bench: bench("sd3") or bench("sd15", size=8, batch=3)."""
     return lambda family, **options: Bench(comfy, family, **options)
+
+
+@pytest.fixture(scope="session")
+def frozen(comfyui_root):
+    """What frozen.py finds of a case: frozen("sd3:2"). Each is run once."""
+    asked = Asked(comfyui_root, PACK / "tests" / "host" / "frozen.py")
+    yield functools.cache(asked.ask)
+    asked.close()

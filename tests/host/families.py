@@ -1,10 +1,9 @@
 """Small models of every family in the true formats, seeded random weights. Run by ComfyUI's own Python.
 
-python families.py COMFYUI_ROOT MODELS_FOLDER [--make] [names...]
+python families.py COMFYUI_ROOT MODELS_FOLDER [names...]
 
 Each is as narrow as the host's detection lets it be; where the host fixes the width (Chroma, Qwen-Image), it
-is only shallow. The command makes each, samples three steps, and prints one line on it; with --make before the
-names it only makes them.
+is only shallow. The command makes each, samples three steps, and prints one line on it.
 """
 
 import importlib
@@ -221,7 +220,8 @@ FAMILIES: dict[str, Family] = {
     "sdxl_refiner": unet_family(
         heads_of_64(1280, **SDXL_REFINER), 77, 1280, note="true input depths, the others shallower"
     ),
-    "sd15": unet_family(SD15_UNET, 8, 768, seed=15, file="sd15_random", note="true size; make_models' own file"),
+    "sd15": unet_family(unet(768), 8, 768),
+    "sd15_large": unet_family(SD15_UNET, 8, 768, seed=15, file="sd15_random", note="true size: 1.7 GB"),
     "sd3": mmdit_family(sd3_config(4)),
     "sd35": mmdit_family({**sd3_config(4), "qk_norm": "rms", "x_block_self_attn_layers": [0, 1]}),
     "wan21_i2v": dit(WAN, wan_config(**WAN_I2V), "head.head.weight", VIDEO, text(16, 4096), "blocks", extra=WAN_IMAGE),
@@ -416,10 +416,6 @@ class Complaints(logging.Handler):
 
 
 def main(root: str, models: str, *names: str) -> None:
-    if names[:1] == ("--make",):
-        for name in names[1:]:
-            make(root, models, name)
-        return
     host(root)
     said = Complaints()
     logging.getLogger().addHandler(said)

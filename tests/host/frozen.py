@@ -1,11 +1,11 @@
 """The cut of a family's network, with the stage's inputs frozen. Run by ComfyUI's own Python.
 
-    python frozen.py COMFYUI_ROOT MODELS_FOLDER CASE...
+    python frozen.py COMFYUI_ROOT MODELS_FOLDER
 
-A case is family:devices or family:devices:what, what being "areas" (two conds of different areas)
-or "wrong" (the inner device runs one block less than it should: such a cut must not pass). Every
-call has the same x and sigma, so a pipeline must come to the exact prediction. Prints a line of
-JSON a case.
+Reads a case a line and prints a line of JSON for it. A case is family:devices or family:devices:what,
+what being "areas" (two conds of different areas) or "wrong" (the inner device runs one block less than
+it should: such a cut must not pass). Every call has the same x and sigma, so a pipeline must come to
+the exact prediction.
 """
 
 from __future__ import annotations
@@ -115,11 +115,11 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent)
     import families
 
-    root, models, *cases = sys.argv[1:]
+    root, models = sys.argv[1:]
     parts = enter(root)
     import torch
 
     with torch.inference_mode():
-        for case in cases:
-            print(json.dumps(run(case, models, root, *parts)), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(run(line.strip(), models, root, *parts)), flush=True)
     parts[0].leases.pool().close()

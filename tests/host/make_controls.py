@@ -1,6 +1,9 @@
 """Make ControlNets and a T2I adapter for the host tests' models. Run by ComfyUI's own Python.
 
-python make_controls.py COMFYUI_ROOT MODELS_FOLDER
+python make_controls.py COMFYUI_ROOT MODELS_FOLDER small|large
+
+small: of SD 1.5 for the narrow U-Net, and of SD3. large: the union ControlNet and the adapter, whose widths the host
+fixes, for the true U-Net.
 """
 
 import os
@@ -9,14 +12,14 @@ import sys
 import torch
 
 try:
-    from .make_models import SD15_UNET, fill, sd3_config
+    from .make_models import SD15_NARROW, SD15_UNET, fill, sd3_config
 except ImportError:  # run as a script
-    from make_models import SD15_UNET, fill, sd3_config
+    from make_models import SD15_NARROW, SD15_UNET, fill, sd3_config
 
 CONTROL_TYPES = 6
 
 
-def main(root: str, models: str) -> None:
+def main(root: str, models: str, size: str) -> None:
     sys.path.insert(0, root)
     import comfy.cli_args
 
@@ -37,47 +40,38 @@ def main(root: str, models: str) -> None:
         save_file({key: value.half().contiguous() for key, value in tensors.items()}, path + ".part")
         os.replace(path + ".part", path)
 
-    shape = {key: value for key, value in SD15_UNET.items() if key not in ("out_channels", "transformer_depth_output")}
-    shape |= {"hint_channels": 3, **make}
-    model = comfy.cldm.cldm.ControlNet(**shape)
-    fill(model, seed=21, last=())
-    weights = model.state_dict()
-    save(weights, "sd15")
+    def control_of(unet: dict, **more: int) -> torch.nn.Module:
+        shape = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
+        return comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, **make, **more)
 
-    # a Control-LoRA has whole what a U-Net lacks, and small changes of what it has
-    own = {
-        key: w for key, w in weights.items() if key.startswith(("input_hint_block", "zero_convs", "middle_block_out"))
-    }
+    if size == "large":
+        union = control_of(SD15_UNET, union_controlnet_num_control_type=CONTROL_TYPES)
+        fill(union, seed=23, last=())
+        weights = union.state_dict()
+        # as diffusers names it: the host knows a union ControlNet by these names
+        names = {value: key for key, value in comfy.utils.unet_to_diffusers(SD15_UNET).items()}
+        names |= {f"middle_block_out.0.{end}": f"controlnet_mid_block.{end}" for end in ("weight", "bias")}
+        for end in ("weight", "bias"):
+            names |= {f"zero_convs.{i}.0.{end}": f"controlnet_down_blocks.{i}.{end}" for i in range(12)}
+            names |= {
+                f"input_hint_block.{2 * i}.{end}": f"controlnet_cond_embedding.blocks.{i - 1}.{end}"
+                for i in range(1, 7)
+            }
+            names |= {f"input_hint_block.0.{end}": f"controlnet_cond_embedding.conv_in.{end}"}
+            names |= {f"input_hint_block.14.{end}": f"controlnet_cond_embedding.conv_out.{end}"}
+        save(
+            {names.get(key, key.replace(".attn.in_proj.", ".attn.in_proj_")): w for key, w in weights.items()},
+            "sd15_union",
+        )
+
+        adapter = comfy.t2i_adapter.adapter.Adapter(
+            cin=192, channels=[320, 640, 1280, 1280], nums_rb=2, ksize=1, sk=True, use_conv=False
+        )
+        fill(adapter, seed=24, last=())
+        save(adapter.state_dict(), "sd15_t2i")
+        return
+
     generator = torch.Generator().manual_seed(22)
-    for name in ("input_blocks.1.1.proj_in", "middle_block.1.transformer_blocks.0.attn1.to_q"):
-        out, within = weights[f"{name}.weight"].shape[:2]
-        own[f"{name}.up"] = torch.randn(out, 4, generator=generator) / 8
-        own[f"{name}.down"] = torch.randn(4, within, generator=generator) / 8
-    save({"lora_controlnet": torch.zeros(1), **own}, "sd15_lora")
-
-    union = comfy.cldm.cldm.ControlNet(**shape, union_controlnet_num_control_type=CONTROL_TYPES)
-    fill(union, seed=23, last=())
-    weights = union.state_dict()
-    # as diffusers names it: the host knows a union ControlNet by these names
-    names = {value: key for key, value in comfy.utils.unet_to_diffusers(SD15_UNET).items()}
-    names |= {f"middle_block_out.0.{end}": f"controlnet_mid_block.{end}" for end in ("weight", "bias")}
-    for end in ("weight", "bias"):
-        names |= {f"zero_convs.{i}.0.{end}": f"controlnet_down_blocks.{i}.{end}" for i in range(12)}
-        names |= {
-            f"input_hint_block.{2 * i}.{end}": f"controlnet_cond_embedding.blocks.{i - 1}.{end}" for i in range(1, 7)
-        }
-        names |= {f"input_hint_block.0.{end}": f"controlnet_cond_embedding.conv_in.{end}"}
-        names |= {f"input_hint_block.14.{end}": f"controlnet_cond_embedding.conv_out.{end}"}
-    save(
-        {names.get(key, key.replace(".attn.in_proj.", ".attn.in_proj_")): w for key, w in weights.items()}, "sd15_union"
-    )
-
-    adapter = comfy.t2i_adapter.adapter.Adapter(
-        cin=192, channels=[320, 640, 1280, 1280], nums_rb=2, ksize=1, sk=True, use_conv=False
-    )
-    fill(adapter, seed=24, last=())
-    save(adapter.state_dict(), "sd15_t2i")
-
     depth, blocks = 4, 2
     model = comfy.cldm.mmdit.ControlNet(num_blocks=blocks, control_latent_channels=16, **sd3_config(depth), **make)
     fill(model, seed=25, last=())
@@ -96,6 +90,21 @@ def main(root: str, models: str) -> None:
     )  # fmt: skip
     fill(model, seed=26, last=())
     save(model.state_dict(), "sd35")
+
+    model = control_of(SD15_NARROW)
+    fill(model, seed=21, last=())
+    weights = model.state_dict()
+    save(weights, "sd15_narrow")
+
+    # a Control-LoRA has whole what a U-Net lacks, and small changes of what it has
+    own = {
+        key: w for key, w in weights.items() if key.startswith(("input_hint_block", "zero_convs", "middle_block_out"))
+    }
+    for name in ("input_blocks.1.1.proj_in", "middle_block.1.transformer_blocks.0.attn1.to_q"):
+        out, within = weights[f"{name}.weight"].shape[:2]
+        own[f"{name}.up"] = torch.randn(out, 4, generator=generator) / 8
+        own[f"{name}.down"] = torch.randn(4, within, generator=generator) / 8
+    save({"lora_controlnet": torch.zeros(1), **own}, "sd15_narrow_lora")
 
 
 if __name__ == "__main__":

@@ -85,11 +85,10 @@ def main(root: str, models: str) -> None:
         save(weights, "diffusion_models", f"sd3_depth{depth}.safetensors")
         if depth == 4:
             save(lora_for(weights, seed=1), "loras", "sd3_depth4.safetensors")
-    for config, name in ((SD15_NARROW, "sd15_narrow"), (SD15_UNET, "sd15_random")):
-        unet = UNetModel(**config, **make)
-        fill(unet, seed=15, last=("out.2.weight",))
-        half = {f"model.diffusion_model.{key}": value.half() for key, value in unet.state_dict().items()}
-        save(half, "checkpoints", f"{name}.safetensors")
+    unet = UNetModel(**SD15_NARROW, **make)
+    fill(unet, seed=15, last=("out.2.weight",))
+    half = {f"model.diffusion_model.{key}": value.half() for key, value in unet.state_dict().items()}
+    save(half, "checkpoints", "sd15_narrow.safetensors")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def run(script, *arguments, ends=0):
     return done
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["sd3", "sdxl", "wan"])
 def test_the_gpu_benchmark_on_a_cpu(comfyui_root, tmp_path, model):
     file = tmp_path / "gpu.json"
@@ -89,6 +90,7 @@ def test_captions_are_the_first_of_each_picture(annotations):
     assert coco.captions(annotations[0], 2) == chosen[:2]
 
 
+@pytest.mark.full
 def test_the_coco_benchmark_with_the_small_model(comfyui_root, annotations, tmp_path):
     path, images = annotations
     out, file = tmp_path / "out", tmp_path / "coco.json"

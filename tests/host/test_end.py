@@ -102,7 +102,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("midway", [False, True], ids=["idle", "midway"])
+@pytest.mark.parametrize("midway", [pytest.param(False, marks=pytest.mark.full), True], ids=["idle", "midway"])
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left(fresh, end, midway):
     folders = (SHARED_MEMORY, fresh.base.parent / "temporary")

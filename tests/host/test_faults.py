@@ -1,19 +1,22 @@
-"""Some rows of the table of faults (all: python -m tests.faults), one of each fault and one of each moment."""
+"""Every fault of a worker at every moment (python -m tests.faults prints a table), and another device standing by."""
 
 from __future__ import annotations
 
 import pytest
 
-from ..faults.__main__ import faults_of, rows_of
-
-ROWS = [
-    "killed:stage", "stopped:mid warm-up", "exception:start", "out of memory:load", "corrupt:first step",
-    "short:stage", "wrong step:last step", "exception:start:spare",
-]  # fmt: skip
+from ..faults.__main__ import ROWS, driver, faults_of
+from ..tiers import full_but
 
 
-@pytest.mark.faults
-def test_a_failing_worker_costs_neither_picture_nor_time(comfyui_root):
-    rows = rows_of(ROWS)
-    assert len(rows) == len(ROWS)
-    assert {f"{row['fault']}:{row['moment']}": faults_of(row) for row in rows if faults_of(row)} == {}
+@pytest.fixture(scope="module")
+def faults(comfyui_root):
+    asked = driver(comfyui_root)
+    yield asked
+    asked.close()
+
+
+@pytest.mark.parametrize(
+    "row", full_but([*ROWS, "exception:start:spare"], "killed:stage", "corrupt:first step", "out of memory:load")
+)
+def test_a_failing_worker_costs_neither_picture_nor_time(faults, row):
+    assert faults_of(faults.ask(row)) == []

@@ -34,18 +34,6 @@ def test_v_prediction_on_a_unet(bench):
     assert_shared(report)
 
 
-def test_masked_and_combined_conds(bench):
-    side = bench("sd3")
-    mask = side.graph.add("TestMask", size=128)
-    masked = side.graph.add(
-        "ConditioningSetMask", conditioning=side.text(5), mask=mask, strength=0.8, set_cond_area="default"
-    )
-    side.positive = side.graph.add("ConditioningCombine", conditioning_1=side.positive, conditioning_2=masked)
-    difference, report = side.compare()
-    assert difference <= LIMIT
-    assert_shared(report)
-
-
 @pytest.mark.parametrize("family", ["sd3", "sd15"])
 def test_three_conds_against_one_are_taken_apart(bench, family):
     side = bench(family, size=16)
@@ -67,45 +55,6 @@ def test_three_conds_against_one_are_taken_apart(bench, family):
     if family == "sd3":
         # four whole conds, two on each device: the positive branch is computed in two places
         assert report["steps"][0]["conds"] == [2, 2]
-
-
-def test_timestep_range(bench):
-    side = bench("sd3")
-    side.settings["steps"] = 6
-    late = side.graph.add("ConditioningSetTimestepRange", conditioning=side.text(5), start=0.5, end=1.0)
-    early = side.graph.add("ConditioningSetTimestepRange", conditioning=side.positive, start=0.0, end=0.5)
-    side.positive = side.graph.add("ConditioningCombine", conditioning_1=early, conditioning_2=late)
-    difference, report = side.compare()
-    assert difference <= LIMIT
-    assert_shared(report, calls=6)
-
-
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
-def test_denoise(bench, family):
-    side = bench(family, size=8)
-    side.settings["denoise"] = 0.6
-    difference, report = side.compare()
-    assert difference <= LIMIT
-    assert_shared(report, calls=4)
-
-
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
-def test_inpaint_mask(bench, family):
-    side = bench(family, size=8)
-    mask = side.graph.add("TestMask", size=64)
-    side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=mask)
-    difference, report = side.compare()
-    assert difference <= LIMIT
-    assert_shared(report)
-
-
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
-def test_batch_of_three(bench, family):
-    side = bench(family, size=8, batch=3)
-    side.settings["steps"] = 2
-    difference, report = side.compare()
-    assert difference <= LIMIT
-    assert_shared(report)
 
 
 def test_cfg_hooks_of_other_nodes(bench):
@@ -198,11 +147,10 @@ def test_a_guider_of_two_models(bench):
     assert "Hybridiff: 4 of 4 model calls shared" in side.comfy.tail(1500)
 
 
-@pytest.mark.parametrize("devices", [("same",), ("same", "same")])
 @pytest.mark.parametrize("guider", ["CFGGuider", "DualCFGGuider", "PerpNegGuider"])
-def test_hybridiff_model_with_custom_sampling(bench, guider, devices):
+def test_hybridiff_model_with_custom_sampling_on_three_devices(bench, guider):
     side = bench("sd3")
-    side.devices = devices
+    side.devices = ("same", "same")
     add = side.graph.add
     noise, sampler = add("RandomNoise", noise_seed=5), add("KSamplerSelect", sampler_name="dpmpp_2m")
     sigmas = add("BasicScheduler", model=side.model, scheduler="simple", steps=4, denoise=1.0)
@@ -216,6 +164,6 @@ def test_hybridiff_model_with_custom_sampling(bench, guider, devices):
     outputs = side.comfy.run(side.graph.nodes)
     stock, ours = (side.latent_of(outputs, node) for node in saved)
     assert (stock - ours).abs().max() <= LIMIT
-    helpers = min(len(devices), 1 if guider == "CFGGuider" else 2)  # a third device would hold the model for nothing
+    helpers = 1 if guider == "CFGGuider" else 2  # a third device would hold the model for nothing
     line = [line for line in side.comfy.log.read_text().splitlines() if "model calls shared by" in line][-1]
     assert "4 of 4 model calls shared" in line and line.count("process") == helpers

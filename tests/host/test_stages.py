@@ -6,6 +6,7 @@ import pytest
 
 from hybridiff_core.schedule import Stage, Work, parse
 
+from ..tiers import full
 from .comfy_server import Events, Refused
 
 LIMIT = 1e-5
@@ -80,8 +81,15 @@ def test_predict_on_one_device(bench):
     assert any("cuda:7" in line for line in report["lines"])
 
 
-@pytest.mark.parametrize("sampler", ["heun", "dpm_2", "dpmpp_sde", "dpmpp_2m_sde", "uni_pc", "euler_ancestral"])
-@pytest.mark.parametrize("mode", ["predict", "pipeline"])
+@pytest.mark.parametrize(
+    ("mode", "sampler"),
+    [
+        *(("predict", sampler) for sampler in ("heun", "dpmpp_2m_sde", "uni_pc")),
+        *(("pipeline", sampler) for sampler in ("dpm_2", "dpmpp_sde", "euler_ancestral")),
+        *(full("predict", sampler) for sampler in ("dpm_2", "dpmpp_sde", "euler_ancestral")),
+        *(full("pipeline", sampler) for sampler in ("heun", "dpmpp_2m_sde", "uni_pc")),
+    ],
+)
 def test_samplers_of_every_kind_go_through_the_stage(bench, sampler, mode):
     side = bench("sd3")
     side.settings["sampler_name"] = sampler

@@ -63,7 +63,7 @@ def main() -> int:
         for old in ROWS.glob("*.json"):
             old.unlink()
         code = subprocess.run(
-            [sys.executable, "-m", "pytest", "tests/host/compat", *arguments],
+            [sys.executable, "-m", "pytest", "--all", "tests/host/compat", *arguments],
             cwd=PACK, env={**os.environ, "HYBRIDIFF_LARGE_MODELS": "1"},
         ).returncode  # fmt: skip
     rows = [json.loads(path.read_text()) for path in ROWS.glob("*.json")]

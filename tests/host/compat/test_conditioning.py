@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from ...tiers import full, full_but
 from ..comfy_server import make_loaders
 from ..conftest import FamilyBench
+from ..test_exact import assert_shared
 from .conftest import compared, without
 
 AREA = {"width": 64, "height": 96, "x": 32, "y": 32}
@@ -99,18 +101,24 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
-@pytest.mark.parametrize("way", WAYS)
+UNETS = ("area", "ConditioningSetDefaultCombine")  # of these every change tests a U-Net too
+
+
+@pytest.mark.parametrize(  # a family after the other: the worker need not load one for each row
+    ("way", "family"),
+    [*((way, "sd3") for way in WAYS), *((way, "sd15") if way in UNETS else full(way, "sd15") for way in WAYS)],
+)
 def test_conditioning(bench, row, put, infos, way, family):
     row.of("Conditioning", f"{way}, {family}")
     side = bench(family, size=16)
     side.settings["steps"] = 4 if family == "sd3" else 2
     side.positive = WAYS[way](side, put)
-    row.compared(*side.compare())
+    row.compared(*(found := side.compare()))
+    assert_shared(found[1], calls=side.settings["steps"])
 
 
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
 @pytest.mark.parametrize("what", ["denoise 0.6", "noise mask", "batch of 4"])
+@pytest.mark.parametrize("family", full_but(["sd3", "sd15"], "sd3"))
 def test_latents(bench, row, what, family):
     row.of("Conditioning", f"latent: {what}, {family}")
     side = bench(family, size=8, batch=4 if what == "batch of 4" else 1)
@@ -120,7 +128,8 @@ def test_latents(bench, row, what, family):
     if what == "noise mask":
         made = side.graph.add("TestMask", size=64)
         side.latent = side.graph.add("SetLatentNoiseMask", samples=side.latent, mask=made)
-    row.compared(*side.compare())
+    row.compared(*(found := side.compare()))
+    assert_shared(found[1], calls=side.settings["steps"])
 
 
 # -- what belongs to one family of models
@@ -150,6 +159,7 @@ def gligen_beside_a_cond(side, put):
 GLIGEN_WAYS = {"GLIGEN, two boxes": gligen, "GLIGEN beside a cond without": gligen_beside_a_cond}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", GLIGEN_WAYS)
 def test_gligen(bench, row, put, loaders, way):
     row.of("Conditioning", f"{way}, sd15")
@@ -234,24 +244,28 @@ def no_guidance(side, put):
     side.positive = put(side, "FluxDisableGuidance", conditioning=side.positive)
 
 
-FAMILY_WAYS = [
-    ("unCLIPConditioning, two pictures", "sd21_unclip", unclip),
-    ("InpaintModelConditioning", "sd15_inpaint", inpaint),
-    ("ReferenceLatent", "flux", reference),
-    ("ReferenceLatent", "flux2", reference),
-    ("two ReferenceLatents by index", "flux", references_by_index),
-    ("StyleModelApply (Redux)", "flux", style),
-    ("StyleModelApply (Redux) as attention bias", "flux", style_bias),
-    ("sizes, as CLIPTextEncodeSDXL adds them", "sdxl", sizes),
-    ("aesthetic score, as CLIPTextEncodeSDXLRefiner adds it", "sdxl_refiner", score),
-    ("FluxGuidance", "flux", guidance),
-    ("FluxDisableGuidance", "flux", no_guidance),
-]
+FAMILY_WAYS = {
+    "unCLIPConditioning, two pictures, sd21_unclip": unclip,
+    "InpaintModelConditioning, sd15_inpaint": inpaint,
+    "sizes, as CLIPTextEncodeSDXL adds them, sdxl": sizes,
+    "aesthetic score, as CLIPTextEncodeSDXLRefiner adds it, sdxl_refiner": score,
+    "ReferenceLatent, flux2": reference,
+    "ReferenceLatent, flux": reference,
+    "two ReferenceLatents by index, flux": references_by_index,
+    "StyleModelApply (Redux), flux": style,
+    "StyleModelApply (Redux) as attention bias, flux": style_bias,
+    "FluxGuidance, flux": guidance,
+    "FluxDisableGuidance, flux": no_guidance,
+}
+OF_FILES = (inpaint, style, style_bias)
 
 
-@pytest.mark.parametrize(("way", "family", "lay"), FAMILY_WAYS, ids=[f"{way}, {name}" for way, name, _ in FAMILY_WAYS])
-def test_conditioning_of_a_family(comfy, row, put, loaders, way, family, lay):
-    row.of("Conditioning", f"{way}, {family}")
+@pytest.mark.parametrize("way", full_but(FAMILY_WAYS, "two ReferenceLatents by index, flux", "FluxGuidance, flux"))
+def test_conditioning_of_a_family(comfy, row, put, request, way):
+    row.of("Conditioning", way)
+    lay, family = FAMILY_WAYS[way], way.rsplit(", ", 1)[1]
+    if lay in OF_FILES:
+        request.getfixturevalue("loaders")
     side = FamilyBench(comfy, family)
     side.settings |= {"steps": 3, "cfg": 3.0}
     before = without(side)
@@ -354,7 +368,16 @@ HOOK_WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", HOOK_WAYS)
+@pytest.mark.parametrize(
+    "way",
+    full_but(
+        HOOK_WAYS,
+        "both prompts, three keyframes",
+        "two conds share them, a third has none",
+        "a cond in a mask's bounds",
+        "half of the run",
+    ),
+)
 def test_hooks(bench, row, put, way):
     row.of("Conditioning", f"LoRA hooks: {way}, sd3")
     side = bench("sd3", size=16)

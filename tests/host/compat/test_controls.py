@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full_but
 from ..comfy_server import make_controls
 from .conftest import compared, without
 from .test_conditioning import AREA, combine
@@ -14,7 +15,7 @@ def controls(comfyui_root):
     make_controls(comfyui_root)
 
 
-def net(side, name="sd15"):
+def net(side, name="sd15_narrow"):
     return side.graph.add("ControlNetLoader", control_net_name=f"{name}.safetensors")
 
 
@@ -57,7 +58,7 @@ def union(side, put):
 
 
 def control_lora(side, put):
-    apply(side, put, net(side, "sd15_lora"))
+    apply(side, put, net(side, "sd15_narrow_lora"))
 
 
 def adapter(side, put):
@@ -66,7 +67,7 @@ def adapter(side, put):
 
 def adapter_and_net(side, put):
     apply(side, put, net(side, "sd15_t2i"), strength=0.5, end_percent=0.8)
-    apply(side, put, net(side), strength=0.5)
+    union(side, put)
 
 
 def masked(side, put):
@@ -103,10 +104,10 @@ STAYING = {
 }
 
 
-@pytest.mark.parametrize("way", STAYING)
+@pytest.mark.parametrize("way", full_but(STAYING, "ControlNet whose get_control is replaced"))
 def test_controls_that_stay_here(bench, row, put, way):
     row.of("Conditioning", f"{way}, sd15")
-    side = bench("sd15_large", size=16)
+    side = bench("sd15", size=16)
     side.settings["steps"] = 3
     plain = without(side)
     apply_it, words = STAYING[way]
@@ -124,17 +125,25 @@ UNET_WAYS = {
     "union ControlNet": union,
     "Control-LoRA": control_lora,
     "T2I adapter": adapter,
-    "T2I adapter and ControlNet, chained": adapter_and_net,
+    "T2I adapter and union ControlNet, chained": adapter_and_net,
     "ControlNet and a masked cond": masked,
     "ControlNet on an area": on_an_area,
     "ControlNet of two pictures": of_two_pictures,
 }
+# the host fixes their widths
+OF_TRUE_SIZE = ("union ControlNet", "T2I adapter", "T2I adapter and union ControlNet, chained")
 
 
-@pytest.mark.parametrize("way", UNET_WAYS)
-def test_controls_of_a_unet(bench, row, put, way):
+@pytest.mark.parametrize(
+    "way", full_but(UNET_WAYS, "ControlNet from 20 % to 70 %", "two ControlNets, chained", "ControlNet on an area")
+)
+def test_controls_of_a_unet(bench, row, put, comfyui_root, way):
     row.of("Conditioning", f"{way}, sd15")
-    side = bench("sd15_large", size=16, batch=2 if way == "ControlNet of two pictures" else 1)
+    family = "sd15"
+    if way in OF_TRUE_SIZE:
+        family = "sd15_large"
+        make_controls(comfyui_root, "large")
+    side = bench(family, size=16, batch=2 if way == "ControlNet of two pictures" else 1)
     side.settings["steps"] = 3
     plain = without(side)
     UNET_WAYS[way](side, put)
@@ -143,7 +152,7 @@ def test_controls_of_a_unet(bench, row, put, way):
     assert report["shared_calls"] and not report["lines"]
 
 
-@pytest.mark.parametrize("name", ["sd3", "sd35"])
+@pytest.mark.parametrize("name", full_but(["sd3", "sd35"], "sd3"))
 def test_controls_of_a_transformer(bench, row, put, name):
     row.of("Conditioning", f"ControlNet of the {name} kind, with a VAE")
     side = bench("sd3", size=16)
@@ -155,12 +164,13 @@ def test_controls_of_a_transformer(bench, row, put, name):
     assert report["shared_calls"] and not report["lines"]
 
 
+@pytest.mark.full
 def test_a_network_that_lay_patched_in_memory(bench, row, put):
     """Another cond's patches are still on the weights when the workers are given them."""
     row.of("Conditioning", "ControlNet after it was sampled with patched weights, sd15")
 
     def sample(kind, *, patched):
-        side = bench("sd15_large", size=16)
+        side = bench("sd15", size=16)
         side.settings |= {"steps": 3, "seed": 77 if patched else 78}
         apply(side, put, net(side))
         other = [

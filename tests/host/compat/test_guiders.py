@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ...tiers import full_but
 from ..conftest import FamilyBench
 from .conftest import ONE, TWO, Pair, both, each
 from .test_packs import sampler
@@ -69,7 +70,10 @@ GUIDERS = {
 CFG_ONE = ("BasicGuider", "CFGGuider at CFG 1")
 
 
-@pytest.mark.parametrize("name", GUIDERS)
+@pytest.mark.parametrize(
+    "name",
+    full_but(GUIDERS, "BasicGuider", "CFGGuider", "DualCFGGuider", "PerpNegGuider", "DualModelGuider, one model twice"),
+)
 def test_a_guider_in_exact_mode(bench, row, name):
     row.of("Samplers", f"SamplerCustomAdvanced, {name}")
     kind, given = GUIDERS[name]
@@ -85,7 +89,7 @@ def test_a_guider_in_exact_mode(bench, row, name):
         assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 6
 
 
-@pytest.mark.parametrize("name", GUIDERS)
+@pytest.mark.parametrize("name", full_but(GUIDERS, "BasicGuider", "DualCFGGuider"))
 def test_a_guider_in_auto(trained, row, name):
     row.of("Samplers", f"SamplerCustomAdvanced, {name}, auto")
     kind, given = GUIDERS[name]
@@ -124,7 +128,7 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
     assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
 
 
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("cfg", full_but([1.0, 3.0], 3.0))
 def test_guidance_by_a_call_of_its_own(trained, row, put, cfg):
     row.of("Samplers", f"SkipLayerGuidanceDiT at CFG {cfg:g}, auto")
     side = trained(4)
@@ -147,6 +151,7 @@ def test_sampler_custom(bench, row):
     assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 4
 
 
+@pytest.mark.full
 def test_sampler_custom_in_auto(trained, row):
     row.of("Samplers", "SamplerCustom, auto")
     side = trained(6)
@@ -178,7 +183,7 @@ def chains(side, parts) -> list[Pair]:
     return [Pair(side, outputs, *both, outputs[own[0]]["hybridiff"][0]) for both, own in zip(saved, ours)]
 
 
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
+@pytest.mark.parametrize("family", full_but(["sd3", "sd15"], "sd3"))
 def test_steps_in_two_samplers(bench, row, family):
     row.of("Samplers", f"two KSamplerAdvanced with noise left over, {family}")
     side = bench(family, size=8)
@@ -189,6 +194,7 @@ def test_steps_in_two_samplers(bench, row, family):
     assert first.apart(second) > 1e-3
 
 
+@pytest.mark.full
 def test_steps_in_two_samplers_in_auto(trained, row):
     row.of("Samplers", "two KSamplerAdvanced with noise left over, auto")
     pairs = []
@@ -199,7 +205,10 @@ def test_steps_in_two_samplers_in_auto(trained, row):
     row.auto(*pairs)
 
 
-@pytest.mark.parametrize("what", ["dpm_adaptive", "heun", "heunpp2", "sa_solver_pece", "lcm", "batch of 4", "mask"])
+@pytest.mark.parametrize(
+    "what",
+    full_but(["dpm_adaptive", "heun", "heunpp2", "sa_solver_pece", "lcm", "batch of 4", "mask"], "heun", "lcm", "mask"),
+)
 def test_auto(trained, row, what):
     row.of("Samplers", f"KSampler, {what}, auto")
     side = trained(9, batch=4 if what == "batch of 4" else 1)
@@ -214,8 +223,9 @@ def test_auto(trained, row, what):
         assert pairs[0].predicted
 
 
-@pytest.mark.parametrize("name", ["wan21", "ltxv"])
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["plain", "mask"])
+@pytest.mark.parametrize("name", ["wan21", "ltxv"])
 def test_video(comfy, row, name, what):
     row.of("Samplers", f"video latent, {what}, {name}")
     side = FamilyBench(comfy, name)
@@ -248,6 +258,7 @@ class NestedBench(FamilyBench):
         return torch.cat([video.flatten(), sound.flatten()])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["plain", "mask"])
 def test_nested_latent(comfy, row, what):
     row.of("Samplers", f"nested latent (video and audio), {'mask, ' if what == 'mask' else ''}ltxav")

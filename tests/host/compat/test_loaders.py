@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full
 from ..comfy_server import MODELS, Refused, make_loaders
 from ..conftest import FamilyBench
 from .conftest import compared, without
@@ -11,7 +12,7 @@ from .conftest import compared, without
 LORA = "sd3_depth4.safetensors"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def loaders(comfyui_root):
     make_loaders(comfyui_root)
 
@@ -20,7 +21,8 @@ def encoded(side, clip, text):
     return side.graph.add("CLIPTextEncode", clip=clip, text=text)
 
 
-def test_a_checkpoint_with_every_part(bench, row):
+@pytest.mark.full
+def test_a_checkpoint_with_every_part(bench, row, loaders):
     row.of("Loaders", "CheckpointLoaderSimple, its own text encoder")
     side = bench("sd15", size=16)
     side.settings["steps"] = 3
@@ -32,7 +34,8 @@ def test_a_checkpoint_with_every_part(bench, row):
     assert report["shared_calls"] == 3
 
 
-def test_an_unclip_checkpoint(comfy, row):
+@pytest.mark.full
+def test_an_unclip_checkpoint(comfy, row, loaders):
     row.of("Loaders", "unCLIPCheckpointLoader")
     side = FamilyBench(comfy, "sd21_unclip")
     side.settings["steps"] = 3
@@ -41,7 +44,8 @@ def test_an_unclip_checkpoint(comfy, row):
     assert found[1]["shared_calls"] == 3
 
 
-def test_a_diffusers_folder(bench, row):
+@pytest.mark.full
+def test_a_diffusers_folder(bench, row, loaders):
     row.of("Loaders", "DiffusersLoader")
     side = bench("sd15", size=16)
     side.settings["steps"] = 3
@@ -52,10 +56,15 @@ def test_a_diffusers_folder(bench, row):
 
 @pytest.mark.parametrize(
     ("file", "dtype"),
-    [("sd3_depth4", dtype) for dtype in ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")]
-    + [("loaders_sd3_scaled", "default")],
+    [
+        ("sd3_depth4", "fp8_e4m3fn"),
+        *(full("sd3_depth4", dtype) for dtype in ("default", "fp8_e4m3fn_fast", "fp8_e5m2")),
+        full("loaders_sd3_scaled", "default"),
+    ],
 )
-def test_a_diffusion_model(bench, row, file, dtype):
+def test_a_diffusion_model(bench, row, request, file, dtype):
+    if file.startswith("loaders_"):
+        request.getfixturevalue("loaders")
     what = "a file in scaled fp8" if "scaled" in file else dtype
     row.of("Loaders", f"UNETLoader, {what}")
     side = bench("sd3")
@@ -71,8 +80,10 @@ def test_a_diffusion_model(bench, row, file, dtype):
     assert report["shared_calls"] == 3
 
 
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("how", ["plain", "changed weights"])
+@pytest.mark.parametrize(
+    ("how", "lora"),
+    [("plain", False), ("changed weights", True), full("plain", True), full("changed weights", False)],
+)
 def test_a_loader_that_does_not_say_how(bench, row, how, lora):
     """The weights cross, once; and as they were loaded, though the host patches them in place for a LoRA."""
     what = {"plain": "plain weights", "changed weights": "weights that it changed in place"}[how]

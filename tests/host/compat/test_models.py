@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 
 import pytest
 
-from ..comfy_server import MODELS, PACK, make_families, python_of
+from ...tiers import full
 from ..conftest import FamilyBench
-from ..test_frozen import LIMIT as FROZEN
+from ..test_frozen import assert_it_becomes_exact
 
 SMALL = {
     "sd15": "SD 1.5",
@@ -45,9 +43,11 @@ SETTINGS = {"stable_audio": {"scheduler": "exponential", "steps": 6}}
 WITHOUT_HOOK = ("krea2", "pixart", "lumina2", "z_image")
 large = pytest.mark.skipif(
     os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1",
-    reason="GIGABYTES OF WEIGHTS: set HYBRIDIFF_LARGE_MODELS=1 for the rows of Chroma, Qwen-Image, Lumina, AuraFlow",
+    reason="gigabytes of weights (HYBRIDIFF_LARGE_MODELS=1 sh dev/test.sh --all)",
 )
-EVERY = [*SMALL, *(pytest.param(name, marks=large) for name in LARGE)]
+OFTEN = ("sd15", "sdxl", "sd3", "flux", "wan21")  # what most people run, one of each kind of network
+EVERY = [name if name in OFTEN else full(name) for name in SMALL]
+EVERY += [pytest.param(name, marks=[large, pytest.mark.full]) for name in LARGE]
 
 
 @pytest.fixture
@@ -56,55 +56,44 @@ def family(comfy):
     return lambda name: FamilyBench(comfy, name)
 
 
-@pytest.fixture(scope="module")
-def frozen(comfyui_root, request):
-    """What frozen.py finds of each family that is asked for here, on two devices."""
-    asked = [item.callspec.params["name"] for item in request.session.items if "frozen" in item.fixturenames]
-    names = [name for name in dict.fromkeys(asked) if name in SMALL or os.environ.get("HYBRIDIFF_LARGE_MODELS") == "1"]
-    make_families(comfyui_root, names)
-    script = PACK / "tests" / "host" / "frozen.py"
-    done = subprocess.run(
-        [python_of(comfyui_root), str(script), str(comfyui_root), str(MODELS), *(f"{name}:2" for name in names)],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1800,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = {result["case"].removesuffix(":2"): result for result in map(json.loads, done.stdout.splitlines())}
+@pytest.fixture
+def stage(frozen):
+    """The cell for the pipeline stage in a family's row: stage("flux")."""
 
-    def stage(name: str) -> str:
-        """The row's cell for the pipeline stage."""
-        result = found[name]
-        assert result["finite"]
+    def cell(name: str) -> str:
+        result = frozen(f"{name}:2")
         if name in WITHOUT_HOOK:
             (line,) = [line for line in result["lines"] if "the network cannot be cut" in line]
-            assert result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
+            assert result["finite"] and result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
             return f"left out: {line}"
-        assert result["works"] == ["exact"] * 5 + ["pipeline"] * 11
-        assert result["difference"] < FROZEN
+        assert_it_becomes_exact(result, 2)
         return f"on, {result['difference']:.0e}"
 
-    return stage
+    return cell
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_family(family, row, frozen, name):
+def test_family(family, row, stage, name):
     row.of("Models", {**SMALL, **LARGE}[name])
     side = family(name)
     side.settings |= {"steps": 3, "cfg": 3.0, **SETTINGS.get(name, {})}
     difference, report = side.compare()
     assert report["shared_calls"] == side.settings["steps"], report["lines"]
     row.compared(difference, report)
-    row.stage(frozen(name))
+    row.stage(stage(name))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["flux"])
-def test_cfg_one(family, row, frozen, name):
+def test_cfg_one(family, row, stage, name):
     row.of("Models", "Flux, CFG 1 with distilled guidance")
     side = family(name)
     side.settings |= {"steps": 3, "cfg": 1.0}
     row.compared(*side.compare())
-    row.stage(frozen(name))
+    row.stage(stage(name))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("high", "low"), [("wan21", "wan22_t2v_low"), ("wan22_i2v", "wan22_i2v_low")])
 def test_two_experts(family, row, high, low):
     """Wan 2.2's graph: one model for the noisy steps, another for the rest, noise left over between them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full, full_but
 from ..comfy_server import MODELS
 from ..conftest import FamilyBench
 from .conftest import both, compared, each
@@ -64,6 +65,17 @@ LATER = (
     "tiles_of_the_sampler",
     "rolled",
 )
+# in auto every change tests one for each line that can be said, and some of which steps are predicted
+AUTO = (
+    "other_sigmas",
+    "two_passes",
+    "calc_function_of_its_own",
+    "tiles",
+    "nearby",
+    "rolled",
+    "pre_cfg",
+    "function_wrapper",
+)
 
 
 def lay(side, way):
@@ -98,8 +110,11 @@ def assert_it_matters(side, pair):
     assert difference > 1e-3
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [*((way, way not in LATER) for way in WAYS), *(full(way, way in LATER) for way in WAYS)],
+    ids=lambda value: {True: "before", False: "after"}.get(value, value),
+)
 def test_a_pack_in_exact_mode(bench, row, way, first):
     title, words, _ = WAYS[way]
     row.of("Other packs", f"{title}, {'before' if first else 'after'} Hybridiff")
@@ -116,7 +131,7 @@ def test_a_pack_in_exact_mode(bench, row, way, first):
         assert words in line and pair.report["shared_calls"] < max(pair.report["calls"], 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", full_but(WAYS, *AUTO))
 def test_a_pack_in_auto(trained, row, way):
     title, _, words = WAYS[way]
     first = way not in LATER
@@ -129,6 +144,7 @@ def test_a_pack_in_auto(trained, row, way):
         assert pairs[0].predicted == 0 or way == "two_passes"
 
 
+@pytest.mark.full
 def test_a_wrapper_on_the_network(comfy, row):
     row.of("Other packs", "wrapper on DIFFUSION_MODEL, on Flux")
     side = FamilyBench(comfy, "flux")
@@ -169,8 +185,8 @@ def by_what(comfy, bench, name):
     return bench("sd3", batch=4), 0
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("name", ["wan21", "sd3"])
+@pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.full)], ids=["before", "after"])
+@pytest.mark.parametrize("name", full_but(["sd3", "wan21"], "sd3"))
 def test_context_windows(comfy, bench, row, put, name, first):
     row.of("Other packs", f"context windows, {name}, {'before' if first else 'after'} Hybridiff")
     side, dim = by_what(comfy, bench, name)

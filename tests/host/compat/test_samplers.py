@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full_but
+
 SCHEDULERS = ("karras", "beta", "simple")
 # ComfyUI's, so that each is a row; test_every_sampler_is_a_row says when one is added
 SAMPLERS = [
@@ -23,7 +25,7 @@ def test_every_sampler_is_a_row(comfy):
     assert len(given) > 40 and set(given) == set(SAMPLERS)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", full_but(SCHEDULERS, "beta"))
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sampler(bench, row, sampler, scheduler):
     row.of("Samplers", f"{sampler}, {scheduler}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ...tiers import full
+
 # node, family, inputs beside the model; the rest are the server's defaults
 ON_A_MODEL = [
     ("ModelSamplingSD3", "sd3", {"shift": 5.0}),
@@ -52,7 +54,23 @@ WHY_NOT = {
 }
 
 
-@pytest.mark.parametrize(("node", "family", "given"), ON_A_MODEL, ids=lambda value: str(value)[:30])
+# on a U-Net; and of others what test_graphs.py and test_fallbacks.py show
+SELDOM = ("ModelSamplingSD3", "EasyCache", "TestAttentionPatch", "TestHooks", "SkipLayerGuidanceSD3")
+SELDOM += ("SkipLayerGuidanceDiTSimple", "ModelSamplingAuraFlow", "CFGNorm", "TCFG")
+UNETS = ("ModelSamplingContinuousEDM", "FreeU_V2", "PerturbedAttentionGuidance", "PatchModelAddDownscale")
+
+
+def tier(row):
+    node, family, _ = row
+    return row if (family == "sd3" and node not in SELDOM) or (family == "sd15" and node in UNETS) else full(*row)
+
+
+@pytest.mark.parametrize(
+    ("node", "family", "given"),
+    # a family after the other: the worker need not load one for each row
+    [tier(row) for row in sorted(ON_A_MODEL, key=lambda row: row[1] or "")],
+    ids=lambda value: str(value)[:30],
+)
 def test_a_node_on_the_model(bench, row, put, infos, node, family, given):
     row.of("Weight changes", f"{node}{f' on {family}' if family else ''}")
     if node in WHY_NOT or node not in infos:
@@ -70,7 +88,7 @@ def lora(side, strength):
     )
 
 
-@pytest.mark.parametrize("strengths", [(0.7,), (0.7, -0.3), (1.0, 1.0, 0.5)], ids=str)
+@pytest.mark.parametrize("strengths", [(0.7, -0.3), full((0.7,)), full((1.0, 1.0, 0.5))], ids=str)
 def test_loras(bench, row, strengths):
     row.of("Weight changes", f"{len(strengths)} LoRA, strengths {', '.join(map(str, strengths))}")
     side = bench("sd3")
@@ -80,6 +98,7 @@ def test_loras(bench, row, strengths):
     row.compared(*side.compare())
 
 
+@pytest.mark.full  # test_conditioning.py has hooks of every kind
 @pytest.mark.parametrize("keyframes", [False, True])
 def test_a_lora_by_hooks(bench, row, put, keyframes):
     row.of("Weight changes", f"LoRA by hooks{', with keyframes' if keyframes else ''}")
@@ -93,7 +112,7 @@ def test_a_lora_by_hooks(bench, row, put, keyframes):
     row.compared(*side.compare())
 
 
-@pytest.mark.parametrize("node", ["ModelMergeSimple", "ModelMergeAdd", "ModelMergeSubtract"])
+@pytest.mark.parametrize("node", ["ModelMergeSimple", full("ModelMergeAdd"), full("ModelMergeSubtract")])
 def test_merges(bench, row, put, node):
     row.of("Weight changes", node)
     side = bench("sd3")

@@ -59,7 +59,7 @@ FILE_OUTSIDE_FOLDERS = Line(
 FILE_CHANGED = Line(
     "the model's file {file} was changed after it was loaded; load it again",
     "A worker would read other weights than ComfyUI holds.",
-    "Unload the models, or restart ComfyUI, so that the loader runs again.",
+    "Empty ComfyUI's cache (Unload Models and Execution Cache) or restart it, so that the loader runs again.",
     Group.INSTALL,
 )
 WORKER_FILE_OUTSIDE = Line(

@@ -3,16 +3,18 @@
 Used as `lines.NO_SECOND_GPU()`, with the text's fields where it has some. `ALL` has each by its name.
 """
 
-from . import devices, graph, messages, model, pipelines, steps, workers
-from .devices import *  # noqa: F403
-from .graph import *  # noqa: F403
+from . import device_lines, diffusers_lines, graph_lines, model_lines, step_lines, wire_lines, worker_lines
+from .device_lines import *  # noqa: F403
+from .diffusers_lines import *  # noqa: F403
+from .graph_lines import *  # noqa: F403
 from .line import Group, Line, name_lines
-from .messages import *  # noqa: F403
-from .model import *  # noqa: F403
-from .pipelines import *  # noqa: F403
-from .steps import *  # noqa: F403
-from .workers import *  # noqa: F403
+from .model_lines import *  # noqa: F403
+from .step_lines import *  # noqa: F403
+from .wire_lines import *  # noqa: F403
+from .worker_lines import *  # noqa: F403
 
-ALL: dict[str, Line] = name_lines((devices, graph, model, steps, pipelines, workers, messages))
+ALL: dict[str, Line] = name_lines(
+    (device_lines, graph_lines, model_lines, step_lines, diffusers_lines, worker_lines, wire_lines)
+)
 
 __all__ = ["ALL", "Group", "Line", *ALL]

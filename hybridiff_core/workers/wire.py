@@ -75,7 +75,7 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
             _dtype_name(value.dtype, place)
             return {"tensor": tensor(value)}
         if callable(value):
-            raise CannotCross(lines.CODE_CANNOT_CROSS(where=place))
+            raise CannotCross(lines.CODE_CANNOT_CROSS(where=where))
         raise CannotCross(lines.OBJECT_CANNOT_CROSS(where=place, kind=type(value).__name__))
 
     return walk(value, where)

@@ -12,22 +12,13 @@ from collections.abc import Callable
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from .events import executing_node
 from .host_call import KEY, HostCall
 from .leases import pool
 from .run import Run
-
-TWO_MODELS = "a guider of two models mixes what is predicted with the other's, so every step is exact"
-
-
-def _no_model(found: str) -> str:
-    return f"expected a diffusion model, got {found}; connect the MODEL output of a model loader"
-
-
-def _misfit(what: str) -> str:
-    return f"{what}; use an empty latent or a VAE made for this model"
 
 
 class Acceleration:
@@ -46,7 +37,7 @@ class Acceleration:
         """
         self.called_at, self.node = time.perf_counter(), executing_node()
         if not hasattr(getattr(model, "model", None), "diffusion_model"):
-            raise ValueError(_no_model(type(getattr(model, "model", model)).__name__))
+            raise ValueError(lines.NOT_A_MODEL(what=type(getattr(model, "model", model)).__name__))
         clone = model.clone()
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self._outer_sample),
@@ -82,7 +73,7 @@ class Acceleration:
             return samples
         except RuntimeError as error:
             if run.misfit:  # torch's own words name no input
-                raise ValueError(_misfit(run.misfit)) from error
+                raise ValueError(lines.LATENT_MISFIT_STOPS(reason=run.misfit)) from error
             raise
         finally:
             del options[KEY]
@@ -110,7 +101,7 @@ def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options
     """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
     run = model_options["transformer_options"].get(KEY)
     if run is not None and model is not run.patcher.model:  # a guider of two models calls for the other one too
-        run.stay_exact(TWO_MODELS)
+        run.stay_exact(lines.TWO_MODELS())
         run = None
     if run is None:
         return executor(model, conds, x, timestep, model_options)

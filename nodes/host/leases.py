@@ -13,6 +13,7 @@ import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
@@ -25,22 +26,6 @@ from .control import Controls
 from .recipe import ADAPTER_KINDS, model_folders
 
 log = logging.getLogger("hybridiff")
-
-
-def _busy(label: str) -> str:
-    return f"the worker on {label} is busy with another sampling"
-
-
-def _not_ready(error: Exception, another: bool) -> str:
-    return f"{error}; {'the next device' if another else 'this process'} does its part"
-
-
-def _other_dtype(label: str, its: str, own: str) -> str:
-    return f"{label} computes in {its}, this process in {own}: the picture can differ slightly from one device's"
-
-
-def _not_told(error: Exception) -> str:
-    return f"{error}; this process did its part"
 
 
 @functools.cache
@@ -89,7 +74,7 @@ class Leases:
             place = self.places.pop(0)
             lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish)
             if lease is None:
-                self.report.note(_busy(place.label))
+                self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
                 self._leases.append(lease)
 
@@ -115,13 +100,14 @@ class Leases:
             exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
-            self.report.note(_not_ready(error, another=bool(self.places) and not self.whole))
+            instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
+            self.report.note(instead(reason=error))
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())
         if its != own:
-            self.report.note(_other_dtype(lease.place.label, its, own))
+            self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
 
     def tell(self, exchanges: Sequence[Exchange], told: dict) -> list[Exchange]:
@@ -139,7 +125,7 @@ class Leases:
                 (exchange.renew if begun else exchange.begin)(told)
                 self._begun.add(exchange)
             except (CannotCross, WorkerLost) as error:
-                self.report.note(_not_told(error))
+                self.report.note(lines.PART_WAS_DONE_HERE(reason=error))
                 failed.append(exchange)
         if changed:
             self._told = conditioning.snapshot(told, keep=True)

@@ -8,6 +8,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
+from ...hybridiff_core import lines
 from . import conditioning
 from .control import Controls
 from .foreign import of_the_host, replaced
@@ -25,47 +26,6 @@ INNER_CALLBACKS = (
 # options in which the network itself keeps state from call to call; a worker would keep its own
 STATE_OPTIONS = ("ar_state",)
 
-ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
-ONE_BY_ONE = "a node asks for one branch at a time, so there is nothing to share"
-ONE_AT_A_TIME = "where only one prompt is active, there is nothing to share"
-ONE_COND = "only one branch has conditioning, so nothing is shared"
-NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
-SPLIT_BY_THE_HOST = "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"
-WRAPPED = "a node wraps the branches' computation after Hybridiff; put Hybridiff last on the model"
-WRAPPED_WHOLE = "a node wraps the whole network in code of its own, which a second process does not have"
-APPLY_MODEL_REPLACED = "a pack replaced ComfyUI's apply_model"
-
-
-def _channels(found: int, takes: int) -> str:
-    return f"the latent has {found} channels, and this model takes {takes}"
-
-
-def _patched(names: Iterable[str]) -> str:
-    return f"a node patches the network from inside ({', '.join(sorted(names))})"
-
-
-def _state(name: str) -> str:
-    return f"a sampler keeps state inside the network ({name})"
-
-
-def _runs_inside(kind: str, packs: Sequence[str]) -> str:
-    of_packs = f"{kind}: {', '.join(packs)}" if packs else kind
-    return f"a node runs code of its own inside the network ({of_packs})"
-
-
-def _method_replaced(name: str) -> str:
-    return f"a node replaced the model's {name}"
-
-
-def _function_replaced(name: str) -> str:
-    return f"a pack replaced ComfyUI's {name}"
-
-
-def _every_branch_has(reasons: Sequence[str]) -> str:
-    *others, last = reasons or ["a default cond"]
-    either = f"{', '.join(others)} or {last}" if others else last
-    return f"every branch has {either}, which cannot cross"
-
 
 # -- the model
 
@@ -75,13 +35,13 @@ def misfit(patcher: ModelPatcher, noise: torch.Tensor, shapes: Sequence | None) 
     takes = patcher.get_model_object("latent_format").latent_channels
     if noise.shape[1] == takes or len(shapes or ()) > 1:  # several latents come packed into one
         return None
-    return _channels(noise.shape[1], takes)
+    return lines.LATENT_MISFIT(channels=noise.shape[1], takes=takes)
 
 
 def obstacle(patcher: ModelPatcher, model_options: dict) -> str | None:
     """Why this model cannot be shared, as far as that shows without its recipe; None where it can."""
     if patcher.get_additional_models_with_key("multigpu"):
-        return SPLIT_BY_THE_HOST
+        return lines.MULTIGPU_SPLIT()
     return code_inside(model_options)
 
 
@@ -89,34 +49,35 @@ def code_inside(model_options: dict) -> str | None:
     """Which code of other nodes runs inside the network: a worker does not have it."""
     inner = model_options["transformer_options"]
     if "model_function_wrapper" in model_options:
-        return WRAPPED_WHOLE
+        return lines.NETWORK_WRAPPED()
     for name in ("patches", "patches_replace"):
         if any(inner.get(name, {}).values()):
-            return _patched(inner[name])
+            return lines.NETWORK_PATCHED(patches=", ".join(sorted(inner[name])))
     for name in STATE_OPTIONS:
         if name in inner:
-            return _state(name)
+            return lines.STATE_IN_NETWORK(name=name)
     for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
         for of_kind in chosen:
             keys = [key for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
             if keys:
-                return _runs_inside(of_kind, [key for key in keys if isinstance(key, str)])  # others name no pack
+                packs = ", ".join(key for key in keys if isinstance(key, str))  # others name no pack
+                return lines.CODE_IN_NETWORK(names=f"{of_kind}: {packs}" if packs else of_kind)
     return None
 
 
 def code_around(executor: Callable, model: torch.nn.Module) -> str | None:
     """Which code of other packs a worker would miss that was put in place without a node's options."""
     if executor.wrappers[executor.idx + 1 :]:  # added while the run goes on
-        return WRAPPED
+        return lines.WRAPPED_AFTER()
     for owner, name in ((model, "apply_model"), (model, "_apply_model"), (model.diffusion_model, "forward")):
         if replaced(owner, name):
-            return _method_replaced(name)
+            return lines.MODEL_REPLACED(name=name)
     if model.diffusion_model._forward_hooks or model.diffusion_model._forward_pre_hooks:
-        return _method_replaced("forward")
+        return lines.MODEL_REPLACED(name="forward")
     if not of_the_host(executor.original):
-        return _function_replaced(executor.original.__name__)
+        return lines.COMFYUI_REPLACED(name=executor.original.__name__)
     if not (of_the_host(type(model).apply_model) and of_the_host(type(model)._apply_model)):
-        return APPLY_MODEL_REPLACED
+        return lines.COMFYUI_REPLACED(name="apply_model")
     return None
 
 
@@ -133,9 +94,9 @@ def expected_conds(guidance: Guidance, controls: Controls) -> int:
 def all_stay(conds: Iterable[conditioning.Cond], controls: Controls) -> str:
     """Why no cond of a call can be computed by a worker."""
     reasons = {conditioning.staying_reason(cond, controls) for cond in conds} - {None}
-    by_key = [words for words in conditioning.STAYING_KEYS.values() if words in reasons]
-    # a ControlNet's come last, or it would read "a ControlNet with hooks or hooks"
-    return _every_branch_has(by_key + sorted(reasons.difference(by_key)))
+    by_key = [line() for line in conditioning.STAYING_KEYS.values() if line() in reasons]
+    what = by_key + sorted(reasons.difference(by_key)) or [lines.DEFAULT_PROMPT()]
+    return lines.NOTHING_CROSSES(what=", ".join(what))
 
 
 def why_one(guidance: Guidance, asked: bool, timed: bool) -> str:
@@ -144,9 +105,9 @@ def why_one(guidance: Guidance, asked: bool, timed: bool) -> str:
     `asked` says that there was a call, `timed` that there was one of several branches, of which others were not due.
     """
     if not asked:
-        return NOT_ASKED
+        return lines.NOT_ASKED()
     if guidance.off:
-        return ONE_BRANCH
+        return lines.CFG_1()
     if guidance.branches < 2:
-        return ONE_COND
-    return ONE_AT_A_TIME if timed else ONE_BY_ONE
+        return lines.ONE_PROMPT()
+    return lines.ONE_PROMPT_AT_A_TIME() if timed else lines.BRANCHES_ONE_BY_ONE()

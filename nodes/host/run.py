@@ -13,6 +13,7 @@ import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.engine import Engine
 from ...hybridiff_core.modes import mode_for
 from ...hybridiff_core.plan import HybridPlan
@@ -32,15 +33,6 @@ from .leases import Leases
 from .recipe import name_of, recipe_of
 
 log = logging.getLogger("hybridiff")
-
-RISING = "the sigmas do not fall from step to step, so every step is exact"
-RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
-IN_WINDOWS = "context windows see another part of the latent in each call, so every step is exact"
-NO_DEVICE = "no device was chosen to help"
-
-
-def _on_one_device(reason: str) -> str:
-    return f"ran on one device: {reason}"
 
 
 @functools.cache
@@ -84,7 +76,7 @@ class Run:
         self._one_unit = False
         self._timed = False
         if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
-            self.report.note(RISING)
+            self.report.note(lines.SIGMAS_DO_NOT_FALL())
             self.plan = HybridPlan(mode="exact")
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
@@ -96,8 +88,8 @@ class Run:
 
     def _leases(self, devices: tuple[str, ...], model_options: dict) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
-        found, lines = places(devices, self.patcher.load_device)
-        nobody = None if found else "; ".join(lines) or NO_DEVICE
+        found, missing = places(devices, self.patcher.load_device)
+        nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         self.alone = self.misfit or nobody or obstacles.obstacle(self.patcher, model_options)
         recipe = None
         if self.alone is None:  # a recipe takes time: not where nobody needs it
@@ -106,7 +98,7 @@ class Run:
             except CannotCross as error:
                 self.alone = str(error)
         if self.alone is None:
-            for line in lines:
+            for line in missing:
                 self.report.note(line)
         whole = self.mode == "pipeline"
         return Leases(self.patcher, recipe, found if recipe else (), devices, self.controls, self.report, whole)
@@ -116,7 +108,7 @@ class Run:
     def begin(self, sampler: object, sigmas: torch.Tensor) -> None:
         """The sampler begins: by what it was given, the stages are told."""
         if sampler is not self.sampler or sigmas.tolist() != self.sigmas:
-            self.stay_exact(RESAMPLED)
+            self.stay_exact(lines.RESAMPLED())
 
     def stay_exact(self, reason: str) -> None:
         """From now on nothing is predicted or cut."""
@@ -214,7 +206,7 @@ class Run:
 
     def _setting(self, exchanges: list[Exchange]) -> Setting:
         plan = self.plan
-        for reason in (self._exact_for, IN_WINDOWS if self.guidance.in_windows else None):
+        for reason in (self._exact_for, lines.CONTEXT_WINDOWS() if self.guidance.in_windows else None):
             if reason and plan.effective.mode != "exact":
                 self.report.note(reason)
                 plan = HybridPlan(mode="exact")
@@ -243,7 +235,7 @@ class Run:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         self.leases.close()
         if self.alone or not (self.report.lines or self.report.shared_steps):
-            self.report.note(_on_one_device(self.alone or self._why_one()))
+            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:

@@ -16,14 +16,15 @@ def test_reasons_are_plain_words(comfyui_root):
         [python_of(comfyui_root), str(script), str(comfyui_root)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    hooks = "hooks (a LoRA or other change)"
+    every = "every branch has something that cannot be sent to another device:"
+    hooks = "a LoRA or other change on the prompt (hooks)"
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "no key": f"{INSIDE} (on_pre_run)",
         "a class": f"{INSIDE} (on_pre_run)",
         "a pack's name": f"{INSIDE} (on_pre_run: their_pack)",
         "a name and none": f"{INSIDE} (on_pre_run: their_pack)",
-        "one reason": f"every branch has {hooks}, which cannot cross",
-        "two reasons": f"every branch has {hooks} or a ControlNet with hooks, which cannot cross",
-        "three reasons": f"every branch has GLIGEN boxes, {hooks} or a ControlNet on an area, which cannot cross",
-        "no reason": "every branch has a default cond, which cannot cross",
+        "one reason": f"{every} {hooks}",
+        "two reasons": f"{every} {hooks}, a ControlNet with hooks",
+        "three reasons": f"{every} GLIGEN boxes, {hooks}, a ControlNet on an area",
+        "no reason": f"{every} a default prompt",
     }

@@ -10,7 +10,7 @@ from ..conftest import FamilyBench
 from .conftest import both, compared, each
 
 INSIDE = "a node runs code of its own inside the network"
-TURNS = "a node calls the network for parts of the latent or of the conds in turn, so every step is exact"
+TURNS = "a node calls the network for parts of the latent or of the conditioning in turn, so every step is exact"
 FALL = "the sigmas do not fall from step to step, so every step is exact"
 RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
 NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"

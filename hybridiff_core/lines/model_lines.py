@@ -59,7 +59,7 @@ FILE_OUTSIDE_FOLDERS = Line(
 FILE_CHANGED = Line(
     "the model's file {file} was changed after it was loaded; load it again",
     "A worker would read other weights than ComfyUI holds.",
-    "Unload the models, or restart ComfyUI, so that the loader runs again.",
+    "Empty ComfyUI's cache (Unload Models and Execution Cache) or restart it, so that the loader runs again.",
     Group.INSTALL,
 )
 WORKER_FILE_OUTSIDE = Line(
@@ -112,8 +112,9 @@ OBJECT_CANNOT_CROSS = Line(
 )
 CODE_CANNOT_CROSS = Line(
     "a node put code of its own into {where}, and it is not in the second process",
-    "Only numbers, text and tensors are sent, and no code.",
-    "Leave out that node.",
+    "An attention function by a node (optimized_attention_override), for example; no code is sent.",
+    "Leave out that node. Attention can be chosen for all processes: start ComfyUI with --use-sage-attention "
+    "or the like.",
     Group.ORDER,
 )
 TENSOR_CANNOT_CROSS = Line(

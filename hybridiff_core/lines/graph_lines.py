@@ -24,9 +24,9 @@ ONE_PROMPT = Line(
     Group.SETTING,
 )
 ONE_PROMPT_AT_A_TIME = Line(
-    "the prompts are timed so that one is due in each step, so there is nothing to share",
-    "Nodes such as ConditioningSetTimestepRange limit the prompts to parts of the run.",
-    "Let the negative prompt be due where the prompt is.",
+    "where only one prompt is active, there is nothing to share",
+    "The prompts are limited to parts of the run (ConditioningSetTimestepRange) that hardly overlap.",
+    "Let the negative prompt be active where the prompt is.",
     Group.SETTING,
 )
 BRANCHES_ONE_BY_ONE = Line(
@@ -72,12 +72,6 @@ CODE_IN_NETWORK = Line(
     "a node runs code of its own inside the network ({names})",
     "EasyCache, torch.compile and the like: their code is not in the second process.",
     "Leave that node out where speed counts more.",
-    Group.ORDER,
-)
-ATTENTION_REPLACED = Line(
-    "a node replaced the attention function (optimized_attention_override); its code is not in the second process",
-    "A node such as Sage attention's sets it for this model alone.",
-    "Leave that node out, and start ComfyUI with --use-sage-attention or the like: the workers do the same.",
     Group.ORDER,
 )
 STATE_IN_NETWORK = Line(

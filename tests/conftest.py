@@ -16,6 +16,7 @@ import pytest
 from .host.comfy_server import Comfy, Unusable, find_comfyui, make_models, why_none
 from .tiers import chosen, durations
 
+FOLDERS = ("core", "diffusers", "gpu", "host", "browser")  # in this order: the quickest to fail first
 STARTED, PART, LEFT, OTHERS = (pytest.StashKey() for _ in range(4))
 
 
@@ -41,7 +42,12 @@ def file_of(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
 
 
+def turn_of(item: pytest.Item) -> int:
+    return next((turn for turn, name in enumerate(FOLDERS) if item.nodeid.startswith(f"tests/{name}/")), -1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=turn_of)
     full = {item for item in items if item.get_closest_marker("full")}
     for item in items:
         item.user_properties += [("file", file_of(item)), ("tier", "full" if item in full else "every")]

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-pytest.importorskip("diffusers", reason="DIFFUSERS IS NOT INSTALLED, so none of these tests was run")
+pytest.importorskip("diffusers", reason="no diffusers (pip install diffusers)")
 
 from hybridiff_core.diffusers import HybridPlan, accelerate
 from hybridiff_core.diffusers.accelerate import pool

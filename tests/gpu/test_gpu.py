@@ -16,7 +16,9 @@ from hybridiff_core.share import Unit
 from hybridiff_core.workers.devices import gpu_of, gpus, places
 from hybridiff_core.workers.pool import Pool
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA GPU (sh dev/test.sh tests/gpu, where there is one)"
+)
 CONFIG = {"size": 32, "width": 128, "depth": 2}
 
 

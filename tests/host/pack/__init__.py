@@ -30,7 +30,7 @@ async def restart(request):
 @PromptServer.instance.routes.post("/tests/family/{name}")
 async def make_family(request):
     """Make a family's model file if it is not there; here, for a process of its own would begin by importing torch."""
-    root = str(Path(comfy.__file__).resolve().parent.parent)
+    root = str(Path(comfy.sd.__file__).resolve().parent.parent)
     families().make(root, folder_paths.models_dir, request.match_info["name"])
     return web.json_response({})
 

@@ -49,7 +49,7 @@ LARGER = ("FreeU_V2", "SelfAttentionGuidance")
 WHY_NOT = {
     "HypernetworkLoader": "its files are pickles, of which the tests make none; its code is an attention patch",
     "OptimalStepsScheduler": "gives sigmas and changes no model",
-    "ScaleROPE": "for Lumina and Wan models: an option that crosses as any",
+    "ScaleROPE": "for Lumina and Wan models: an option that is sent like any other",
     "TorchCompileModel": "needs a compiler as well as ComfyUI; it wraps the network, so the run stays on one device",
 }
 

@@ -87,6 +87,7 @@ class Engine:
         except WorkerLost as error:
             self.mode.break_up(str(error))
             self.team.lose(error)
+            self._reconsider()
             work = Work.EXACT
             record.helpers, record.compute_s, record.lanes = 0, [], []
             done = self._compute(work, call, record)
@@ -211,6 +212,11 @@ class Engine:
     def _go_without(self, exchange: Exchange) -> None:
         if self.mode:
             self.mode.go_without(exchange)
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """What was chosen for devices that are no longer there is chosen anew, for a step's further calls too."""
+        self._works = {step: work for step, work in self._works.items() if work in (Work.EXACT, Work.PREDICTED)}
 
 
 def _far(last: torch.Tensor, x: torch.Tensor) -> bool:

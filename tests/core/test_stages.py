@@ -495,6 +495,30 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
         pool.close()
 
 
+@pytest.mark.parametrize(("count", "branches"), [(1, 2), (1, 1)])
+def test_a_worker_that_dies_where_a_step_has_several_calls(network, count, branches):
+    pool = Pool("demo", lambda place: {"threads": 1})
+    try:
+        place = Place("cpu#0", "cpu (process 2)", "cpu")
+        exchange = pool.prepare(place, CPU, {"config": dataclasses.asdict(CONFIG)}).ready(lambda: None)
+        exchange.begin({"conds": CONDS})
+        setting = Setting(fixed("pipeline", k=9), sigmas(STEPS).tolist(), 3.0, openings=central_openings)
+        engine, t = Engine([exchange], RunReport("", []), setting), sigmas(STEPS)
+        units = [Unit(branch, 0) for branch in range(branches)]
+        with torch.inference_mode():
+            for i in range(STEPS - 1):
+                if i == 8:
+                    assert set(works_of(engine)[5:]) == {"alternating" if branches == 2 else "pipeline"}
+                    exchange.process.stop(0.0)
+                for sigma in (t[i].expand(2), ((t[i] + t[i + 1]) / 2).expand(2)):  # as dpm_2 calls
+                    done = engine.step(NOISE, sigma, units, here_of(network, NOISE, sigma), no_weight)
+                    for branch in range(branches) if i >= 8 else ():
+                        exact = network.predict(NOISE, sigma, [(branch, 0)])[0]
+                        assert (done[branch] - exact).abs().max() < 1e-5
+    finally:
+        pool.close()
+
+
 @pytest.mark.parametrize("at", [2, 4, 8])  # while the blocks are timed, after the cut, in the stage
 @pytest.mark.parametrize(("count", "branches"), [(1, 2), (3, 2), (1, 1)])
 def test_a_worker_that_is_asked_for_nothing_more(network, workers, count, branches, at):

@@ -3,7 +3,7 @@
 const SLOPE = ['slope_window', 'slope_threshold', 'warmup_cap']
 const PLANNED_FOR = 50 // the run that slope_window, warmup_cap and parallel_steps are for, with warmup slope
 
-const AUTO_START = 4 // as in plan.py
+const AUTO_START = 4 // as in rules.py
 const LAST_STEPS = 2
 
 const isAuto = (values) => values.mode === 'auto' && values.preset === 'auto'

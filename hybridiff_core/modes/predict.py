@@ -31,7 +31,8 @@ class Predict(Mode):
         return Work.PREDICTED
 
     def _predicts(self, step: int) -> bool:
-        schedule, stride = self.state.schedule, self.state.setting.plan.predict_stride
+        schedule, plan = self.state.schedule, self.state.setting.plan
+        stride = 0 if plan.mode == plan.preset == "auto" else plan.predict_stride  # auto has its own rule
         if stride or not schedule.used.tolerance:
             return (step - schedule.tau1) % (stride or 2) > 0
         if self._predicted.issuperset(range(step - MOST_PREDICTED, step)):

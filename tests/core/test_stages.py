@@ -311,6 +311,14 @@ def test_auto_predicts_more_steps_in_a_row_step_by_step_and_never_the_last_two(n
     assert (latent - expected).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_auto_takes_no_notice_of_a_stride(network, monkeypatch, stride):
+    monkeypatch.setattr("hybridiff_core.schedule.FAR", 100.0)  # the random network is not smooth
+    _, plain, _ = run(network, [], HybridPlan(tolerance=1.0))
+    _, engine, _ = run(network, [], HybridPlan(tolerance=1.0, predict_stride=stride))
+    assert works_of(engine) == works_of(plain) and "predicted" in works_of(plain)
+
+
 def test_how_far_a_step_will_be_off_is_told_from_the_one_measured_last():
     predictor = Predictor()
     for at in (0.0, 1.0, 3.0):

@@ -6,13 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-import torch
-
 from . import lines
 from .call import Call, Parts
 from .report import RunReport, StepRecord
 from .setting import Paces
 from .share import Unit, share
+from .waiting import wait_for
 from .workers.exchange import Exchange
 from .workers.watch import GroupLost, WorkerLost
 
@@ -97,7 +96,7 @@ class Team:
         """Do this process's part, and take down how long it took."""
         started = time.perf_counter()
         parts = work()
-        settle(call.x.device)  # kernels run on after their launch; what follows needs their results anyway
+        wait_for(call.x.device)  # kernels run on after their launch; what follows needs their results anyway
         record.compute_s.append(time.perf_counter() - started)
         record.lanes.append(0)
         return parts
@@ -176,9 +175,3 @@ class Team:
 
 def label(device: Exchange | None) -> str:
     return "here" if device is None else device.place.label
-
-
-def settle(device: torch.device) -> None:
-    """Wait until `device` has done what it was given."""
-    if device.type != "cpu":
-        torch.get_device_module(device).current_stream(device).synchronize()

@@ -6,7 +6,8 @@ from ..call import Call, Parts
 from ..network.lead import measure
 from ..report import StepRecord
 from ..share import Unit, share
-from ..team import Team, settle
+from ..team import Team
+from ..waiting import wait_for
 from ..workers.exchange import Exchange
 from ..workers.watch import WorkerLost
 
@@ -50,7 +51,7 @@ class BlockTimes:
     def _here(self, call: Call, units: list[Unit]) -> Parts:
         parts = []
         for unit in units:
-            prediction, self._own = measure(call.one, unit, lambda: settle(call.x.device), self._own)
+            prediction, self._own = measure(call.one, unit, lambda: wait_for(call.x.device), self._own)
             parts.append(([unit], prediction))
         return parts
 

@@ -13,6 +13,7 @@ from .. import lines
 from ..network.lead import Lead, measure
 from ..network.split import Cut, Inner, Pass, Reached, State
 from ..share import Unit
+from ..waiting import wait_for
 from .channel import ChannelBroken, Expected
 from .endpoint import Endpoint, PeerLink
 from .messages import FAILED, GROUP_LOST, RIGHT, head
@@ -220,9 +221,7 @@ class Loop:
         raise RuntimeError(lines.NO_INNER_PART())
 
     def settle(self) -> None:
-        """Wait until the device has done what it was given."""
-        if self.backend.device.type != "cpu":
-            torch.get_device_module(self.backend.device).synchronize(self.backend.device)
+        wait_for(self.backend.device)
 
 
 def describe(error: BaseException) -> str:

@@ -11,7 +11,7 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
-    "rules lines",
+    "rules lines waiting",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.devices",
     "schedule report call setting network.lead workers.channel workers.launch_local",

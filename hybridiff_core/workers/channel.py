@@ -16,7 +16,8 @@ from concurrent.futures import TimeoutError as NotYet
 import torch
 
 from .. import lines
-from .sockets import Line, Stranger, prove
+from ..waiting import wait_for
+from .sockets import Line, Stranger, hurry, prove
 from .wire import as_bytes
 
 ALIGNMENT = 16
@@ -25,7 +26,7 @@ PIECE_LIMIT_S = 60.0
 SEND_LIMIT_S = 10.0  # the other end takes each message at once, unless it is stuck
 MESSAGE_LIMIT = 4 << 30
 PIECE_BYTES = 16 << 20
-HEAD = struct.Struct("<4sQ")
+HEAD = struct.Struct("<4s4xQ")  # as long as ALIGNMENT: it lies before the first tensor, and one write sends both
 MARK = b"hyb1"
 
 
@@ -58,6 +59,7 @@ class Channel:
         self.device = device
         self.bytes_sent = self.bytes_received = 0
         self._end = end
+        hurry(end)
         self._closed = False
         self._pinned = device.type == "cuda"
         self._outgoing = self._buffer(0)
@@ -72,12 +74,15 @@ class Channel:
         """
         offsets, total = _layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
         self.finish_sending(limit_s)
-        self._outgoing = self._grown(self._outgoing, total)
+        self._outgoing = self._grown(self._outgoing, HEAD.size + total)
+        HEAD.pack_into(self._outgoing.numpy(), 0, MARK, total)
+        message = self._outgoing[HEAD.size : HEAD.size + total]
         for offset, tensor in zip(offsets, tensors):
             data = as_bytes(tensor.detach())
-            self._outgoing[offset : offset + data.numel()].copy_(data, non_blocking=True)
-        _settle([tensor.device for tensor in tensors])
-        self._sending = self._out.do(self._send_now, self._outgoing[:total])
+            message[offset : offset + data.numel()].copy_(data, non_blocking=True)
+        for device in {tensor.device for tensor in tensors}:  # what is copied must be here before it is sent
+            wait_for(device)
+        self._sending = self._out.do(self._send_now, self._outgoing[: HEAD.size + total])
         self.bytes_sent += total
         return total
 
@@ -125,7 +130,6 @@ class Channel:
 
     def _send_now(self, buffer: torch.Tensor) -> None:
         try:
-            self._end.sendall(HEAD.pack(MARK, buffer.numel()))
             self._end.sendall(memoryview(buffer.numpy()))
         except OSError as error:
             raise ChannelBroken(self._how_broken(error)) from error
@@ -183,12 +187,6 @@ class Expected:
     def release(self) -> None:
         """The tensors are no longer wanted: their memory may hold a later message."""
         self._channel._unused.append(self._buffer)
-
-
-def _settle(devices: Sequence[torch.device]) -> None:
-    """Copies out of a device must have arrived before the host's memory is sent."""
-    for device in {device for device in devices if device.type != "cpu"}:
-        torch.get_device_module(device).synchronize(device)
 
 
 def _wait(done: Future, limit_s: float) -> None:

@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from .. import lines
 
 TRIES = 5
+TCP_BUFFER = 4 << 20  # bytes in either direction; the system may give less
 
 
 class Stranger(Exception):
@@ -37,6 +38,15 @@ def pair() -> tuple[socket.socket, socket.socket]:
         here.close()
         there.close()
     raise Stranger(lines.STRANGER_BETWEEN(times=TRIES))
+
+
+def hurry(end: socket.socket) -> None:
+    """Have a pair that is TCP (on Windows) send at once, and take a whole latent before it waits."""
+    if end.family == getattr(socket, "AF_UNIX", None):
+        return
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        end.setsockopt(socket.SOL_SOCKET, buffer, TCP_BUFFER)
 
 
 def hand_over(end: socket.socket, way: socket.socket | None, pid: int) -> dict:

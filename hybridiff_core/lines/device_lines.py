@@ -8,6 +8,12 @@ NO_SECOND_GPU = Line(
     "Nothing, with one GPU: auto still predicts steps. Otherwise see whether nvidia-smi lists the other one.",
     Group.SETTING,
 )
+GPU_CANNOT_BE_OPENED = Line(
+    "the GPU {name} cannot be opened ({error}), so it is left out",
+    "The driver lists it but does not answer for it: it was lost, or this user may not use it.",
+    "See what nvidia-smi says of it; often the machine must be restarted.",
+    Group.MEMORY,
+)
 DEVICE_NOT_HERE = Line(
     "the device {name} is not on this machine (here are: {here})",
     "The workflow names a GPU of another machine, or one that was taken out.",

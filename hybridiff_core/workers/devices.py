@@ -8,6 +8,7 @@ by a visibility variable and sees no other.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 
 from .. import lines
+
+log = logging.getLogger("hybridiff")
 
 VISIBILITY_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
@@ -62,9 +65,15 @@ def _nvidia_gpus() -> tuple[Gpu, ...]:
     found = []
     try:
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            title, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                title, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+            except pynvml.NVMLError as error:  # lost, or not for this user: the others are as they were
+                log.warning("%s", lines.GPU_CANNOT_BE_OPENED(name=f"cuda:{index}", error=error))
+                continue
             found.append(Gpu(f"cuda:{index}", _text(title), "CUDA_VISIBLE_DEVICES", _text(uuid)))
+    except pynvml.NVMLError as error:
+        log.debug("no GPU was listed: %s", error)
     finally:
         pynvml.nvmlShutdown()
     return tuple(found)

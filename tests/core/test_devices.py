@@ -1,5 +1,8 @@
 """Places for workers. GPUs are made up here: this is about names and visibility, not about hardware."""
 
+import sys
+import types
+
 import pytest
 import torch
 
@@ -53,3 +56,46 @@ def test_a_device_named_twice_gets_two_processes(no_gpus):
     assert [place.key for place in found] == ["cpu#0", "cpu#1", "cpu#2"]
     assert [place.label for place in found] == ["cpu (process 2)", "cpu (process 3)", "cpu (process 4)"]
     assert all(place.device == "cpu" and place.visibility == {"CUDA_VISIBLE_DEVICES": ""} for place in found)
+
+
+class NoAnswer(Exception):
+    """pynvml's NVMLError."""
+
+
+def driver(monkeypatch, gpus, count=None):
+    """A driver that lists these GPUs, by UUID; None for one that cannot be opened."""
+
+    def opened(index):
+        if gpus[index] is None:
+            raise NoAnswer("GPU is lost")
+        return gpus[index]
+
+    def counted():
+        if count is not None:
+            raise count
+        return len(gpus)
+
+    nvml = types.SimpleNamespace(
+        NVMLError=NoAnswer,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=counted,
+        nvmlDeviceGetHandleByIndex=opened,
+        nvmlDeviceGetName=lambda uuid: f"Card {uuid}",
+        nvmlDeviceGetUUID=lambda uuid: uuid,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    devices.gpus.cache_clear()
+    monkeypatch.setattr(devices, "gpus", devices.gpus.__wrapped__)
+
+
+def test_a_gpu_that_cannot_be_opened_is_left_out_and_said(monkeypatch, caplog):
+    driver(monkeypatch, ["GPU-a", None, "GPU-c"])
+    assert [(gpu.name, gpu.visible_as) for gpu in devices.gpus()] == [("cuda:0", "GPU-a"), ("cuda:2", "GPU-c")]
+    assert caplog.messages == ["the GPU cuda:1 cannot be opened (GPU is lost), so it is left out"]
+
+
+def test_a_driver_that_does_not_answer_is_no_fault(monkeypatch):
+    driver(monkeypatch, ["GPU-a"], count=NoAnswer("driver is not loaded"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.gpus() == ()

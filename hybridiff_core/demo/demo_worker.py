@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this script's own folder
+    own = Path(__file__).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == own:  # not under -P, -I and ._pth files
+        del sys.path[0]
     core = Path(__file__).resolve().parent.parent
     spec = importlib.util.spec_from_file_location(
         "hybridiff_core", core / "__init__.py", submodule_search_locations=[str(core)]

@@ -48,7 +48,8 @@ CROSSING_FLAGS = (
 def flags_to_plain(args: object) -> dict:
     """The host's flags as JSON; enum sets (--fast) by their values."""
     plain = {name: getattr(args, name) for name in CROSSING_FLAGS if hasattr(args, name)}
-    plain["fast"] = sorted(feature.value for feature in args.fast)
+    # packs put values of their own beside the host's
+    plain["fast"] = sorted(feature.value for feature in args.fast if hasattr(feature, "value"))
     return plain
 
 

@@ -17,7 +17,9 @@ def _register(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this script's own folder
+    own = Path(__file__).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == own:  # not under -P, -I and ._pth files
+        del sys.path[0]
     root = Path(__file__).resolve().parent.parent.parent
     _register("hybridiff_pack", root)
     _register("hybridiff_pack.nodes", root / "nodes")

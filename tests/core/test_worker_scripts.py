@@ -1,0 +1,44 @@
+"""The scripts that workers run, and what they are told of ComfyUI's command line."""
+
+import enum
+import importlib.util
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+SCRIPTS = ("nodes/host/worker.py", "hybridiff_core/demo/demo_worker.py")
+TELL = "import atexit, sys\natexit.register(lambda: print('PATH', sys.path, file=sys.stderr))\n"
+
+
+def path_after(script, tmp_path, *flags):
+    """sys.path in a worker at its end; PYTHONPATH is `tmp_path`."""
+    (tmp_path / "sitecustomize.py").write_text(TELL)
+    done = subprocess.run(
+        [sys.executable, *flags, PACK / script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("PATH")]
+    return line
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_scripts_own_folder_is_not_on_its_path_and_all_else_is(script, tmp_path):
+    own = f"'{(PACK / script).parent}'"
+    flags = [()] if sys.version_info < (3, 11) else [(), ("-P",)]
+    for given in flags:  # with -P, Python does not put it there
+        path = path_after(script, tmp_path, *given)
+        assert own not in path and f"'{tmp_path}'" in path
+
+
+def test_what_packs_put_among_the_hosts_options_is_left_out():
+    spec = importlib.util.spec_from_file_location("backend_alone", PACK / "nodes" / "host" / "backend.py")
+    backend = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(backend)
+    feature = enum.Enum("PerformanceFeature", {"Fp16Accumulation": "fp16_accumulation"})
+    args = types.SimpleNamespace(fast={feature.Fp16Accumulation, "cublas_ops"}, cpu=False)  # as KJNodes does
+    assert backend.flags_to_plain(args) == {"cpu": False, "fast": ["fp16_accumulation"]}

@@ -9,6 +9,7 @@ it is in words for users.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ from .foreign import MODULE_INTERNALS, changed_methods
 
 CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
 PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
+# used before and after the network, by ComfyUI's process alone
+OWN_OBJECT_PATCHES = ("latent_format", "extra_conds")
 # modules whose classes a model_sampling may be composed of; the second is imported on demand
 SAMPLING_MODULES = ("comfy.model_sampling", "comfy_extras.nodes_model_advanced")
 
@@ -158,7 +161,7 @@ def _objects(patcher: ModelPatcher) -> dict:
             objects[name] = _sampling_to_plain(value)
         elif name in PLAIN_OBJECT_PATCHES:
             objects[name] = value
-        else:
+        elif name not in OWN_OBJECT_PATCHES:
             raise CannotCross(lines.MODEL_REPLACED(name=name))
     return objects
 
@@ -171,12 +174,26 @@ def _sampling_to_plain(sampling: torch.nn.Module) -> dict:
         raise CannotCross(lines.UNKNOWN_SAMPLING(name=cls.__qualname__))
     attributes = {name: value for name, value in vars(sampling).items() if name not in MODULE_INTERNALS}
     buffers = dict(sampling.named_buffers(recurse=False))
-    return {"bases": [[b.__module__, b.__name__] for b in bases], "attributes": attributes, "buffers": buffers}
+    named = [[sampling_module(base), base.__name__] for base in bases]
+    return {"bases": named, "attributes": attributes, "buffers": buffers}
 
 
 def knows_sampling(cls: type) -> bool:
     """Whether a model_sampling of this class, or composed of it, can be made again."""
-    return cls.__module__ in SAMPLING_MODULES and "." not in cls.__qualname__
+    return sampling_module(cls) is not None and "." not in cls.__qualname__
+
+
+def sampling_module(cls: type) -> str | None:
+    """Which of SAMPLING_MODULES the class is from; None for another's.
+
+    ComfyUI imports its extra nodes by their files, under names that are their paths.
+    """
+    if cls.__module__ in SAMPLING_MODULES:
+        return cls.__module__
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__)))
+    of_extras = os.path.join(root, *SAMPLING_MODULES[1].split(".")) + ".py"
+    return SAMPLING_MODULES[1] if file and os.path.abspath(file) == of_extras else None
 
 
 def _names(injections: dict) -> str:

@@ -12,6 +12,10 @@ ON_A_MODEL = [
     ("ModelSamplingAuraFlow", "sd3", {}),
     ("ModelSamplingDiscrete", "sd15", {"sampling": "v_prediction"}),
     ("ModelSamplingContinuousEDM", "sd15", {"sampling": "eps", "sigma_max": 14.6, "sigma_min": 0.03}),
+    # of a class in the file of the node, which ComfyUI imports by its path
+    ("ModelSamplingDiscrete", "sd15", {"sampling": "lcm"}),
+    # with a latent_format of its own
+    ("ModelSamplingContinuousEDM", "sd15", {"sampling": "edm_playground_v2.5", "sigma_max": 14.6, "sigma_min": 0.03}),
     ("ModelComputeDtype", "sd3", {"dtype": "fp32"}),
     ("RescaleCFG", "sd3", {}),
     ("RescaleCFG", "sd15", {}),
@@ -72,7 +76,8 @@ def tier(row):
     ids=lambda value: str(value)[:30],
 )
 def test_a_node_on_the_model(bench, row, put, infos, node, family, given):
-    row.of("Weight changes", f"{node}{f' on {family}' if family else ''}")
+    kind = f" {given['sampling']}" if "sampling" in given else ""
+    row.of("Weight changes", f"{node}{kind}{f' on {family}' if family else ''}")
     if node in WHY_NOT or node not in infos:
         row.left_out(WHY_NOT.get(node, "this ComfyUI has no such node"))
         return

@@ -206,8 +206,9 @@ class Engine:
         self.forget()
 
     def remove(self, exchange: Exchange) -> None:
-        """Ask a worker for nothing more in this run."""
+        """Ask a worker for nothing more in this run, between two calls."""
         self.team.remove(exchange)
+        self.team.drain()  # its group's results are for nobody now
 
     def _go_without(self, exchange: Exchange) -> None:
         if self.mode:

@@ -27,9 +27,7 @@ CHECK_EVERY = 5  # where only exact steps show the error: every how many steps o
 
 # -- how a value is estimated
 FURTHEST = 4.0  # a line through two values is followed up to four times their distance: a guard, not measured
-MADE_UP = (
-    0.5  # how much of what a predicted step was off is made up for; all of it does harm on rough networks (quality.py)
-)
+MADE_UP = 0.5  # how much of a predicted step's error is made up for; all of it harms on rough networks (quality.py)
 FOLLOWED = 0.5  # a further branch follows the mean of its own slope and the first branch's: their difference bends more
 # how much of its slope the guidance difference follows: none up to 25 steps, where following it made dpmpp_2m 15 dB
 # worse, rising by 1/50 a step to at most half, which at 50 steps was 8 dB better (quality.py, pipeline on two devices)

@@ -20,7 +20,7 @@ EARLIEST = MEASURED_CALLS + KNOWN_CALLS  # the first step that may be in the sta
 class CutMode(Mode):
     """Exact steps until the network is cut, then `work` in the stage, with predicted steps between by predict_stride.
 
-    What differs between its kinds is `_units`, `_complete`, `_error` and when a step is left to `work`.
+    What differs between its kinds is `_sandwich`, `_takes`, `_units`, `_complete` and `_learn`.
     """
 
     work: Work
@@ -67,7 +67,7 @@ class CutMode(Mode):
         return call.denoised(self.predicting.take(call, eps, record))
 
     def _exact_or_cut(self, call: Call, record: StepRecord) -> Predictions:
-        self.sandwich.settle()
+        self.sandwich.drain()
         if self.state.uncut is not None:
             return self.exact(call, record)
         self._exact_calls += 1

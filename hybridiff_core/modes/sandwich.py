@@ -56,11 +56,11 @@ class Sandwich:
     @property
     def longest_delay(self) -> int:
         """How many of a branch's steps after h was handed on its z is first used."""
-        return max((group.delay for group in self.groups), default=0)
+        return self.delay or max((group.delay for group in self.groups), default=0)
 
     # -- exact steps
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Receive what is still out, before the workers are asked for something else."""
         if self.lead:
             try:

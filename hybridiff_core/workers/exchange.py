@@ -57,7 +57,7 @@ class Exchange:
         self.steps: Steps | None = None
         self.info: dict = {}
         self.loading = Loading()
-        self.spent = False  # alive, but not to be trusted with another run: it failed to load a model
+        self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
         self._recipe = Ledger(by_content=False)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
@@ -84,8 +84,13 @@ class Exchange:
     def open(self, start: dict, check: Callable[[], None] = lambda: None) -> None:
         """Tell the worker what it is to be, wait until it is ready, and connect the channel.
 
-        Raises WorkerLost.
+        Raises WorkerLost; the worker is then of no use, though it may be alive.
         """
+        self.spent = True
+        self._open(start, check)
+        self.spent = False
+
+    def _open(self, start: dict, check: Callable[[], None]) -> None:
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
         self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
@@ -126,7 +131,7 @@ class Exchange:
 
     def close(self) -> None:
         lost = self.watch.broken
-        self.watch.broken = lost or lines.CLOSED()
+        self.watch.close(lines.CLOSED())
         self.process.stop(grace_s=0.0 if lost else 2.0)
         if self.channel:
             self.channel.close()

@@ -100,7 +100,7 @@ class Pool:
             if lease.failed_starts >= STARTS:
                 raise WorkerLost(lines.SET_ASIDE(device=lease.place.label, times=STARTS))
             if lease.exchange and lease.exchange.alive():
-                self._settle(lease)
+                self._drain(lease)
             if not (lease.exchange and lease.exchange.alive()) or lease.exchange.spent:
                 self._launch(lease)
             lease.exchange.loading = lease.exchange.load(recipe)
@@ -111,7 +111,7 @@ class Pool:
                 lease.failed_starts += 1
             prepared.set_exception(error)
 
-    def _settle(self, lease: Lease) -> None:
+    def _drain(self, lease: Lease) -> None:
         """Finish what an interrupted run left in the worker, or give the worker up."""
         try:
             lease.exchange.drain()

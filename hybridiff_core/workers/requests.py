@@ -43,10 +43,12 @@ class Requests:
         self._writer.do(self._write, self._pipe.pack(frame))
 
     def ask(self, op: str, **fields: object) -> Future:
-        """Send a request; the result is the worker's reply, or WorkerLost. Raises WorkerLost."""
-        number = next(self._numbers)
-        reply = self._replies[number] = self._last = Future()
-        self.send({"op": op, "id": number, **fields})
+        """Send a request; the result is the worker's reply, or WorkerLost. Raises WorkerLost, CannotCross."""
+        number, reply = next(self._numbers), Future()
+        frame = self._pipe.pack({"op": op, "id": number, **fields})  # before anybody waits for the reply
+        self.watch.require()
+        self._replies[number] = self._last = reply
+        self._writer.do(self._write, frame)
         return reply
 
     def let_finish(self) -> None:

@@ -38,6 +38,11 @@ class Watch:
         self._pinged_at: float | None = None
         self._looked_at = self._moved_at = 0.0
 
+    def close(self, text: str) -> None:
+        """Watch no more: the worker is ended here."""
+        self.broken = self.broken or text
+        self.ping = lambda: None  # it holds what watches, which would keep both until Python looks for cycles
+
     def alive(self) -> bool:
         return self.broken is None and self.process.alive()
 

@@ -46,8 +46,10 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
 
     root = where
 
+    def place(where: str) -> str:
+        return where if where == root or where.startswith(f"{root}[") else f"{where} in {root}"
+
     def walk(value: object, where: str):
-        place = where if where == root or where.startswith(f"{root}[") else f"{where} in {root}"
         if value is None or isinstance(value, (bool, str)):
             return value
         if type(value) in (kinds or {}):
@@ -68,15 +70,15 @@ def encode(value: object, tensor: Callable[[torch.Tensor], int], kinds: Kinds | 
         if isinstance(value, uuid.UUID):
             return {"uuid": value.hex}
         if isinstance(value, torch.dtype):
-            return {"dtype": _dtype_name(value, place)}
+            return {"dtype": _dtype_name(value, place(where))}
         if isinstance(value, torch.Tensor):
             if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.is_meta:
-                raise CannotCross(lines.TENSOR_CANNOT_CROSS(where=place, kind=type(value).__name__))
-            _dtype_name(value.dtype, place)
+                raise CannotCross(lines.TENSOR_CANNOT_CROSS(where=place(where), kind=type(value).__name__))
+            _dtype_name(value.dtype, place(where))
             return {"tensor": tensor(value)}
         if callable(value):
             raise CannotCross(lines.CODE_CANNOT_CROSS(where=where))
-        raise CannotCross(lines.OBJECT_CANNOT_CROSS(where=place, kind=type(value).__name__))
+        raise CannotCross(lines.OBJECT_CANNOT_CROSS(where=place(where), kind=type(value).__name__))
 
     return walk(value, where)
 

@@ -70,7 +70,7 @@ def enter_host(start: dict) -> None:
 
 
 class ComfyBackend:
-    """A Backend (hybridiff_core.workers.worker) that answers as the host's calc_cond_batch would.
+    """A Backend (hybridiff_core/workers/loop.py) that answers as the host's calc_cond_batch would.
 
     run: {"conds": cond lists, None for a cond that stays in the parent; "controls": the chains that
     conds name by their place; "options": plain transformer_options; "shape": the latent's}.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...hybridiff_core.engine import Here, Predictions
+from ...hybridiff_core.call import Here, Predictions
 from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.share import Unit
 from . import conditioning

@@ -126,6 +126,7 @@ class Leases:
                 self._begun.add(exchange)
             except (CannotCross, WorkerLost) as error:
                 self.report.note(lines.PART_WAS_DONE_HERE(reason=error))
+                self._begun.discard(exchange)  # it has conds of before
                 failed.append(exchange)
         if changed:
             self._told = conditioning.snapshot(told, keep=True)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from hybridiff_core import lines
 from hybridiff_core.demo.comparison import run_demo
 from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
@@ -23,7 +24,7 @@ from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
-from hybridiff_core.workers.watch import WorkerLost
+from hybridiff_core.workers.watch import Watch, WorkerLost
 
 CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
@@ -297,6 +298,26 @@ def test_unloading_reaches_idle_workers(pool, local):
     exchange.submit(X, SIGMA, UNITS[1:])
     with pytest.raises(WorkerLost, match="NoneType"):  # the demo's worker has dropped its model
         exchange.collect()
+
+
+def test_a_worker_that_did_not_connect_is_started_anew(pool, local, monkeypatch):
+    """It lives, but has no channel: no memory to be had for it, for example."""
+    wait = Watch.wait
+
+    def refused(self, waiting, limit_s, check, failed):
+        if failed == lines.DID_NOT_CONNECT():
+            raise self.error("there is no pinned memory")
+        return wait(self, waiting, limit_s, check, failed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "wait", refused)
+        lease = pool.prepare(PLACES[0], CPU, {"config": SMALL})
+        with pytest.raises(WorkerLost, match="no pinned memory"):
+            lease.ready(nothing)
+        pool.release(lease)
+    _, exchange = exchange_of(pool)
+    done = step(engine_of([exchange], report := RunReport("exact", [])), local)
+    assert set(done) == {0, 1} and report.shared_steps == 1 and report.lines == []
 
 
 def test_workers_end_with_their_parent(tmp_path):

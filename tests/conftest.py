@@ -104,9 +104,13 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     say = terminalreporter.write_line
     skipped = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     if skipped:
-        reasons = (f"{count} tests, {why.removeprefix('Skipped: ')}" for why, count in skipped.most_common())
+        reasons = (f"{tests(count)}, {why.removeprefix('Skipped: ')}" for why, count in skipped.most_common())
         say(f"skipped: {'; '.join(reasons)}")
     if others := config.stash.get(OTHERS, 0):
-        say(f"not in this suite: {others} tests (sh dev/test.sh --all)")
+        say(f"not in this suite: {tests(others)} (sh dev/test.sh --all)")
     if left := config.stash[LEFT]:
-        say(f"ended after {config.option.minutes:g} minutes: {len(left)} tests of it are left for another time")
+        say(f"ended after {config.option.minutes:g} minutes: {tests(len(left))} left for another time")
+
+
+def tests(count: int) -> str:
+    return "1 test" if count == 1 else f"{count} tests"

@@ -228,10 +228,10 @@ class Comfy:
         return self.wait(self.queue(graph), limit_s)["outputs"]
 
     def stop(self) -> None:
-        """End the server, and wait for it."""
+        """End the server, and wait for it: not long, for it takes its time (test_end.py is about that)."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(20)
+            self.process.wait(3)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

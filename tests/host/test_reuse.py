@@ -49,6 +49,7 @@ def test_a_changed_lora_strength_sends_only_patches(bench):
     assert loading["sent_bytes"] == 0
 
 
+@pytest.mark.full
 @pytest.mark.skipif("--cpu" not in DEVICE_FLAGS, reason="reads a process's own memory, and weights are in the GPU's")
 def test_a_large_models_memory_goes_back_when_a_small_one_follows(bench):
     held = []

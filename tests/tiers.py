@@ -3,7 +3,7 @@
     python -m tests.tiers LOG.xml
 
 rewrites durations.json, the seconds of each file's tests in either tier, from a log of `sh dev/test.sh --all
---junitxml LOG.xml`; files that are not in the log keep their figures.
+--junitxml LOG.xml`; what is not in the log keeps its figures.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def read_log(path: Path) -> dict[str, dict[str, float]]:
 
 def main(log: str) -> None:
     known = durations() if DURATIONS.is_file() else {}
-    known |= {file: {tier: round(s) for tier, s in tiers.items()} for file, tiers in read_log(Path(log)).items()}
+    for file, tiers in read_log(Path(log)).items():
+        known[file] = known.get(file, {}) | {tier: round(seconds) for tier, seconds in tiers.items()}
     root = DURATIONS.parents[1]
     kept = {file: known[file] for file in sorted(known) if (root / file).is_file() and any(known[file].values())}
     lines = [f"  {json.dumps(file)}: {json.dumps(tiers)}" for file, tiers in kept.items()]

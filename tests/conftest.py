@@ -12,6 +12,7 @@ import collections
 import time
 
 import pytest
+import torch
 
 from .host.comfy_server import Comfy, Unusable, find_comfyui, make_models, why_none
 from .tiers import chosen, durations
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # the networks are tiny: with more, on cores that are busy, they wait for each other
     config.stash[STARTED], config.stash[LEFT] = time.monotonic(), []
 
 

@@ -17,11 +17,14 @@ def test_parts_are_as_few_as_can_be_and_about_as_long():
     assert max(lengths) - min(lengths) <= 200
 
 
-def test_all_come_round_and_a_part_begins_with_another_file_each_time():
+def test_all_come_round_and_a_part_begins_in_another_place_each_time():
     count = len(parts(KNOWN, KNOWN))
-    seen = [chosen(number, KNOWN, KNOWN) for number in range(7, 7 + 6 * count)]
+    assert count > 1
+    seen = [chosen(number, KNOWN, KNOWN) for number in range(7, 7 + 8 * count)]
     assert {place for place, _ in seen[:count]} == set(range(count))
     assert {found[place][0] for place, found in seen} == set(KNOWN)
+    for place, found in seen:
+        assert sorted(found[place]) == parts(KNOWN, KNOWN)[place]
 
 
 def test_a_file_without_figures_is_in_a_part_too():
@@ -47,6 +50,8 @@ def test_a_log_is_read_by_file_and_tier(tmp_path):
     log = tmp_path / "log.xml"
     log.write_text(f"<suite>{''.join(case.format(*one) + '</properties></testcase>' for one in cases)}</suite>")
     assert read_log(log) == {"a.py": {"full": 3.5, "every": 4.0}, "b.py": {"every": 8.0}}
+    log.write_text(f"<suite>{case.format(1, 'a.py', 'full')}</properties><skipped/></testcase></suite>")
+    assert read_log(log) == {}
 
 
 def test_every_folder_of_tests_has_its_place_in_the_order():

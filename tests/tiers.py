@@ -3,7 +3,7 @@
     python -m tests.tiers LOG.xml
 
 rewrites durations.json, the seconds of each file's tests in either tier, from a log of `sh dev/test.sh --all
---junitxml LOG.xml`; what is not in the log keeps its figures.
+--junitxml LOG.xml`; a file's tier that is not in the log keeps its figure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 DURATIONS = Path(__file__).with_name("durations.json")
-PART_S = 20 * 60.0  # what a part may take by the figures; it is given more minutes, for slower machines
+PART_S = 24 * 60.0  # what a part may take by the figures; .ci/run ends it after 25 minutes, on slower machines too
 UNKNOWN_S = 30.0  # of a file that durations.json does not have yet
 
 
@@ -54,24 +54,25 @@ def parts(files: Iterable[str], known: Mapping[str, Mapping[str, float]]) -> lis
 
 
 def chosen(number: int, files: Iterable[str], known: Mapping[str, Mapping[str, float]]) -> tuple[int, list[list[str]]]:
-    """The part that is `number`'s turn, and all parts. At its next turn a part begins with another file.
+    """The part that is `number`'s turn, and all parts. At its next turn a part begins in another place.
 
     A part that runs out of minutes so leaves out other tests each time.
     """
     found = parts(files, known)
     place = number % len(found)
     part = found[place]
-    first = number // len(found) % len(part) if part else 0
+    # multiples of the golden ratio: each lies in the largest gap between the places before
+    first = int(number // len(found) * 0.618 % 1 * len(part))
     found[place] = part[first:] + part[:first]
     return place, found
 
 
 def read_log(path: Path) -> dict[str, dict[str, float]]:
-    """{file: {tier: seconds}} of a junit log."""
+    """{file: {tier: seconds}} of the tests in a junit log that were not skipped."""
     found: dict[str, dict[str, float]] = {}
     for case in ElementTree.parse(path).iter("testcase"):
         told = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
-        if "file" in told:
+        if "file" in told and case.find("skipped") is None:
             tiers = found.setdefault(told["file"], {})
             tiers[told["tier"]] = tiers.get(told["tier"], 0.0) + float(case.get("time", 0.0))
     return found
@@ -80,7 +81,7 @@ def read_log(path: Path) -> dict[str, dict[str, float]]:
 def main(log: str) -> None:
     known = durations() if DURATIONS.is_file() else {}
     for file, tiers in read_log(Path(log)).items():
-        known[file] = known.get(file, {}) | {tier: round(seconds) for tier, seconds in tiers.items()}
+        known[file] = {**known.get(file, {}), **{tier: round(seconds) for tier, seconds in tiers.items()}}
     root = DURATIONS.parents[1]
     kept = {file: known[file] for file in sorted(known) if (root / file).is_file() and any(known[file].values())}
     lines = [f"  {json.dumps(file)}: {json.dumps(tiers)}" for file, tiers in kept.items()]

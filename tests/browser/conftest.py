@@ -30,6 +30,7 @@ def page(request, comfy, browser):
     """One for all tests in a renderer: it takes seconds to open."""
     from .page import Tab
 
+    comfy.post("/history", {"clear": True})  # the page shows runs of no known workflow in nodes of the same id
     opened = browser.new_page(viewport={"width": 1500, "height": 1000})
     yield Tab(opened, comfy, vue=request.param == "nodes2")
     opened.close()

@@ -89,11 +89,3 @@ def tiny(request):
     made = MAKERS[request.param]()
     made.pipe.set_progress_bar_config(disable=True)
     return made
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -57,6 +57,7 @@ class Exchange:
         self.steps: Steps | None = None
         self.info: dict = {}
         self.loading = Loading()
+        self.compared: set = set()  # what this worker computed as this process does, and would again at once
         self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
         self._recipe = Ledger(by_content=False)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
@@ -150,6 +151,7 @@ class Exchange:
         if self._loaded == parcel.value and not parcel.tensors:
             return Loading(seconds=time.perf_counter() - started)
         self._loaded = None
+        self.compared.clear()
         reply = self._give("load", parcel)
         try:
             info = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_LOAD())
@@ -163,6 +165,7 @@ class Exchange:
 
     def unload(self) -> None:
         """Ask the worker to give its device memory back; it keeps what it needs to load again quickly."""
+        self.compared.clear()  # its next step takes long
         self.requests.ask("unload")
 
     def begin(self, run: object) -> None:
@@ -227,6 +230,10 @@ class Exchange:
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""
         return self.steps.collect(check)
+
+    def answered(self) -> bool:
+        """Whether `collect` would not wait: the oldest step's answer is here, or will not come."""
+        return self.steps.answered()
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""

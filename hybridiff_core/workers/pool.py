@@ -32,10 +32,16 @@ class Lease:
         self.place, self.own = place, own
         self.exchange: Exchange | None = None
         self.busy = False
+        self.running = False  # before this run
         self.failed_starts = 0
         self.wish: object = None
         self._prepared: Future | None = None
         self._idle_timer: threading.Timer | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether `ready` would not wait."""
+        return self._prepared.done()
 
     def ready(self, check: Callable[[], None]) -> Exchange:
         """Wait for the worker; `check` is called meanwhile and may raise.
@@ -80,6 +86,7 @@ class Pool:
                     lease.exchange.close()
                 lease = self._leases[place.key] = Lease(place, own)
             lease.busy = True
+            lease.running = lease.exchange is not None and lease.exchange.alive()
             if lease.wish != wish:
                 lease.failed_starts, lease.wish = 0, wish
             before, lease._prepared = lease._prepared, Future()

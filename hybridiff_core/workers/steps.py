@@ -94,6 +94,10 @@ class Steps:
         self._times.append(answer.compute_s)
         return replace(answer, parts=list(zip(pending.of, predictions)))
 
+    def answered(self) -> bool:
+        """Whether `collect` would not wait: the oldest step's answer is here, or will not come."""
+        return not self._pending or self._pending[0].expected.coming.done() or self.watch.broken is not None
+
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
         while self._pending:

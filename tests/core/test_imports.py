@@ -12,13 +12,15 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
     "rules lines waiting",
-    "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
+    "plan discrepancy extrapolation share paces account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.devices",
     "schedule report call setting network.lead workers.channel workers.launch_local",
     "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",
+    "handshake",
     "team",
     "modes",
+    "newcomers",
     "engine",
     "workers.pool",
     "demo diffusers",

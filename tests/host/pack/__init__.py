@@ -18,6 +18,7 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
+from .changes import TestSilentChange
 from .others import TestOtherControl, TestOtherPack, TestReportOf
 
 
@@ -454,5 +455,6 @@ NODE_CLASS_MAPPINGS = {
         TestOtherControl,
         TestOtherPack,
         TestReportOf,
+        TestSilentChange,
     )
 }

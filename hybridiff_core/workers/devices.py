@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .. import lines
+from . import nvml
 
 log = logging.getLogger("hybridiff")
 
@@ -56,31 +57,10 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def _nvidia_gpus() -> tuple[Gpu, ...]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - not installed, no driver, or a driver that is too old: ask torch instead
-        return ()
-    found = []
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                title, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-            except pynvml.NVMLError as error:  # lost, or not for this user: the others are as they were
-                log.warning("%s", lines.GPU_CANNOT_BE_OPENED(name=f"cuda:{index}", error=error))
-                continue
-            found.append(Gpu(f"cuda:{index}", _text(title), "CUDA_VISIBLE_DEVICES", _text(uuid)))
-    except pynvml.NVMLError as error:
-        log.debug("no GPU was listed: %s", error)
-    finally:
-        pynvml.nvmlShutdown()
-    return tuple(found)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    listing = nvml.listing()
+    for index, error in listing.unopened:
+        log.warning("%s", lines.GPU_CANNOT_BE_OPENED(name=f"cuda:{index}", error=error))
+    return tuple(Gpu(f"cuda:{gpu.index}", gpu.title, "CUDA_VISIBLE_DEVICES", gpu.uuid) for gpu in listing.gpus)
 
 
 def _torch_gpus() -> tuple[Gpu, ...]:

@@ -51,8 +51,8 @@ class Use:
 
 
 @contextlib.contextmanager
-def _library() -> Iterator[ModuleType | None]:
-    """The library, started; None where there is none that works."""
+def library() -> Iterator[ModuleType | None]:
+    """The library, started; None where there is none that works. Started within another it costs nothing."""
     try:
         import pynvml
 
@@ -83,7 +83,7 @@ def _text(value: bytes | str) -> str:
 
 def listing() -> Listing:
     """All NVIDIA GPUs of this machine, also those hidden from this process. Raises nothing."""
-    with _library() as nvml:
+    with library() as nvml:
         if nvml is None:
             return Listing()
         found, unopened = [], []
@@ -117,7 +117,7 @@ def _handle(nvml: ModuleType | None, uuid: str) -> Any:
 
 def memory(uuid: str) -> tuple[int, int] | None:
     """(free, total) bytes of the GPU "GPU-..." now; None where that cannot be told. Raises nothing."""
-    with _library() as nvml:
+    with library() as nvml:
         handle = _handle(nvml, uuid)
         found = handle and _asked(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         return (int(found.free), int(found.total)) if found else None
@@ -125,7 +125,7 @@ def memory(uuid: str) -> tuple[int, int] | None:
 
 def use(uuid: str) -> Use | None:
     """Who computes on the GPU "GPU-..." now; None where that cannot be told. Raises nothing."""
-    with _library() as nvml:
+    with library() as nvml:
         if not (handle := _handle(nvml, uuid)):
             return None
         processes = _asked(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))

@@ -25,6 +25,7 @@ class Card:
     utilisation: int = 0
     lost: bool = False
     dumb: bool = False  # answers to its name alone, as old drivers and cards do
+    more: dict = field(default_factory=dict)  # what torch's properties have beside the usual
 
 
 def driver(monkeypatch, cards, count=None):

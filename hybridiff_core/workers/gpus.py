@@ -150,8 +150,8 @@ def gpu_of(device: torch.device) -> Gpu | None:
         known = found and (found.uuid or device.type == "xpu" or torch.version.hip or len(of_kind) == 1)
         return found if known and not _numbers_are_others() else None
     whole = [gpu for gpu in of_kind if not gpu.divided]
-    if uuid := _uuid(torch.cuda.get_device_properties(index)):
-        return next((gpu for gpu in whole if _bare(gpu.uuid) == uuid), None)
+    if uuid := uuid_of(device):
+        return next((gpu for gpu in whole if is_same(gpu.uuid, uuid)), None)
     return whole[0] if len(whole) == len(of_kind) == 1 and not unopened() else None
 
 
@@ -164,6 +164,18 @@ def _numbers_are_others() -> bool:
 
 def _bare(uuid: str) -> str:
     return uuid.lower().removeprefix("gpu-")
+
+
+def uuid_of(device: torch.device) -> str:
+    """The UUID of this process's device; "" for the CPU, and where this torch does not know it."""
+    if device.type not in ("cuda", "xpu"):
+        return ""
+    return _uuid(torch.get_device_module(device).get_device_properties(device.index or 0))
+
+
+def is_same(uuid: str, other: str) -> bool:
+    """Whether both are one GPU's, written as NVML does or as torch."""
+    return _bare(uuid) == _bare(other)
 
 
 def own_title(device: torch.device) -> str:

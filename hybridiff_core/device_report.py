@@ -18,11 +18,12 @@ import torch
 from . import __version__
 from .share import Unit
 from .waiting import wait_for
-from .workers.candidates import free_memory, obstacle, verdicts
+from .workers.candidates import obstacle, verdicts
 from .workers.devices import places
 from .workers.gpus import Gpu, gpu_of, gpus, own_title, unopened
 from .workers.nvml import listing
 from .workers.pool import Pool
+from .workers.usage import memory
 
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
@@ -44,13 +45,13 @@ def own_device(cpu: bool = False) -> torch.device:
 
 def system() -> list[str]:
     """Lines about the versions and the machine."""
-    memory, nvidia = psutil.virtual_memory(), listing()
+    ram, nvidia = psutil.virtual_memory(), listing()
     driver = f"NVIDIA driver {nvidia.driver}" if nvidia.driver else "no NVIDIA driver that nvidia-ml-py can ask"
     unused = [] if torch.version.cuda else [gpu.title for gpu in nvidia.gpus]
     return [
         f"Hybridiff {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}",
         f"{platform.platform()}, {os.cpu_count()} CPU cores",
-        f"{memory.total / GIB:.0f} GB of memory, {memory.available / GIB:.1f} GB free; {driver}",
+        f"{ram.total / GIB:.0f} GB of memory, {ram.available / GIB:.1f} GB free; {driver}",
         *(f"{title} cannot be used: this PyTorch was built without CUDA" for title in unused),
         *(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ),
     ]
@@ -77,8 +78,8 @@ def roles(own: torch.device) -> list[tuple[str, str, str]]:
 
 
 def _free(gpu: Gpu) -> str:
-    free = free_memory(gpu)
-    return "" if free is None else f"{free / GIB:.1f} GB free"
+    found = memory(gpu)
+    return f"{found[0] / GIB:.1f} GB free" if found else ""
 
 
 def message_times(own: torch.device) -> Iterator[tuple[str, list[float] | str]]:

@@ -30,7 +30,7 @@ class Gpu:
     """`name` is what a user chooses ("cuda:1"), `model` the driver's words, `visibility` shows a process it alone.
 
     `uuid` is "" where it has none that is known, `index` torch's number for it in this process where torch listed it;
-    `total` is in bytes, `architecture` AMD's ("gfx1100").
+    `total` is in bytes, `architecture` AMD's ("gfx1100"), `slot` the PCI address where torch tells it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Gpu:
     integrated: bool = False
     architecture: str = ""
     index: int | None = None
+    slot: str = ""
 
     @property
     def kind(self) -> str:
@@ -104,7 +105,7 @@ def _cuda_gpu(index: int) -> Gpu:
     return Gpu(
         f"cuda:{index}", found.name, visibility, uuid, (found.major, found.minor), found.total_memory,
         entry.startswith("MIG-"), bool(getattr(found, "is_integrated", False)),
-        getattr(found, "gcnArchName", "").partition(":")[0] if torch.version.hip else "", index,
+        getattr(found, "gcnArchName", "").partition(":")[0] if torch.version.hip else "", index, _slot(found),
     )  # fmt: skip
 
 
@@ -120,6 +121,11 @@ def _xpu_gpu(index: int) -> Gpu:
 def _uuid(properties: object) -> str:
     """A device's UUID without NVML's prefix; "" where this torch does not know it."""
     return str(getattr(properties, "uuid", "") or "").lower().removeprefix("gpu-")
+
+
+def _slot(properties: object) -> str:
+    parts = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
+    return "" if None in parts else "{:04x}:{:02x}:{:02x}.0".format(*parts)
 
 
 def _entry(index: int) -> str:

@@ -20,6 +20,7 @@ import torch
 from . import nvml
 
 CUDA, HIP, LEVEL_ZERO = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
+WHO = "HYBRIDIFF_GPU_CHOSEN_BY"  # host or user: for this process after a restart
 WINDOWS = sys.platform == "win32"
 # Intel's that are cards of their own, for versions of torch that do not say which are not
 DISCRETE = re.compile(r"\bArc.* [AB]\d{2,3}M?\b|Data Center|\bFlex\b|\bMax\b")
@@ -72,6 +73,7 @@ def short(model: str) -> str:
 @functools.cache
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that this torch could use, in a fixed order; NVIDIA's in that of their slots, hidden ones too."""
+    _hidden_by_comfyui()  # while the parent still is there
     if torch.version.cuda and (listed := nvml.listing().gpus):
         return tuple(
             Gpu(f"cuda:{gpu.index}", gpu.title, {CUDA: gpu.uuid}, gpu.uuid, gpu.capability, gpu.total, gpu.mig)
@@ -202,11 +204,16 @@ def is_shown(gpu: Gpu) -> bool:
 def _hidden_by_comfyui() -> bool:
     """Whether the host chose GPU 0 by itself: from 0.33 on ComfyUI does on Windows, unless it was told which to use.
 
-    Then it sets one variable that its parent did not have; --cuda-device sets HIP's as well.
+    Then it sets one variable that its parent does not have; --cuda-device sets HIP's as well. A restart inherits the
+    variable from a process that is gone: what was found before then stands in WHO, and without it the host's own
+    choice is by far the likelier.
     """
     if not WINDOWS or os.environ.get(CUDA) != "0" or HIP in os.environ:
         return False
-    with contextlib.suppress(psutil.Error, OSError):
-        if parent := psutil.Process().parent():
-            return CUDA not in parent.environ()
-    return False
+    if WHO not in os.environ:
+        parent_has_it = False
+        with contextlib.suppress(psutil.Error, OSError):
+            if parent := psutil.Process().parent():
+                parent_has_it = CUDA in parent.environ()
+        os.environ[WHO] = "user" if parent_has_it else "host"
+    return os.environ[WHO] == "host"

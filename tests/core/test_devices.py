@@ -463,7 +463,10 @@ def hidden_by(monkeypatch, host, parent, **variables):
         ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "0"}, False),  # the user's variable
         ({}, {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "0"}, False),  # --cuda-device 0
         ({}, {"CUDA_VISIBLE_DEVICES": "1"}, False),
-        (None, {"CUDA_VISIBLE_DEVICES": "0"}, False),  # whose parent has ended
+        # restarted, as ComfyUI-Manager does it: the variable comes from a process that is gone
+        (None, {"CUDA_VISIBLE_DEVICES": "0"}, True),
+        (None, {"CUDA_VISIBLE_DEVICES": "0", gpus.WHO: "host"}, True),
+        (None, {"CUDA_VISIBLE_DEVICES": "0", gpus.WHO: "user"}, False),
     ],
 )
 def test_comfyuis_own_hiding_on_windows_is_not_the_users_wish(machine, monkeypatch, parent, variables, by_comfyui):
@@ -471,6 +474,8 @@ def test_comfyuis_own_hiding_on_windows_is_not_the_users_wish(machine, monkeypat
     hidden_by(monkeypatch, host, parent, **variables)
     taken, lines = chosen(["auto"], FIRST)
     assert (taken, len(lines)) == ((["GPU-b"], 0) if by_comfyui else ([], 1))
+    if "HIP_VISIBLE_DEVICES" not in variables and variables["CUDA_VISIBLE_DEVICES"] == "0":
+        assert os.environ[gpus.WHO] == ("host" if by_comfyui else "user")  # for the process after a restart
 
 
 def test_default_device_hides_nothing(machine, monkeypatch):

@@ -61,9 +61,11 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     torch.rand(9, 9).mm(torch.rand(9, 9)).exp()  # this process's instructions are chosen now, the worker's at its start
     os.environ |= {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
     models = {
-        (name, dtype): comfy.sd.load_diffusion_model(str(file), {"dtype": getattr(torch, dtype)})
+        (name, dtype): comfy.sd.load_diffusion_model(str(file))
         for name, file in files.items() for dtype in TYPES
     }  # fmt: skip
+    for (_, dtype), model in models.items():
+        model.set_model_compute_dtype(getattr(torch, dtype))
     drawn = random.Random(SEED)
     rows = defaultdict(lambda: {"runs": 0, "compared": 0, "most": 0.0, "allowed": 0.0, "alarms": 0})
     print(heading(SEED), flush=True)

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.block import heading, keep, table
 from benchmarks.inside import enter_comfyui, run_inside
 from hybridiff_core.demo import text, trained
-from hybridiff_core.rules import ROUNDING, ROUNDING_HALF
+from hybridiff_core.rules import ROUNDING, ROUNDING_BFLOAT16, ROUNDING_FLOAT16
 from tests.host.comfy_server import MODELS
 
 SEED = 0
 SAMPLERS, SCHEDULERS = ("euler", "dpmpp_2m", "heun", "lcm", "uni_pc"), ("simple", "normal", "karras", "beta")
-TYPES = ("float32", "bfloat16", "float16")
+ALLOWED = {"float32": ROUNDING, "bfloat16": ROUNDING_BFLOAT16, "float16": ROUNDING_FLOAT16}
 COLUMNS = [
     ("model", lambda row: row["model"]),
     ("computed in", lambda row: row["type"]),
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     os.environ |= {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
     models = {
         (name, dtype): comfy.sd.load_diffusion_model(str(file))
-        for name, file in files.items() for dtype in TYPES
+        for name, file in files.items() for dtype in ALLOWED
     }  # fmt: skip
     for (_, dtype), model in models.items():
         model.set_model_compute_dtype(getattr(torch, dtype))
@@ -99,7 +99,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         row["compared"] += len(seen)
         row["most"] = max(row["most"], *seen)
         row["alarms"] += any("another picture" in line for line in report.lines)
-        row["allowed"] = ROUNDING if key[1] == "float32" else ROUNDING_HALF
+        row["allowed"] = ALLOWED[key[1]]
         if number % 100 == 99:
             print(number + 1, "runs,", sum(row["alarms"] for row in rows.values()), "false alarms", flush=True)
     found = [{"model": name, "type": dtype, **rows[name, dtype]} for name, dtype in sorted(rows)]

@@ -11,11 +11,11 @@ import math
 import torch
 
 from .call import Call
-from .rules import ROUNDING, ROUNDING_HALF, ROUNDING_TF32
+from .rules import ROUNDING, ROUNDING_BFLOAT16, ROUNDING_FLOAT16, ROUNDING_TF32
 from .setting import Setting
 from .workers.exchange import Exchange
 
-WHOLE = ("float32", "float64")  # types of which rounding leaves next to nothing
+WHOLE = {"float32", "float64"}  # types of which rounding leaves next to nothing
 
 
 class Handshake:
@@ -68,7 +68,7 @@ class Handshake:
 
     def allowed(self, exchange: Exchange) -> float:
         """What rounding alone may make of it, by the types and devices that compute."""
-        dtypes = (self.dtype, exchange.info.get("dtype") or self.dtype)
-        if not set(dtypes) <= set(WHOLE):
-            return ROUNDING_HALF
+        dtypes = {self.dtype, exchange.info.get("dtype") or self.dtype}
+        if not dtypes <= WHOLE:
+            return ROUNDING_FLOAT16 if dtypes <= {*WHOLE, "float16"} else ROUNDING_BFLOAT16
         return ROUNDING if exchange.own.type == "cpu" and exchange.place.device == "cpu" else ROUNDING_TF32

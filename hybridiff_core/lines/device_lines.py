@@ -39,9 +39,9 @@ PRECISIONS_DIFFER = Line(
     Group.SETTING,
 )
 SET_ASIDE = Line(
-    "the worker on {device} failed to start {times} times in a row, so this device is set aside until ComfyUI is "
-    "restarted or the Hybridiff Devices node is changed",
-    "The lines of the runs before say why it failed.",
+    "the worker on {device} failed in {times} runs in a row, so this device is set aside until ComfyUI is restarted "
+    "or other devices are chosen",
+    "It did not start, or could not compute: the lines of the runs before say why.",
     "Do what those lines say, then restart ComfyUI or change the Hybridiff Devices node.",
     Group.MEMORY,
 )

@@ -4,7 +4,7 @@ from .line import Group, Line
 
 WORKER_OUT = Line(
     "the worker on {device} is out: {reason}",
-    "The worker failed. The next run starts a new one.",
+    "The worker failed. The next run starts a new one; after two runs in a row the device is set aside.",
     "Do what the reason says.",
     Group.MEMORY,
 )

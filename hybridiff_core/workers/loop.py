@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,6 +24,8 @@ log = logging.getLogger("hybridiff.worker")
 
 MESSAGE_LIMIT_S = 60.0  # for a message whose frame is here
 OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+# other errors of torch's that say it in words: on the processor, and on a GPU outside of its allocator
+OUT_OF_MEMORY_WORDS = re.compile(r"(out of|can't allocate|not enough)\smemory", re.IGNORECASE)
 
 
 class FailedBefore(RuntimeError):
@@ -55,6 +58,9 @@ class Backend(Protocol):
 
     def end(self) -> None:
         """The run is over."""
+
+    def make_room(self) -> None:
+        """Give back what of the device's memory the run can do without; it goes on, maybe slower."""
 
     def unload(self) -> None:
         """Give the device's memory back."""
@@ -145,7 +151,7 @@ class Loop:
         try:
             if self.failure:
                 raise FailedBefore(self.failure)
-            predictions, error = self.predict(frame, x, sigma, units)
+            predictions, error = self.predict_again(frame, x, sigma, units)
         except Exception as reason:
             log.exception("step %d failed", number)
             self.endpoint.send({"op": "failed", "number": number, "text": describe(reason)})
@@ -157,6 +163,17 @@ class Loop:
         self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), result])
         self.endpoint.parent.finish_sending()
         expected.release()
+
+    def predict_again(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
+        """What `predict` gives; where memory runs out, once more after room was made."""
+        try:
+            return self.predict(frame, x, sigma, units)
+        except Exception as error:
+            if not is_out_of_memory(error) or "kind" in frame:  # a pipeline's step may have been handed on already
+                raise
+            log.warning("step %d: %s; it is tried once more", frame["number"], describe(error))
+        self.backend.make_room()  # not before the error is gone: it holds the forward's tensors
+        return self.predict(frame, x, sigma, units)
 
     def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
         """The predictions that the frame asks for, and the error of expected inner results."""
@@ -224,10 +241,16 @@ class Loop:
         wait_for(self.backend.device)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not allocate what it needed."""
+    in_words = isinstance(error, RuntimeError) and OUT_OF_MEMORY_WORDS.search(str(error))
+    return isinstance(error, OUT_OF_MEMORY) or bool(in_words)
+
+
 def describe(error: BaseException) -> str:
     """One line for users: the kind of error and its first line."""
     if isinstance(error, FailedBefore):
         return str(error)
-    if isinstance(error, OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return lines.OUT_OF_MEMORY()
     return lines.WORKER_ERROR(kind=type(error).__name__, words="".join(str(error).splitlines()[:1]))

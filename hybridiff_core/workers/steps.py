@@ -66,6 +66,7 @@ class Steps:
         self._pending: deque[_Pending] = deque()
         self._times: deque[float] = deque(maxlen=50)
         self._shape: torch.Size | None = None
+        self.answered = 0  # right answers so far
 
     def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
@@ -178,6 +179,7 @@ class Steps:
         if status != RIGHT or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
             raise self.watch.lost(lines.WRONG_HEAD(numbers=numbers))
         error = None if millionths < 0 else millionths / 1e6
+        self.answered += 1
         answer = Answer([], microseconds / 1e6, now - started, pending.bytes_sent, pending.expected.size, error)
         return pending, copied, answer
 

@@ -27,7 +27,7 @@ from ..plan import HybridPlan
 from ..report import RunReport
 from ..setting import Cuts, Paces, Setting
 from ..share import Unit
-from ..workers.devices import places
+from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
 from ..workers.pool import Lease, Pool
 from ..workers.watch import WorkerLost
@@ -58,7 +58,7 @@ def known() -> tuple[Cuts, Paces]:
 def accelerate(
     pipe: DiffusionPipeline, devices: Sequence[str] | str = ("auto",), plan: HybridPlan | None = None
 ) -> Acceleration:
-    """Have `pipe` share each image with `devices` ("cuda:1", "cpu", "auto" for all other GPUs), as `plan` says.
+    """Have `pipe` share each image with `devices` ("cuda:1", "cpu", "auto" for the other GPUs), as `plan` says.
 
     Takes the place of an acceleration that is on it already. Raises TypeError for a pipeline or a
     network that is not known here, ValueError for a compiled network.
@@ -210,7 +210,7 @@ class Run:
 
     def _begin(self, own: torch.device, branches: int) -> None:
         """Meet the workers, where there is something for them to do."""
-        self.report.devices.append(str(own))
+        self.report.devices.append(own_title(own))
         recipe: dict = {}
         found, missing = places(self.devices, own)
         if not found:

@@ -20,7 +20,7 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.setting import Cuts, Paces, Setting
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.workers.devices import places
+from ...hybridiff_core.workers.devices import own_title, places
 from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.wire import CannotCross
 from . import obstacles
@@ -66,7 +66,7 @@ class Run:
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
         self.guidance = Guidance(guider)
         self.controls = Controls(self.guidance.all_conds, self.patcher.model)
-        self.report = RunReport(plan.mode, [str(self.patcher.load_device)], total=steps)
+        self.report = RunReport(plan.mode, [own_title(self.patcher.load_device)], total=steps)
         self.events = StepEvents(node, self.report)
         self.question = Question()
         self.engine: Engine | None = None

@@ -13,7 +13,8 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 LAYERS = [
     "rules lines waiting",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
-    "workers.messages workers.sockets workers.reap workers.devices",
+    "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.candidates "
+    "workers.devices",
     "schedule report call setting network.lead workers.channel workers.launch_local",
     "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",
@@ -64,6 +65,10 @@ def test_imports_within_the_core_point_down(path):
             above = module.split(".")[:-dots]
             target = ".".join([*above, *name.split(".")])
             assert layer_of(target) <= layer_of(module), target
+
+
+def test_one_file_asks_nvml():
+    assert {path.name for path in SOURCES if "pynvml" in {name for _, name in imported(path)}} == {"nvml.py"}
 
 
 def test_only_its_adapter_imports_diffusers():

@@ -93,4 +93,4 @@ def test_a_pipeline_beside_a_gpu_becomes_exact(device):
 def test_our_own_gpu_is_known_by_its_identity():
     gpu = gpu_of(torch.device("cuda", 0))
     assert gpu in gpus()
-    assert gpu.title == torch.cuda.get_device_name(0)
+    assert gpu.model == torch.cuda.get_device_name(0)

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
@@ -405,6 +406,26 @@ class TestModelAt:
         return (comfy.sd.load_diffusion_model(path),)
 
 
+class TestFreed:
+    """The latent, after the host made room for another model, or after a node unloaded every model."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "free", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "how": (["room", "all"],), "turn": ("INT", {"default": 0})}}
+
+    def free(self, latent, how, turn):
+        management = comfy.model_management
+        if how == "room":
+            # as load_models_gpu does for a model that is larger than what is free
+            management.free_memory(1e15, management.get_torch_device())
+        else:
+            management.unload_all_models()
+        assert not management.loaded_models()
+        return (latent,)
+
+
 @PromptServer.instance.routes.get("/hybridiff_tests/events/{which}")
 async def switch_events(request):
     """Send all of the pack's step events from now on, none, or a random half of them (all, none, half).
@@ -451,6 +472,7 @@ NODE_CLASS_MAPPINGS = {
         TestSigmas,
         TestModelWithoutWeights,
         TestModelAt,
+        TestFreed,
         TestOtherControl,
         TestOtherPack,
         TestReportOf,

@@ -35,7 +35,7 @@ class Lease:
         self.losses = 0  # runs in a row in which this device failed by itself
         self.wish: object = None
         self.owed = ""  # what the worker is to do once no run holds it: "unload" or "end"
-        self._answered = 0
+        self._answers = 0
         self._blamed: Exchange | None = None
         self._prepared: Future | None = None
         self._idle_timer: threading.Timer | None = None
@@ -60,7 +60,7 @@ class Lease:
 
     def begin(self) -> None:
         """The worker is ready for a run."""
-        self._answered = self.exchange.steps.answered
+        self._answers = self.exchange.steps.answers
 
     def take_stock(self) -> None:
         """After a run: did the device fail by itself, or compute?"""
@@ -70,7 +70,7 @@ class Lease:
         if exchange.broken and not exchange.process.ended_from_outside():
             self._blamed = exchange
             self.losses += 1
-        elif not exchange.broken and exchange.steps.answered > self._answered:
+        elif not exchange.broken and exchange.steps.answers > self._answers:
             self.losses = 0
 
     def blame(self) -> None:

@@ -23,7 +23,8 @@ from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, inner_frame, step_frame
 from .requests import Requests
 from .watch import GroupLost, Watch
 
-FIRST_STEP_LIMIT_S = 300.0
+FIRST_STEP_LIMIT_S = 300.0  # at the least
+OWN_TIMES = 5.0  # a first step may take so many times as long as this process's own part
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Steps:
         self._pending: deque[_Pending] = deque()
         self._times: deque[float] = deque(maxlen=50)
         self._shape: torch.Size | None = None
-        self.answered = 0  # right answers so far
+        self.answers = 0  # right ones so far
+        self.own_s = 0.0  # what this process takes for its part of such a step, where that is known
 
     def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
@@ -89,6 +91,7 @@ class Steps:
 
         Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
         """
+        self._see_own_part()
         pending, (predictions,), answer = self._take(check)
         if not predictions.isfinite().all() and pending.x.isfinite().all():
             raise self.watch.lost(lines.NOT_NUMBERS())
@@ -103,6 +106,7 @@ class Steps:
     def forget_times(self) -> None:
         """Steps take another time from here on, and the first may take long."""
         self._times.clear()
+        self.own_s = 0.0
 
     def receive(
         self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]], check: Callable[[], None], failed: str
@@ -145,6 +149,7 @@ class Steps:
 
     def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
+        self._see_own_part()
         _, z, answer = self._take(check)
         return replace(answer, parts=[([], tensor) for tensor in z])
 
@@ -179,13 +184,17 @@ class Steps:
         if status != RIGHT or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
             raise self.watch.lost(lines.WRONG_HEAD(numbers=numbers))
         error = None if millionths < 0 else millionths / 1e6
-        self.answered += 1
+        self.answers += 1
         answer = Answer([], microseconds / 1e6, now - started, pending.bytes_sent, pending.expected.size, error)
         return pending, copied, answer
 
+    def _see_own_part(self) -> None:
+        # what the worker was given was sent before this process began its own part
+        self.own_s = max(self.own_s, time.perf_counter() - self._pending[0].since)
+
     def _limit(self) -> float:
         if not self._times:
-            return FIRST_STEP_LIMIT_S
+            return max(FIRST_STEP_LIMIT_S, OWN_TIMES * self.own_s)
         return max(10.0, 20.0 * statistics.median(self._times))
 
 

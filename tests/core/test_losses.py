@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from hybridiff_core.demo.model import ModelConfig, words_to_context
 from hybridiff_core.share import Unit
-from hybridiff_core.workers import launch_local
+from hybridiff_core.workers import launch_local, steps
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 from hybridiff_core.workers.watch import WorkerLost
@@ -34,7 +35,7 @@ class Bench:
         self.launches += 1
         return {"threads": 1, **self.start}
 
-    def run(self, wish="these devices", steps=1, config=SMALL):
+    def run(self, wish="these devices", steps=1, config=SMALL, own_s=0.0):
         """What a run does with a worker; gives why it was lost, or None."""
         lease = self.pool.prepare(PLACE, CPU, {"config": config}, wish)
         try:
@@ -42,6 +43,7 @@ class Bench:
             exchange.begin({"conds": CONDS})
             for _ in range(steps):
                 exchange.submit(X, SIGMA, [Unit(1, 0)])
+                time.sleep(own_s)  # this process's own part
                 exchange.collect()
             exchange.end()
         except WorkerLost as error:
@@ -118,3 +120,9 @@ def test_a_step_that_finds_no_memory_is_computed_once_more(bench, fault, caplog)
 
 def test_no_other_failure_is_computed_once_more(bench):
     assert "no kernel image" in bench(fault="no kernel image", times=1).run()
+
+
+def test_a_first_step_may_take_several_times_this_processes_own(bench, monkeypatch):
+    monkeypatch.setattr(steps, "FIRST_STEP_LIMIT_S", 0.5)
+    assert bench(fault="3.0", times=1).run(own_s=1.0) is None
+    assert "did not answer a step within 1 s" in bench(fault="60.0", times=1).run(own_s=0.2)

@@ -85,6 +85,27 @@ CLOSED = Line(
     Group.NOTHING,
 )
 
+# memory, asked before a start
+
+LOADED_IN_PART = Line(
+    "{device} has {free} GB of its memory free, this model needs {needs}: it is loaded in part, and slower for that",
+    "What does not fit is read from RAM in every step.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+TOO_LITTLE_ON_DEVICE = Line(
+    "{device} is left out: {free} GB of its memory are free",
+    "Other programs hold the rest, and what is left is not enough to compute at all.",
+    "Close other programs on that GPU.",
+    Group.MEMORY,
+)
+TOO_LITTLE_RAM = Line(
+    "{device} is left out: {free} GB of RAM are free, its worker needs {needs}",
+    "A worker holds the model a second time. With more than there is, the system would end it, or ComfyUI.",
+    "Close other programs, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+
 # too late
 
 TOO_LATE = Line(

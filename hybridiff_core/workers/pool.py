@@ -16,6 +16,7 @@ from .. import lines
 from .devices import Place
 from .exchange import Exchange
 from .launch_local import WorkerProcess
+from .memory import Need, require_room
 from .watch import WorkerLost
 from .wire import Kinds
 
@@ -35,6 +36,8 @@ class Lease:
         self.losses = 0  # runs in a row in which this device failed by itself
         self.wish: object = None
         self.owed = ""  # what the worker is to do once no run holds it: "unload" or "end"
+        self.lacking: str | None = None  # a line, where the model was loaded in part
+        self.held: dict[object, Need] = {}  # the models that the worker was given
         self._answers = 0
         self._blamed: Exchange | None = None
         self._prepared: Future | None = None
@@ -52,6 +55,10 @@ class Lease:
                 if self._prepared.done():
                     raise
             check()
+
+    def usable(self) -> bool:
+        """Whether there is a worker that can be given a model."""
+        return self.exchange is not None and self.exchange.alive() and not self.exchange.spent
 
     def require_fit(self) -> None:
         """Raises WorkerLost where the device is set aside."""
@@ -89,15 +96,19 @@ class Pool:
     def __init__(self, script: str, start: Callable[[Place], dict], kinds: Kinds | None = None, idle_s: float = IDLE_S):
         self.script, self.start, self.kinds, self.idle_s = script, start, kinds, idle_s
         self._leases: dict[str, Lease] = {}
-        self._lock = threading.Lock()
+        self._promised: dict[Lease, int] = {}  # RAM of workers that start now
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         atexit.register(self.close)
 
-    def prepare(self, place: Place, own: torch.device, recipe: object, wish: object = None) -> Lease | None:
+    def prepare(
+        self, place: Place, own: torch.device, recipe: object, wish: object = None, need: Need | None = None
+    ) -> Lease | None:
         """Get the worker at `place` ready for a run with the model of `recipe`, in the background.
 
         Returns at once: a lease to give back with `release`, or None while another run has it. A
         device that failed by itself in several runs in a row is left alone until `wish`, what the
-        user asked for, is another.
+        user asked for, is another. With `need`, memory is asked for first: `Lease.lacking` is then a
+        line where the model is loaded in part, and a worker for which there is no RAM is not started.
         """
         with self._lock:
             lease = self._leases.get(place.key)
@@ -115,29 +126,47 @@ class Pool:
                 lease._idle_timer.cancel()
         threading.Thread(
             target=self._prepare,
-            args=(lease, recipe, lease._prepared, before),
+            args=(lease, recipe, need, lease._prepared, before),
             name=f"hybridiff-prepare-{place.key}",
             daemon=True,
         ).start()
         return lease
 
-    def _prepare(self, lease: Lease, recipe: object, prepared: Future, before: Future | None) -> None:
+    def _prepare(
+        self, lease: Lease, recipe: object, need: Need | None, prepared: Future, before: Future | None
+    ) -> None:
         try:
             if before:
                 wait_for([before])  # an interrupted run may have left its preparation under way
             if lease.exchange and lease.exchange.alive():
                 self._drain(lease)
             lease.require_fit()
+            self._ask_for_memory(lease, need)
             self._make_ready(lease, recipe)
+            if need:
+                lease.held[need.key] = need
             prepared.set_result(lease.exchange)
         except Exception as error:  # noqa: BLE001 - handed to the run that waits for it
             prepared.set_exception(error)
         with self._lock:
             self._settle(lease)
 
+    def _ask_for_memory(self, lease: Lease, need: Need | None) -> None:
+        """Raises WorkerLost where there is too little."""
+        there, lease.lacking = lease.usable(), None
+        if not there:
+            lease.held = {}
+        if need is None or need.key in lease.held:
+            return
+        with self._asking:  # several may start at once
+            held = lease.held.values() if there else None
+            lease.lacking = require_room(lease.place, need, held, sum(self._promised.values()))
+            if not there:
+                self._promised[lease] = need.ram(lease.place)
+
     def _make_ready(self, lease: Lease, recipe: object) -> None:
         try:
-            if not (lease.exchange and lease.exchange.alive()) or lease.exchange.spent:
+            if not lease.usable():
                 self._launch(lease)
             lease.exchange.loading = lease.exchange.load(recipe)
         except Exception as error:
@@ -157,11 +186,14 @@ class Pool:
             lease.take_stock()
 
     def _launch(self, lease: Lease) -> None:
-        if lease.exchange:
-            lease.exchange.close()
-        process = WorkerProcess(self.script, lease.place)
-        lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
-        lease.exchange.open(self.start(lease.place))
+        try:
+            if lease.exchange:
+                lease.exchange.close()
+            process = WorkerProcess(self.script, lease.place)
+            lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
+            lease.exchange.open(self.start(lease.place))
+        finally:
+            self._promised.pop(lease, None)  # from now on what it takes is seen
         log.info("started a worker on %s (process %d)", lease.place.label, process.pid)
 
     def release(self, lease: Lease) -> None:

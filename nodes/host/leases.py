@@ -17,6 +17,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
+from ...hybridiff_core.workers.memory import Need
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
@@ -48,7 +49,7 @@ class Leases:
     """A run's workers, with the model of `recipe`.
 
     `places` are asked in their order, as many as are wanted; with `whole` all of them. `wish` is the devices that the
-    user asked for. What keeps a worker from its part is noted in `report`.
+    user asked for, `need` what the model takes. What keeps a worker from its part is noted in `report`.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class Leases:
         controls: Controls,
         report: RunReport,
         whole: bool,
+        need: Need | None = None,
     ):
         self.patcher, self.recipe, self.places, self.wish = patcher, recipe, list(places), wish
         self.controls, self.report, self.whole = controls, report, whole
+        self.need = need
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
@@ -72,7 +75,7 @@ class Leases:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
-            lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish)
+            lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
@@ -103,6 +106,8 @@ class Leases:
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
+        if lease.lacking:
+            self.report.note(lease.lacking)
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())

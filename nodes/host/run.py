@@ -6,6 +6,7 @@ import functools
 import logging
 import operator
 import time
+from collections.abc import Sequence
 
 import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
@@ -30,6 +31,7 @@ from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
+from .need import need_of
 from .recipe import name_of, recipe_of
 
 log = logging.getLogger("hybridiff")
@@ -81,12 +83,12 @@ class Run:
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
-        self.leases = self._leases(devices, guider.model_options)
+        self.leases = self._leases(devices, guider.model_options, noise.shape)
         conds = obstacles.expected_conds(self.guidance, self.controls) if self.alone is None else 0
         if conds:
             self.leases.start(conds - 1)
 
-    def _leases(self, devices: tuple[str, ...], model_options: dict) -> Leases:
+    def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places(devices, self.patcher.load_device)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
@@ -101,7 +103,9 @@ class Run:
             for line in missing:
                 self.report.note(line)
         whole = self.mode == "pipeline"
-        return Leases(self.patcher, recipe, found if recipe else (), devices, self.controls, self.report, whole)
+        need = need_of(self.patcher, recipe, shape) if recipe else None
+        found = found if recipe else ()
+        return Leases(self.patcher, recipe, found, devices, self.controls, self.report, whole, need)
 
     # -- the sampler's course
 

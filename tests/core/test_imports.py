@@ -16,7 +16,7 @@ LAYERS = [
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.candidates "
     "workers.devices",
     "schedule report call setting network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "workers.watch workers.memory workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",
     "team",
     "modes",

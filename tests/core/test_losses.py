@@ -104,8 +104,8 @@ def test_a_worker_that_was_ended_from_outside_is_no_failure_of_its_device(bench)
 
 def test_a_run_without_a_step_says_nothing_about_the_device(bench):
     failing = bench(fault="no kernel image")
-    for steps in (1, 0, 0, 1, 1):
-        reason = failing.run(steps=steps)
+    for count in (1, 0, 0, 1, 1):
+        reason = failing.run(steps=count)
     assert "set aside" in reason and failing.launches == 2
 
 

@@ -1,7 +1,8 @@
-"""A worker's memory is given back when the user unloads, not when the host makes room on its own card."""
+"""A worker's memory: given back when the user unloads, not when the host makes room; asked for before a start."""
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import psutil
@@ -83,3 +84,21 @@ def test_unloading_while_a_run_goes_on_waits_for_its_end(bench):
     (report,) = side.comfy.wait(prompt)["outputs"][ours[0]]["hybridiff"]
     assert_shared(report, calls=30)
     assert given_back(side.comfy, since)
+
+
+def test_a_worker_that_would_not_fit_into_ram_is_not_started(bench):
+    side = bench("sd3")
+    folder = side.comfy.base / "models" / "diffusion_models"
+    another = folder / "another.safetensors"  # a model that no worker holds
+    shutil.copy(folder / "sd3_depth4.safetensors", another)
+    try:
+        before = {worker.pid for worker in workers(side.comfy)}
+        side.model = side.graph.add("UNETLoader", unet_name=another.name, weight_dtype="default")
+        side.model = side.graph.add("TestHuge", model=side.model)
+        difference, report = side.compare()
+        assert difference == 0.0 and report["shared_calls"] == 0
+        (line,) = report["lines"]
+        assert "is left out: " in line and "GB of RAM are free, its worker needs 10485" in line
+        assert {worker.pid for worker in workers(side.comfy)} <= before
+    finally:
+        another.unlink()

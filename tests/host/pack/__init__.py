@@ -406,6 +406,21 @@ class TestModelAt:
         return (comfy.sd.load_diffusion_model(path),)
 
 
+class TestHuge:
+    """The model, said to be larger than any machine's memory."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "enlarge", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def enlarge(self, model):
+        model = model.clone()
+        model.size = 1 << 50
+        return (model,)
+
+
 class TestFreed:
     """The latent, after the host made room for another model, or after a node unloaded every model."""
 
@@ -473,6 +488,7 @@ NODE_CLASS_MAPPINGS = {
         TestModelWithoutWeights,
         TestModelAt,
         TestFreed,
+        TestHuge,
         TestOtherControl,
         TestOtherPack,
         TestReportOf,

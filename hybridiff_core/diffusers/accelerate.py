@@ -29,6 +29,7 @@ from ..setting import Cuts, Paces, Setting
 from ..share import Unit
 from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
+from ..workers.memory import Need
 from ..workers.pool import Lease, Pool
 from ..workers.watch import WorkerLost
 from ..workers.wire import CannotCross
@@ -233,9 +234,11 @@ class Run:
         mode = mode_for(plan, len(self.sigmas) - 1)
         if self._alone and mode != "predict":  # that takes no other device
             return
+        name = repr((recipe.get("class"), recipe.get("config")))
         if not self._alone and (branches > 1 or mode == "pipeline"):
+            need = Need(name, sum(tensor.nbytes for tensor in recipe["state"].values()), whole=True)
             for place in found:
-                lease = pool().prepare(place, own, recipe, self.devices)
+                lease = pool().prepare(place, own, recipe, self.devices, need)
                 if lease is None:
                     self.report.note(lines.DEVICE_BUSY(device=place.label))
                 else:
@@ -249,7 +252,7 @@ class Run:
             openings=self.splitter.openings,
             cuts=known()[0],
             paces=known()[1],
-            name=repr((recipe.get("class"), recipe.get("config"))),
+            name=name,
             noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=first_order,

@@ -94,9 +94,9 @@ LOADED_IN_PART = Line(
     Group.MEMORY,
 )
 TOO_LITTLE_ON_DEVICE = Line(
-    "{device} is left out: {free} GB of its memory are free",
-    "Other programs hold the rest, and what is left is not enough to compute at all.",
-    "Close other programs on that GPU.",
+    "{device} is left out: {free} GB of its memory are free, this model needs {needs}",
+    "What is left is not enough to compute at all, or the model (of a diffusers pipeline) cannot be loaded in part.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
     Group.MEMORY,
 )
 TOO_LITTLE_RAM = Line(

@@ -31,12 +31,14 @@ class Need:
     """What a model takes in a worker, in bytes. `key` tells the model from others.
 
     `mapped`: on a GPU its weights stay in their file until they are copied to the device, and take no RAM.
+    `whole`: it cannot be loaded in part.
     """
 
     key: object
     weights: int
     forward: int = 0
     mapped: bool = False
+    whole: bool = False
 
     def ram(self, place: Place) -> int:
         """Bytes of RAM in a worker at `place`."""
@@ -60,8 +62,8 @@ def require_room(place: Place, need: Need, held: Iterable[Need] | None, promised
     if found is None:
         return None
     free, on_device = found[0] + sum(one.weights for one in held), need.weights + need.forward
-    if free < CONTEXT:
-        raise WorkerLost(lines.TOO_LITTLE_ON_DEVICE(device=place.label, free=_gb(free)))
+    if free < (on_device if need.whole else CONTEXT):
+        raise WorkerLost(lines.TOO_LITTLE_ON_DEVICE(device=place.label, free=_gb(free), needs=_gb(on_device)))
     if on_device > free:
         return lines.LOADED_IN_PART(device=place.label, free=_gb(free), needs=_gb(on_device))
     return None

@@ -46,8 +46,14 @@ def test_what_the_worker_holds_is_its_own_to_give(monkeypatch):
 
 def test_a_full_device_is_left_out(monkeypatch):
     card(monkeypatch, GIB // 5)
-    with pytest.raises(WorkerLost, match=r"24 GB\) is left out: 0.2 GB of its memory are free"):
+    with pytest.raises(WorkerLost, match=r"24 GB\) is left out: 0.2 GB of its memory are free, this model needs 2.0"):
         require_room(GPU, Need("model", GIB, GIB, **MAPPED), None)
+
+
+def test_a_model_that_cannot_be_loaded_in_part_is_left_out(monkeypatch):
+    card(monkeypatch, 5 * GIB)
+    with pytest.raises(WorkerLost, match=r"24 GB\) is left out: 5.0 GB of its memory are free, this model needs 12.0"):
+        require_room(GPU, Need("model", 12 * GIB, whole=True, **MAPPED), None)
 
 
 @pytest.mark.parametrize("unknown", ["no NVML", "no UUID", "no answer"])

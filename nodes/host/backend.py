@@ -152,8 +152,8 @@ class ComfyBackend:
         kept = [loaded for loaded in management.current_loaded_models if loaded.model in of_run]
         management.free_memory(1e30, self.device, keep_loaded=kept)
         management.soft_empty_cache()
-        if self.device.type != "cpu":  # the host's estimate for the forward was too low: a part moves to RAM
-            self._patcher.partially_unload(self._patcher.offload_device, management.minimum_inference_memory())
+        # the host's estimate for the forward was too low: a part of the model goes to RAM
+        self._patcher.partially_unload(self._patcher.offload_device, management.minimum_inference_memory())
 
     def unload(self) -> None:
         self._comfy.model_management.unload_all_models()

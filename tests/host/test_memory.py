@@ -8,7 +8,8 @@ import time
 import psutil
 import pytest
 
-from .comfy_server import Comfy
+from .asked import Asked
+from .comfy_server import PACK, Comfy, make_models
 from .conftest import Bench
 from .test_exact import LIMIT, assert_shared
 from .test_fallbacks import workers
@@ -102,3 +103,15 @@ def test_a_worker_that_would_not_fit_into_ram_is_not_started(bench):
         assert {worker.pid for worker in workers(side.comfy)} <= before
     finally:
         another.unlink()
+
+
+def test_a_worker_makes_room_in_a_run_and_computes_the_same(comfyui_root):
+    make_models(comfyui_root)
+    asked = Asked(comfyui_root, PACK / "tests" / "host" / "room.py")
+    try:
+        found = asked.ask("room")
+    finally:
+        asked.close()
+    assert found["before"] == 2 and found["after"] == [True]  # the run's own model stays
+    assert found["held"][1] < found["held"][0]  # but for what of it can be computed from RAM
+    assert found["difference"] <= LIMIT

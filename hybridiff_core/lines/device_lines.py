@@ -69,6 +69,12 @@ GPU_COMPUTES = Line(
     "Close that program, or choose the GPU in the Hybridiff Devices node.",
     Group.MEMORY,
 )
+ANOTHER_GPU = Line(
+    "it came up on another GPU than the one it was given",
+    "The driver, or a variable of the environment, numbers the GPUs in another way than this process was shown.",
+    "Unset variables such as CUDA_VISIBLE_DEVICES, and report it with what `python -m hybridiff_core devices` prints.",
+    Group.FAULT,
+)
 OWN_GPU_CHOSEN = Line(
     "{device} is ComfyUI's own GPU: a worker there loads the model a second time, and is no faster",
     "The Hybridiff Devices node names the GPU on which ComfyUI itself computes.",

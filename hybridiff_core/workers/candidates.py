@@ -11,10 +11,11 @@ import torch
 from .. import lines
 from . import nvml
 from .gpus import Gpu, gigabytes, gpu_of, gpus, is_shown
+from .usage import memory, use
 
 SMALL, SMALL_SHARE = int(3.5 * 2**30), 1 / 4  # less memory, or a lesser share of our own GPU's, helps no model
 COMPUTING = 2**28  # held by others that compute: more than a desktop needs, less than a model
-OCCUPIED = 2 * 2**30  # in use, where the driver does not tell by whom
+OCCUPIED, OCCUPIED_SHARE = 2 * 2**30, 1 / 8  # in use, where the driver does not tell by whom; the more of both
 UTILISED = 50  # percent
 
 _idle: set[str] = set()  # GPUs that were found idle: what is on them later may be our own workers'
@@ -51,15 +52,10 @@ def verdicts(own: torch.device) -> list[Verdict]:
         return sorted(found, key=lambda verdict: (verdict.against is not None, _rank(verdict.gpu, own_gpu)))
 
 
-def free_memory(gpu: Gpu) -> int | None:
-    """Bytes; None where the driver is not to be asked."""
-    found = nvml.memory(gpu.uuid) if gpu.uuid.startswith("GPU-") else None
-    return found and found[0]
-
-
 def _rank(gpu: Gpu, own: Gpu) -> tuple:
     major, minor = gpu.capability or (0, 0)
-    return (gpu.model != own.model, -major, -minor, -(free_memory(gpu) or gpu.total or 0))
+    free = (memory(gpu) or (gpu.total or 0,))[0]
+    return (gpu.model != own.model, -major, -minor, -free)
 
 
 def _against(gpu: Gpu, own: Gpu) -> str | None:
@@ -106,22 +102,21 @@ def _runs(name: str, major: int, minor: int) -> bool:
 
 def _busy(gpu: Gpu) -> str | None:
     """Why others need `gpu` now. Our own workers there do not count."""
-    use = nvml.use(gpu.uuid) if gpu.uuid.startswith("GPU-") else None
-    if use is None:
+    seen, ours = use(gpu), _ours()
+    if seen is None:
         return None
-    ours = _ours()
-    # in a container the numbers may be those of another namespace
-    held = use.of_others(ours) if all(map(psutil.pid_exists, use.held)) else None
+    # some drivers tell of no process, and in a container the numbers may be those of another namespace
+    told = bool(seen.held) and all(map(psutil.pid_exists, seen.held))
+    held = seen.of_others(ours) if told else None
     if held is not None and held >= COMPUTING:
         return lines.GPU_IS_USED(size=f"{held / 2**30:.1f}")
-    workers_there = any(pid in ours for pid in use.held) or (held is None and gpu.uuid in _idle)
-    if not workers_there:
-        memory = nvml.memory(gpu.uuid)
-        if memory and memory[1] - memory[0] >= OCCUPIED:
-            return lines.GPU_IS_USED(size=f"{(memory[1] - memory[0]) / 2**30:.1f}")
-        if (use.utilisation or 0) >= UTILISED:
-            return lines.GPU_COMPUTES(percent=use.utilisation)
-    _idle.add(gpu.uuid)
+    if not any(pid in ours for pid in seen.held) and not (held is None and gpu.name in _idle):
+        free, total = memory(gpu) or (0, 0)
+        if total - free >= max(OCCUPIED, OCCUPIED_SHARE * total):
+            return lines.GPU_IS_USED(size=f"{(total - free) / 2**30:.1f}")
+        if (seen.utilisation or 0) >= UTILISED:
+            return lines.GPU_COMPUTES(percent=seen.utilisation)
+    _idle.add(gpu.name)
     return None
 
 

@@ -17,6 +17,7 @@ from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, connect
 from .devices import Place
+from .gpus import is_same
 from .launch_local import WorkerProcess
 from .ledger import Ledger, Parcel
 from .requests import LOAD_LIMIT_S, Requests
@@ -94,6 +95,9 @@ class Exchange:
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
         self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
+        uuid = str(self.info.get("uuid") or "")
+        if uuid and self.place.uuid and not is_same(uuid, self.place.uuid):
+            raise self.watch.lost(lines.ANOTHER_GPU())
         token = secrets.token_bytes(32)
         try:
             here, there = pair()

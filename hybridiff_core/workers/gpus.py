@@ -20,6 +20,7 @@ import torch
 from . import nvml
 
 CUDA, HIP, LEVEL_ZERO = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
+WHO = "HYBRIDIFF_GPU_CHOSEN_BY"  # host or user: for this process after a restart
 WINDOWS = sys.platform == "win32"
 # Intel's that are cards of their own, for versions of torch that do not say which are not
 DISCRETE = re.compile(r"\bArc.* [AB]\d{2,3}M?\b|Data Center|\bFlex\b|\bMax\b")
@@ -30,7 +31,7 @@ class Gpu:
     """`name` is what a user chooses ("cuda:1"), `model` the driver's words, `visibility` shows a process it alone.
 
     `uuid` is "" where it has none that is known, `index` torch's number for it in this process where torch listed it;
-    `total` is in bytes, `architecture` AMD's ("gfx1100").
+    `total` is in bytes, `architecture` AMD's ("gfx1100"), `slot` the PCI address where torch tells it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Gpu:
     integrated: bool = False
     architecture: str = ""
     index: int | None = None
+    slot: str = ""
 
     @property
     def kind(self) -> str:
@@ -71,6 +73,7 @@ def short(model: str) -> str:
 @functools.cache
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that this torch could use, in a fixed order; NVIDIA's in that of their slots, hidden ones too."""
+    _hidden_by_comfyui()  # while the parent still is there
     if torch.version.cuda and (listed := nvml.listing().gpus):
         return tuple(
             Gpu(f"cuda:{gpu.index}", gpu.title, {CUDA: gpu.uuid}, gpu.uuid, gpu.capability, gpu.total, gpu.mig)
@@ -104,7 +107,7 @@ def _cuda_gpu(index: int) -> Gpu:
     return Gpu(
         f"cuda:{index}", found.name, visibility, uuid, (found.major, found.minor), found.total_memory,
         entry.startswith("MIG-"), bool(getattr(found, "is_integrated", False)),
-        getattr(found, "gcnArchName", "").partition(":")[0] if torch.version.hip else "", index,
+        getattr(found, "gcnArchName", "").partition(":")[0] if torch.version.hip else "", index, _slot(found),
     )  # fmt: skip
 
 
@@ -120,6 +123,11 @@ def _xpu_gpu(index: int) -> Gpu:
 def _uuid(properties: object) -> str:
     """A device's UUID without NVML's prefix; "" where this torch does not know it."""
     return str(getattr(properties, "uuid", "") or "").lower().removeprefix("gpu-")
+
+
+def _slot(properties: object) -> str:
+    parts = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
+    return "" if None in parts else "{:04x}:{:02x}:{:02x}.0".format(*parts)
 
 
 def _entry(index: int) -> str:
@@ -150,8 +158,8 @@ def gpu_of(device: torch.device) -> Gpu | None:
         known = found and (found.uuid or device.type == "xpu" or torch.version.hip or len(of_kind) == 1)
         return found if known and not _numbers_are_others() else None
     whole = [gpu for gpu in of_kind if not gpu.divided]
-    if uuid := _uuid(torch.cuda.get_device_properties(index)):
-        return next((gpu for gpu in whole if _bare(gpu.uuid) == uuid), None)
+    if uuid := uuid_of(device):
+        return next((gpu for gpu in whole if is_same(gpu.uuid, uuid)), None)
     return whole[0] if len(whole) == len(of_kind) == 1 and not unopened() else None
 
 
@@ -164,6 +172,18 @@ def _numbers_are_others() -> bool:
 
 def _bare(uuid: str) -> str:
     return uuid.lower().removeprefix("gpu-")
+
+
+def uuid_of(device: torch.device) -> str:
+    """The UUID of this process's device; "" for the CPU, and where this torch does not know it."""
+    if device.type not in ("cuda", "xpu"):
+        return ""
+    return _uuid(torch.get_device_module(device).get_device_properties(device.index or 0))
+
+
+def is_same(uuid: str, other: str) -> bool:
+    """Whether both are one GPU's, written as NVML does or as torch."""
+    return _bare(uuid) == _bare(other)
 
 
 def own_title(device: torch.device) -> str:
@@ -184,11 +204,16 @@ def is_shown(gpu: Gpu) -> bool:
 def _hidden_by_comfyui() -> bool:
     """Whether the host chose GPU 0 by itself: from 0.33 on ComfyUI does on Windows, unless it was told which to use.
 
-    Then it sets one variable that its parent did not have; --cuda-device sets HIP's as well.
+    Then it sets one variable that its parent does not have; --cuda-device sets HIP's as well. A restart inherits the
+    variable from a process that is gone: what was found before then stands in WHO, and without it the host's own
+    choice is by far the likelier.
     """
     if not WINDOWS or os.environ.get(CUDA) != "0" or HIP in os.environ:
         return False
-    with contextlib.suppress(psutil.Error, OSError):
-        if parent := psutil.Process().parent():
-            return CUDA not in parent.environ()
-    return False
+    if WHO not in os.environ:
+        parent_has_it = False
+        with contextlib.suppress(psutil.Error, OSError):
+            if parent := psutil.Process().parent():
+                parent_has_it = CUDA in parent.environ()
+        os.environ[WHO] = "user" if parent_has_it else "host"
+    return os.environ[WHO] == "host"

@@ -14,6 +14,7 @@ import torch
 
 from .endpoint import Endpoint
 from .frames import FramePipe
+from .gpus import uuid_of
 from .loop import Backend, Loop, describe
 
 log = logging.getLogger("hybridiff.worker")
@@ -41,7 +42,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     except Exception as error:
         log.exception("no start: %s", describe(error))
         os._exit(1)  # at once: torch takes its time to end a process
-    endpoint.send({"op": "ready", "pid": os.getpid(), "device": str(backend.device)})
+    endpoint.send({"op": "ready", "pid": os.getpid(), "device": str(backend.device), "uuid": uuid_of(backend.device)})
     with torch.inference_mode():
         Loop(endpoint, backend).run()
 

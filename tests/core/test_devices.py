@@ -3,6 +3,7 @@
 Drivers and torch's lists are made up here: this is about names, identity and visibility, not about hardware.
 """
 
+import dataclasses
 import os
 import sys
 import types
@@ -11,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from hybridiff_core.workers import candidates, gpus
+from hybridiff_core.workers import candidates, gpus, usage
 from hybridiff_core.workers.devices import choices, own_title, places, short_name
 
 from .nvml_fake import GIB, Card, driver
@@ -381,9 +382,43 @@ def test_where_the_driver_does_not_tell_who_it_is_memory_counts(machine, held):
     assert taken == [] and "other programs hold 14.0 GB" in line
     card.held, card.free = {}, 24 * GIB
     assert chosen(["auto"], FIRST) == (["GPU-3090"], [])
-    if held:
-        card.held, card.free = held, 10 * GIB
-        assert chosen(["auto"], FIRST) == (["GPU-3090"], [])
+    card.held, card.free = held, 10 * GIB
+    assert chosen(["auto"], FIRST) == (["GPU-3090"], [])
+
+
+@pytest.mark.parametrize("total, used, busy", [(24, 2.9, False), (24, 3, True), (8, 1.9, False), (8, 2, True)])
+def test_a_desktops_memory_is_not_called_busy(machine, total, used, busy):
+    """On Windows a desktop's programs are listed like others, without what they hold."""
+    cards = [Card("A", uuid, (8, 6), total * GIB, held={1: None}) for uuid in ("GPU-a", "GPU-b")]
+    cards[1].free = int((total - used) * GIB)
+    machine(cards)
+    assert chosen(["auto"], FIRST)[0] == ([] if busy else ["GPU-b"])
+
+
+@pytest.mark.parametrize(
+    "used, percent, reason",
+    [
+        (14 * GIB, 0, "other programs hold 14.0 GB of its memory"),
+        (GIB, 97, "another program keeps it busy (97 %)"),
+        (GIB, 3, None),
+        (None, None, None),
+    ],
+)
+def test_on_linux_the_kernel_says_what_is_used_on_amds(machine, monkeypatch, tmp_path, used, percent, reason):
+    at = {"pci_domain_id": 0, "pci_bus_id": 0x0C, "pci_device_id": 0}
+    cards = [RX[0], dataclasses.replace(RX[1], more={**RX[1].more, **at})]
+    machine(cards, nvml=False, backend="hip", built=("gfx1100",))
+    monkeypatch.setattr(usage, "SLOTS", tmp_path)
+    if used is not None:
+        files = {"mem_info_vram_used": used, "mem_info_vram_total": 24 * GIB, "gpu_busy_percent": percent}
+        (tmp_path / "0000:0c:00.0").mkdir()
+        for name, value in files.items():
+            (tmp_path / "0000:0c:00.0" / name).write_text(f"{value}\n")
+    taken, lines = chosen(["auto"], FIRST)
+    if reason is None:
+        assert (taken, lines) == (["1"], [])
+    else:
+        assert (taken, lines) == ([], [f"auto leaves out cuda:1 (RX 7900 XTX, 24 GB): {reason}{LEFT}"])
 
 
 def test_a_card_that_does_not_answer_is_not_called_busy(machine):
@@ -428,7 +463,10 @@ def hidden_by(monkeypatch, host, parent, **variables):
         ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "0"}, False),  # the user's variable
         ({}, {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "0"}, False),  # --cuda-device 0
         ({}, {"CUDA_VISIBLE_DEVICES": "1"}, False),
-        (None, {"CUDA_VISIBLE_DEVICES": "0"}, False),  # whose parent has ended
+        # restarted, as ComfyUI-Manager does it: the variable comes from a process that is gone
+        (None, {"CUDA_VISIBLE_DEVICES": "0"}, True),
+        (None, {"CUDA_VISIBLE_DEVICES": "0", gpus.WHO: "host"}, True),
+        (None, {"CUDA_VISIBLE_DEVICES": "0", gpus.WHO: "user"}, False),
     ],
 )
 def test_comfyuis_own_hiding_on_windows_is_not_the_users_wish(machine, monkeypatch, parent, variables, by_comfyui):
@@ -436,6 +474,8 @@ def test_comfyuis_own_hiding_on_windows_is_not_the_users_wish(machine, monkeypat
     hidden_by(monkeypatch, host, parent, **variables)
     taken, lines = chosen(["auto"], FIRST)
     assert (taken, len(lines)) == ((["GPU-b"], 0) if by_comfyui else ([], 1))
+    if "HIP_VISIBLE_DEVICES" not in variables and variables["CUDA_VISIBLE_DEVICES"] == "0":
+        assert os.environ[gpus.WHO] == ("host" if by_comfyui else "user")  # for the process after a restart
 
 
 def test_default_device_hides_nothing(machine, monkeypatch):

@@ -11,10 +11,10 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
-    "rules lines waiting",
+    "rules lines waiting __version__",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
-    "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.candidates "
-    "workers.devices",
+    "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
+    "workers.candidates workers.devices",
     "schedule report call setting network.lead workers.channel workers.launch_local",
     "workers.watch workers.memory workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",
@@ -22,7 +22,7 @@ LAYERS = [
     "modes",
     "engine",
     "workers.pool",
-    "demo diffusers",
+    "demo diffusers device_report",
     "cli",
     "__main__",
 ]

@@ -22,6 +22,7 @@ from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
 from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
+from hybridiff_core.workers import launch_local
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
 from hybridiff_core.workers.watch import Watch, WorkerLost
@@ -337,6 +338,31 @@ def test_workers_end_with_their_parent(tmp_path):
     parent.kill()
     parent.wait()
     worker.wait(5)
+
+
+OF_ANOTHER_GPU = """
+import sys
+
+sys.path.insert(0, {pack!r})
+from hybridiff_core.demo.demo_backend import DemoBackend
+from hybridiff_core.workers import worker
+
+worker.uuid_of = lambda device: "0c"
+worker.serve(DemoBackend)
+"""
+
+
+@pytest.mark.parametrize("uuid, right", [("GPU-0A", False), ("GPU-0C", True), ("", True)])
+def test_a_worker_on_another_gpu_is_not_used(pool, tmp_path, monkeypatch, uuid, right):
+    script = tmp_path / "worker.py"
+    script.write_text(OF_ANOTHER_GPU.format(pack=str(launch_local.PACK)))
+    monkeypatch.setitem(launch_local.SCRIPTS, "demo", script)
+    lease = pool.prepare(Place("cuda:1#0", "cuda:1 (A)", "cpu", uuid=uuid), CPU, {"config": SMALL})
+    if right:
+        assert lease.ready(nothing).alive()
+    else:
+        with pytest.raises(WorkerLost, match=r"the worker on cuda:1 \(A\).*another GPU than the one it was given"):
+            lease.ready(nothing)
 
 
 def test_no_thread_or_process_outlives_the_pool(local):

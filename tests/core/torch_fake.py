@@ -16,8 +16,9 @@ class Machine:
     def __init__(self, monkeypatch, cards, backend="cuda", uuids=True, built=("sm_75", "sm_86", "sm_89", "sm_90")):
         self.cards, self.shown, self.uuids, self.backend = cards, list(cards), uuids, backend
         set_to = monkeypatch.setattr
-        for variable in (gpus.CUDA, gpus.HIP, gpus.LEVEL_ZERO, "ONEAPI_DEVICE_SELECTOR", "CUDA_DEVICE_ORDER"):
-            monkeypatch.delenv(variable, raising=False)
+        for variable in (gpus.CUDA, gpus.HIP, gpus.LEVEL_ZERO, gpus.WHO, "ONEAPI_DEVICE_SELECTOR", "CUDA_DEVICE_ORDER"):
+            monkeypatch.setenv(variable, "")  # so that what is set meanwhile is undone too
+            monkeypatch.delenv(variable)
         set_to(torch.version, "cuda", "13.0" if backend == "cuda" else None)
         set_to(torch.version, "hip", "7.0" if backend == "hip" else None)
         set_to(torch.cuda, "is_available", lambda: backend in ("cuda", "hip") and bool(self.shown))

@@ -66,9 +66,10 @@ def test_no_second_device(bench):
     assert_alone(report, "no second GPU was found on this machine")
 
 
-def test_a_device_that_no_longer_exists(bench):
+@pytest.mark.parametrize("saved", ["cuda:7", "cuda:7 (RTX 3090, 24 GB)"])
+def test_a_device_that_no_longer_exists(bench, saved):
     side = bench("sd3")
-    side.devices = ("cuda:7",)
+    side.devices = (saved,)
     difference, report = side.compare()
     assert difference == 0.0
     assert_alone(report, "the device cuda:7 is not on this machine (here are: same, cpu")

@@ -112,9 +112,8 @@ OBJECT_CANNOT_CROSS = Line(
 )
 CODE_CANNOT_CROSS = Line(
     "a node put code of its own into {where}, and it is not in the second process",
-    "An attention function by a node (optimized_attention_override), for example; no code is sent.",
-    "Leave out that node. Attention can be chosen for all processes: start ComfyUI with --use-sage-attention "
-    "or the like.",
+    "Only numbers, text and tensors are sent, and no code.",
+    "Leave out that node.",
     Group.ORDER,
 )
 TENSOR_CANNOT_CROSS = Line(

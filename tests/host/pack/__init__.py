@@ -309,6 +309,34 @@ class TestAttentionPatch:
         return (model,)
 
 
+class Untold:
+    """An object with code, of a pack."""
+
+    def __call__(self):
+        return 1
+
+
+class TestOptions:
+    """A sampler's or a node's values among the options: "attention", "unread" ones, or a "wrong" one that is read."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "put", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": ("STRING", {"default": "unread"})}}
+
+    def put(self, model, what):
+        model = model.clone()
+        options = model.model_options["transformer_options"]
+        if what == "attention":
+            options["optimized_attention_override"] = lambda function, *args, **kwargs: function(*args, **kwargs)
+        elif what == "unread":
+            options |= {"ExtraOptions": Untold(), "model_sampling": model.get_model_object("model_sampling")}
+        else:
+            options["rope_options"] = {"scale_x": Untold()}
+        return (model,)
+
+
 class TestSplitOfTheHost:
     """The mark that the host's MultiGPU CFG Split leaves where it finds a second GPU: a model of the key "multigpu"."""
 
@@ -444,6 +472,7 @@ NODE_CLASS_MAPPINGS = {
         TestMissingFile,
         TestHooks,
         TestAttentionPatch,
+        TestOptions,
         TestSplitOfTheHost,
         TestPlan,
         TestValue,

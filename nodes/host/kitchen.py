@@ -22,17 +22,9 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
-from .recipe import (
-    CHECKPOINT,
-    DIFFUSION_MODEL,
-    SAMPLING_MODULES,
-    WEIGHTS,
-    form_of,
-    is_dense,
-    knows_sampling,
-    lies_in,
-    take_weights,
-)
+from .loaders import CHECKPOINT, DIFFUSION_MODEL, PLAIN, WEIGHTS, form_of, lies_in
+from .recipe import SAMPLING_MODULES, knows_sampling
+from .weights import is_dense, take_weights, with_quants
 
 # a recipe's fields, and what its stamp and options may hold
 FIELDS = {
@@ -47,7 +39,6 @@ FIELDS = {
     "patches": dict,
     "controls": list,
 }
-PLAIN = (bool, int, float, str, torch.dtype, type(None))
 
 
 class Kitchen:
@@ -82,6 +73,8 @@ class Kitchen:
                 self._base = _build(weights, recipe["options"], recipe["form"])
             else:
                 self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
+            if recipe["form"] and form_of(self._base.model) != recipe["form"]:
+                raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
             self._base_recipe, self._base_weights = base_recipe, list(weights.values())
         patcher = self._base.clone()
         patcher.patches = patches
@@ -120,16 +113,15 @@ def _check(recipe: dict) -> None:
 
 
 def _build(weights: dict[str, torch.Tensor], options: dict, form: dict) -> ModelPatcher:
-    """The host's own model around `weights`. Raises ValueError where it is not of this form."""
+    """The host's own model around `weights`. Raises ValueError where they make none."""
     if options.keys() != {"dtype", "fp8_optimizations"}:
         raise ValueError(lines.WRONG_VALUE(what="the options of weights", value=shown(options)))
     try:
-        patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
-        take_weights(patcher.model.diffusion_model, weights)
+        state = with_quants(weights, form["quants"])
+        patcher = comfy.sd.load_diffusion_model_state_dict(dict(state), model_options=options)
+        take_weights(patcher.model.diffusion_model, state)
     except Exception as error:
         raise ValueError(lines.WEIGHTS_MAKE_NO_MODEL(kind=type(error).__name__)) from error
-    if form_of(patcher.model) != form:
-        raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
     return patcher
 
 

@@ -23,7 +23,8 @@ from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import conditioning
 from .backend import flags_to_plain
 from .control import Controls
-from .recipe import ADAPTER_KINDS, model_folders
+from .loaders import model_folders
+from .recipe import ADAPTER_KINDS
 
 log = logging.getLogger("hybridiff")
 

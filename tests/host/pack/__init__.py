@@ -194,6 +194,22 @@ class PackedPatcher(comfy.model_patcher.ModelPatcher):
     """A patcher with code of its own."""
 
 
+def load_recorded(path, options=None, change=None):
+    """A loader of a pack, which the model remembers."""
+    weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=dict(options or {}), metadata=metadata)
+    if change is not None:
+        change_weights(model)
+    model.cached_patcher_init = (load_recorded, (path, options, change))
+    return model
+
+
+def change_weights(model):
+    for name, weight in model.model.diffusion_model.named_parameters():
+        if name.endswith(".attn.qkv.weight"):
+            weight.mul_(0.5)
+
+
 class TestOwnLoader:
     """A diffusion model as loaders of other packs give it: `how` is one of the cases of test_loaders.py."""
 
@@ -210,6 +226,13 @@ class TestOwnLoader:
             network = model.model.diffusion_model
             network.forward = lambda *args, **kwargs: 0.9 * type(network).forward(network, *args, **kwargs)
             return (model,)
+        if how.startswith("recorded"):
+            model = load_recorded(path, {"dtype": torch.float16} if how == "recorded, fp16" else {})
+            if how == "recorded, changed weights":
+                change_weights(model)
+            if how == "recorded, more than a file":
+                model = load_recorded(path, {}, "halved")
+            return (model,)
         weights, options = comfy.utils.load_torch_file(path), {}
         if how.startswith("packed"):
             names = [name for name in weights if name.endswith((".mlp.fc1.weight", ".attn.qkv.weight"))]
@@ -219,9 +242,7 @@ class TestOwnLoader:
             options = {"custom_operations": PackedOps}
         model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
         if how == "changed weights":
-            for name, weight in model.model.diffusion_model.named_parameters():
-                if name.endswith(".attn.qkv.weight"):
-                    weight.mul_(0.5)
+            change_weights(model)
         if how == "packed, patcher of its own":
             model = PackedPatcher(model.model, model.load_device, model.offload_device)
         return (model,)

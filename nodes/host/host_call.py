@@ -10,7 +10,7 @@ import torch
 from ...hybridiff_core.call import Here, Predictions
 from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.share import Unit
-from . import conditioning
+from . import conditioning, settings
 from .control import Controls
 from .cuts import hooked
 
@@ -61,6 +61,7 @@ class HostCall:
             **conditioning.crossing(self.conds, controls),
             "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
             "shape": tuple(self.x.shape),
+            "settings": settings.read(),
         }
 
     def by_the_host(self) -> list[torch.Tensor]:

@@ -22,6 +22,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
+from .mapped import weights_assigned
 from .recipe import (
     CHECKPOINT,
     DIFFUSION_MODEL,
@@ -78,10 +79,11 @@ class Kitchen:
             self._base = self._base_recipe = None
             self._base_weights = []
             _give_back()
-            if recipe["loader"] == WEIGHTS:
-                self._base = _build(weights, recipe["options"], recipe["form"])
-            else:
-                self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
+            with weights_assigned():
+                if recipe["loader"] == WEIGHTS:
+                    self._base = _build(weights, recipe["options"], recipe["form"])
+                else:
+                    self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
             self._base_recipe, self._base_weights = base_recipe, list(weights.values())
         patcher = self._base.clone()
         patcher.patches = patches
@@ -90,6 +92,11 @@ class Kitchen:
             patcher.add_object_patch(name, value)
         patcher.patches_uuid = uuid.uuid4()  # a changed strength is another model to the host's loading
         return patcher, anew
+
+    def clear(self) -> None:
+        """Let go of every model, and give its memory back."""
+        self.networks, self._base, self._base_recipe, self._base_weights = Networks(), None, None, []
+        _give_back()
 
     def _read(self, loader: str, path: str, options: dict) -> ModelPatcher:
         if loader not in (CHECKPOINT, DIFFUSION_MODEL):

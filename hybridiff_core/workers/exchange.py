@@ -58,6 +58,9 @@ class Exchange:
         self.info: dict = {}
         self.loading = Loading()
         self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
+        self._forget()
+
+    def _forget(self) -> None:
         self._recipe = Ledger(by_content=False)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
@@ -162,7 +165,8 @@ class Exchange:
         return Loading(sent, bool(info.get("read_anew")), time.perf_counter() - started)
 
     def unload(self) -> None:
-        """Ask the worker to give its device memory back; it keeps what it needs to load again quickly."""
+        """Ask the worker to give its model's memory back; nothing that it was sent is there after that."""
+        self._forget()
         self.requests.ask("unload")
 
     def begin(self, run: object) -> None:

@@ -34,6 +34,7 @@ class Backend(Protocol):
 
     device: torch.device
     kinds: Kinds
+    remarks: Sequence[str]  # what users must know of this process, in their words
 
     def load(self, recipe: object) -> dict:
         """Hold the model that `recipe` describes; the answer goes back as information."""
@@ -57,7 +58,7 @@ class Backend(Protocol):
         """The run is over."""
 
     def unload(self) -> None:
-        """Give the device's memory back."""
+        """Give the memory of the model back, the device's and the system's. `load` comes before it is asked again."""
 
 
 class Loop:
@@ -122,6 +123,7 @@ class Loop:
                 self.lead = None
                 self.backend.end()
             case "unload":
+                self.tensors.clear()
                 self.backend.unload()
             case op:
                 raise ValueError(lines.UNKNOWN_REQUEST(op=op))

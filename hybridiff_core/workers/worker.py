@@ -41,7 +41,8 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     except Exception as error:
         log.exception("no start: %s", describe(error))
         os._exit(1)  # at once: torch takes its time to end a process
-    endpoint.send({"op": "ready", "pid": os.getpid(), "device": str(backend.device)})
+    told = {"pid": os.getpid(), "device": str(backend.device), "remarks": list(backend.remarks)}
+    endpoint.send({"op": "ready", **told})
     with torch.inference_mode():
         Loop(endpoint, backend).run()
 

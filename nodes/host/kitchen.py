@@ -25,6 +25,7 @@ from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
 from .loaders import CHECKPOINT, DIFFUSION_MODEL, PLAIN, WEIGHTS, form_of, lies_in
+from .mapped import weights_assigned
 from .recipe import SAMPLING_MODULES, knows_sampling
 from .weights import is_dense, take_weights, with_quants
 
@@ -115,10 +116,11 @@ class Kitchen:
             _give_back()
 
     def _load(self, recipe: dict) -> ModelPatcher:
-        if recipe["loader"] == WEIGHTS:
-            patcher = _build(recipe["weights"], recipe["options"], recipe["form"])
-        else:
-            patcher = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
+        with weights_assigned():
+            if recipe["loader"] == WEIGHTS:
+                patcher = _build(recipe["weights"], recipe["options"], recipe["form"])
+            else:
+                patcher = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
         if recipe["form"] and form_of(patcher.model) != recipe["form"]:
             raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
         return patcher

@@ -13,7 +13,7 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 LAYERS = [
     "rules lines waiting",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
-    "workers.messages workers.sockets workers.reap workers.devices",
+    "workers.messages workers.sockets workers.reap workers.devices workers.torch_settings",
     "schedule report call setting network.lead workers.channel workers.launch_local",
     "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",

@@ -300,6 +300,17 @@ def test_unloading_reaches_idle_workers(pool, local):
         exchange.collect()
 
 
+def test_after_unloading_a_run_loads_the_model_again(pool, local):
+    lease, exchange = exchange_of(pool)
+    pool.release(lease)
+    pool.unload()
+    lease, again = exchange_of(pool)
+    assert again is exchange and again.loading.read_anew
+    again.submit(X, SIGMA, UNITS[1:])
+    ((_, prediction),) = again.collect().parts
+    assert torch.allclose(prediction, local.predict(X, SIGMA, [(1, 0)])[0], atol=1e-5)
+
+
 def test_a_worker_that_did_not_connect_is_started_anew(pool, local, monkeypatch):
     """It lives, but has no channel: no memory to be had for it, for example."""
     wait = Watch.wait

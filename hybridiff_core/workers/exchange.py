@@ -228,6 +228,10 @@ class Exchange:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""
         return self.steps.collect(check)
 
+    def answered(self) -> bool:
+        """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
+        return self.steps.answered() if self.steps else not self.alive()
+
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
         if self.steps:

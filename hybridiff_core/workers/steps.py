@@ -6,6 +6,7 @@ counted where they arise.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import time
@@ -21,7 +22,7 @@ from ..share import Unit
 from .channel import Channel, Expected
 from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, inner_frame, step_frame
 from .requests import Requests
-from .watch import GroupLost, Watch
+from .watch import GroupLost, Watch, WorkerLost
 
 FIRST_STEP_LIMIT_S = 300.0
 
@@ -93,6 +94,18 @@ class Steps:
             raise self.watch.lost(lines.NOT_NUMBERS())
         self._times.append(answer.compute_s)
         return replace(answer, parts=list(zip(pending.of, predictions)))
+
+    def answered(self) -> bool:
+        """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
+        if self._pending and not self.watch.broken:
+            pending = self._pending[0]
+            if pending.expected.coming.done():
+                return True
+            with contextlib.suppress(WorkerLost):
+                self.watch.look()
+                if time.perf_counter() - pending.since > self._limit():
+                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self._limit()))
+        return not self.watch.alive()
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""

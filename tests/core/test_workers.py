@@ -280,6 +280,41 @@ def test_an_interrupt_is_heard_while_waiting(pool, local):
         os.kill(exchange.process.pid, signal.SIGCONT)
 
 
+def until(happened, limit_s=10.0):
+    """Whether it happens in time."""
+    deadline = time.monotonic() + limit_s
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return happened()
+
+
+def test_whether_an_answer_is_here_can_be_seen_without_waiting(pool):
+    _, exchange = exchange_of(pool)
+    assert not exchange.answered()  # nothing was asked
+    exchange.submit(X, SIGMA, UNITS[1:])
+    assert until(exchange.answered)
+    exchange.collect()
+    assert not exchange.answered()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no signal that stops a process")
+def test_a_lost_worker_counts_as_answered(pool, monkeypatch):
+    _, exchange = exchange_of(pool)
+    exchange.submit(X, SIGMA, UNITS[1:])
+    exchange.collect()
+    os.kill(exchange.process.pid, signal.SIGSTOP)
+    exchange.submit(X, SIGMA, UNITS[1:])
+    assert not exchange.answered()
+    monkeypatch.setattr(exchange.steps, "_limit", lambda: 0.0)  # 10 s at least, in truth
+    assert exchange.answered()
+    with pytest.raises(WorkerLost, match="did not answer"):
+        exchange.collect()
+    os.kill(exchange.process.pid, signal.SIGKILL)
+    _, other = exchange_of(pool, PLACES[1])
+    os.kill(other.process.pid, signal.SIGKILL)
+    assert until(other.answered)
+
+
 def test_an_idle_worker_is_ended():
     pool = Pool("demo", lambda place: {"threads": 1}, idle_s=0.2)
     try:

@@ -236,7 +236,7 @@ class Steps:
 
     def _copied(self, tensors: list[torch.Tensor], pending: _Pending) -> list[torch.Tensor]:
         """Out of the message's memory. A GPU that copies by itself does so while this process goes on."""
-        by_itself = self.channel.pinned and pending.x.device.type == "cuda"
+        by_itself = self.channel.pinned
         copied = [tensor.to(pending.x.device, copy=True, non_blocking=by_itself) for tensor in tensors]
         if by_itself:
             self._copying.append(pending.expected)

@@ -2,10 +2,11 @@
 
     python benchmarks/messages.py [--before FOLDER] [--sizes 256 8192] [--repeats 200] [--json FILE]
 
-Launching kernels, the main thread takes and gives Python's lock all the time; what other threads must do for a
-message waits for it. A message is timed from its submission to the answer's being collected; the main thread looks for
-the answer between a few operations. "idle" is the same with nothing to do. With --before the same is measured with
-the package as it is in another folder (an older commit), in turns. One core for this process, one for the worker.
+Launching kernels, the main thread takes and gives Python's lock all the time; what other threads must do for a message
+waits for it. A message is timed from its submission to the answer's being collected; the main thread looks for the
+answer between a few operations. "idle" is the same with nothing to do. With --before the same is measured with the
+package as it is in another folder (an older commit that has `Exchange.answered`), in turns. One core for this process,
+one for the worker.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import time
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PACK))
+from benchmarks.block import heading, keep, table  # noqa: E402
+
 INSIDE = "HYBRIDIFF_BENCHMARK"  # its value is the folder whose package is measured
 TURN = 20  # messages before it is the other's turn
 OPERATIONS = 20  # between two looks
@@ -114,6 +118,10 @@ def rows_of(sides: dict[str, Side], sizes: list[int], repeats: int):
                 }  # fmt: skip
 
 
+def render(block: dict) -> str:
+    return table(block["rows"], COLUMNS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, help="the folder of an older commit")
@@ -121,9 +129,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sys.path.insert(0, str(PACK))
-    from benchmarks.block import heading, keep, table
-
     folders = {"before": options.before, "now": PACK} if options.before else {"now": PACK}
     sides = {name: Side(folder.resolve()) for name, folder in folders.items()}
     try:
@@ -132,7 +137,7 @@ def main() -> None:
         for side in sides.values():
             side.close()
     keep(options.json, rows, "none")
-    print(f"{heading('none')}\n\n{table(rows, COLUMNS)}")
+    print(f"{heading('none')}\n\n{render({'rows': rows})}")
 
 
 if __name__ == "__main__":

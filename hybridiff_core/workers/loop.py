@@ -16,7 +16,7 @@ from ..share import Unit
 from ..waiting import wait_for
 from .channel import ChannelBroken, Expected
 from .endpoint import Endpoint, PeerLink
-from .messages import FAILED, GROUP_LOST, RIGHT, head
+from .messages import FAILED, GROUP_LOST, NOT_NUMBERS, RIGHT, head
 from .wire import DTYPES, Kinds, decode, describe_tensor
 
 log = logging.getLogger("hybridiff.worker")
@@ -73,12 +73,12 @@ class Loop:
 
     def run(self) -> None:
         while True:
-            frame, message = self.endpoint.receive()
+            frame, parts = self.endpoint.receive()
             match frame["op"]:
                 case "step":
-                    self.step(frame, message)
+                    self.step(frame, self.endpoint.expect(frame, parts))
                 case "inner":
-                    self.inner(frame, message)
+                    self.inner(frame, parts)
                 case _:
                     self.answer(frame)
 
@@ -91,8 +91,6 @@ class Loop:
             log.exception("%s failed", frame["op"])
             self.failure = describe(error)
             info = {"error": self.failure}
-        if frame.get("tensors"):
-            self.endpoint.caught_up(frame)
         self.endpoint.send({"op": "reply", "id": frame["id"], **info})
         if frame["op"] == "history" and "error" not in info:
             values = self.lead.recall(frame["unit"], frame["count"])
@@ -101,9 +99,11 @@ class Loop:
     def request(self, frame: dict) -> dict | None:
         match frame["op"]:
             case "connect":
-                self.endpoint.connect("", 1, frame, self.backend.device)
+                return self.endpoint.connect("", 1, frame, self.backend.device)
             case "link":
-                self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+                return self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+            case "memory":
+                self.endpoint.enlarge(frame)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
@@ -141,7 +141,8 @@ class Loop:
 
     def step(self, frame: dict, expected: Expected) -> None:
         number, units = frame["number"], [Unit(branch, index) for branch, index in frame["units"]]
-        x, sigma = (tensor.to(self.backend.device) for tensor in expected.wait(MESSAGE_LIMIT_S))
+        # the message's memory is kept until the step is done, so nobody need wait for its copies
+        x, sigma = (tensor.to(self.backend.device, non_blocking=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
         started = time.perf_counter()
         status, error = RIGHT, None
         try:
@@ -154,10 +155,10 @@ class Loop:
             status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
             count = len(units) if "kind" in frame else len({unit.branch for unit in units})
             predictions = [torch.zeros_like(x)] * count
-        result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
-        self.settle()
-        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), result])
-        self.endpoint.parent.finish_sending()
+        result = [prediction.to(x.dtype) for prediction in predictions]
+        if not are_finite(result) and status == RIGHT:  # asking waits for the device
+            status = NOT_NUMBERS
+        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), *result])
         expected.release()
 
     def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
@@ -184,14 +185,15 @@ class Loop:
                 raise ValueError(lines.UNKNOWN_STEP(kind=kind))
         return done, self.lead.take_error()
 
-    def inner(self, frame: dict, expected: Expected) -> None:
+    def inner(self, frame: dict, parts: list) -> None:
         """A segment of the inner part, and its result on to the next device or back to the lead."""
-        h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
-        expected.release()
-        started = time.perf_counter()
         number = frame["number"]
         following = frame["route"][0][0] if frame["route"] else frame["back"]
         try:
+            expected = self.endpoint.expect(frame, parts)
+            h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
+            expected.release()
+            started = time.perf_counter()
             if self.failure:
                 raise FailedBefore(self.failure)
             z = self.segment(frame, h)
@@ -224,6 +226,13 @@ class Loop:
 
     def settle(self) -> None:
         wait_for(self.backend.device)
+
+
+def are_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all numbers are; a device is asked once."""
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
+    # a sum of numbers that are finite may not be
+    return bool(sums.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def describe(error: BaseException) -> str:

@@ -167,19 +167,27 @@ class Content:
 
     tensor: torch.Tensor
 
-    def same(self, other: Content) -> bool:
-        a, b = self.tensor, other.tensor
-        return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
-
 
 def unchanged(before: object, now: object) -> bool:
-    """Whether two snapshots are the same: objects and tensors by identity, numbers, text and Content by value."""
-    if type(before) is not type(now):
-        return False
-    if isinstance(now, Content):
-        return before.same(now)
-    if isinstance(now, dict):
-        return before.keys() == now.keys() and all(unchanged(before[key], now[key]) for key in now)
-    if isinstance(now, (list, tuple)):
-        return len(before) == len(now) and all(map(unchanged, before, now))
-    return before is now or (isinstance(now, (int, float, str)) and before == now)
+    """Whether two snapshots are the same: objects and tensors by identity, numbers, text and Content by value.
+
+    A device is asked once for all that it holds of them.
+    """
+    compared: dict[torch.device, list[torch.Tensor]] = {}
+
+    def alike(before: object, now: object) -> bool:
+        if type(before) is not type(now):
+            return False
+        if isinstance(now, Content):
+            a, b = before.tensor, now.tensor
+            if (a.dtype, a.device, a.shape) != (b.dtype, b.device, b.shape):
+                return False
+            compared.setdefault(a.device, []).append((a == b).all())
+            return True
+        if isinstance(now, dict):
+            return before.keys() == now.keys() and all(alike(before[key], now[key]) for key in now)
+        if isinstance(now, (list, tuple)):
+            return len(before) == len(now) and all(map(alike, before, now))
+        return before is now or (isinstance(now, (int, float, str)) and before == now)
+
+    return alike(before, now) and all(bool(torch.stack(found).all()) for found in compared.values())

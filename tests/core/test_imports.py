@@ -14,8 +14,8 @@ LAYERS = [
     "rules lines waiting",
     "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.devices workers.torch_settings",
-    "schedule report call setting network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",
+    "workers.watch workers.requests workers.room workers.steps workers.exchange workers.chain workers.endpoint "
     "workers.loop workers.worker",
     "team",
     "modes",

@@ -21,6 +21,7 @@ class DemoBackend:
     """
 
     kinds: ClassVar[dict] = {}
+    remarks = ()
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])

@@ -31,6 +31,7 @@ from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
 from ..workers.memory import Need
 from ..workers.pool import Lease, Pool
+from ..workers.torch_settings import read as read_torch_settings
 from ..workers.watch import WorkerLost
 from ..workers.wire import CannotCross
 from .diffusers_cuts import splitter_for
@@ -188,8 +189,8 @@ class Run:
         latent = mine.float() if mine.element_size() < 4 else mine
         sigma = torch.full((len(mine),), level, dtype=torch.float64, device=x.device)
         if self.engine.exchanges:
-            precision = torch.get_float32_matmul_precision()
-            self._describe({"conds": conds, "dtype": x.dtype, "timestep": timestep.dtype, "precision": precision})
+            types = {"dtype": x.dtype, "timestep": timestep.dtype}
+            self._describe({"conds": conds, **types, "torch": read_torch_settings()})
 
         def here(of: list[Unit], through: Pass | None = None) -> dict[int, Tensor]:
             branches = [unit.branch for unit in of]

@@ -59,6 +59,13 @@ WORKER_ERROR = Line(
     "Search for it; where it is none of PyTorch's, report it.",
     Group.FAULT,
 )
+STARTED_IN_PART = Line(
+    "the worker could not run ComfyUI's own start-up ({reason}); it computes without dynamic VRAM",
+    "A worker is started as ComfyUI is, without its server. This ComfyUI is packaged in another way, or a module that "
+    "it needs failed in the worker.",
+    "Where the reason names a missing package, install it for ComfyUI's Python; otherwise report it.",
+    Group.INSTALL,
+)
 COMPUTATION_FAILED = Line(
     "its computation failed",
     "The worker could not say why in time.",

@@ -27,6 +27,7 @@ from .. import lines
 from .devices import Place
 from .frames import FramePipe
 from .reap import remember
+from .shared import Segment
 from .sockets import hand_over
 
 log = logging.getLogger("hybridiff")
@@ -118,6 +119,10 @@ class WorkerProcess:
     def hand(self, end: socket.socket, pid: int) -> dict:
         """Give the worker, which says that it is process `pid`, a socket; returns what it must be told for it."""
         return hand_over(end, self._way, pid)
+
+    def hand_memory(self, segment: Segment) -> dict:
+        """Give the worker shared memory; returns what it must be told for it. Raises OSError."""
+        return segment.hand_over(self._way)
 
     def has_moved(self) -> bool:
         """Whether it has computed, read or written anything since this was last asked, or waits for a disk."""

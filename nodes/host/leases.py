@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 
 import comfy
-import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -21,10 +20,10 @@ from ...hybridiff_core.workers.memory import Need
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
-from . import conditioning
-from .backend import flags_to_plain
+from . import conditioning, rounding, settings
 from .control import Controls
-from .recipe import ADAPTER_KINDS, model_folders
+from .loaders import model_folders
+from .recipe import ADAPTER_KINDS
 
 log = logging.getLogger("hybridiff")
 
@@ -39,7 +38,7 @@ def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
     return {
         "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
-        "flags": flags_to_plain(comfy.cli_args.args),
+        "args": settings.read_args(),
         "threads": torch.get_num_threads(),
         "model_folders": model_folders(),
     }
@@ -70,12 +69,14 @@ class Leases:
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
         self._told: object = None
+        self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
 
     def start(self, wanted: int) -> None:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
-            lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish, self.need)
+            order = {"model": self.recipe, "args": settings.read_args()}
+            lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
@@ -108,6 +109,11 @@ class Leases:
             return None
         if lease.lacking:
             self.report.note(lease.lacking)
+        for remark in exchange.info.get("remarks", ()):
+            self.report.note(str(remark))
+        if self._rounds and exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher):
+            self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
+            return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())

@@ -84,15 +84,21 @@ class Run:
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
         self.leases = self._leases(devices, guider.model_options, noise.shape)
-        conds = obstacles.expected_conds(self.guidance, self.controls) if self.alone is None else 0
-        if conds:
-            self.leases.start(conds - 1)
+        if self.alone is None:
+            sampling = self.patcher.get_model_object("model_sampling")
+            if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
+                self.leases.start(conds - 1)
 
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places(devices, self.patcher.load_device)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
-        self.alone = self.misfit or nobody or obstacles.obstacle(self.patcher, model_options)
+        self.alone = (
+            self.misfit
+            or nobody
+            or obstacles.obstacle(self.patcher, model_options)
+            or obstacles.none_crosses(self.guidance, self.controls)
+        )
         recipe = None
         if self.alone is None:  # a recipe takes time: not where nobody needs it
             try:
@@ -238,6 +244,8 @@ class Run:
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         self.leases.close()
+        if self.engine is None and self.report.mode == "auto":
+            self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()

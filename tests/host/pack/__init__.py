@@ -195,6 +195,22 @@ class PackedPatcher(comfy.model_patcher.ModelPatcher):
     """A patcher with code of its own."""
 
 
+def load_recorded(path, options=None, change=None):
+    """A loader of a pack, which the model remembers."""
+    weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=dict(options or {}), metadata=metadata)
+    if change is not None:
+        change_weights(model)
+    model.cached_patcher_init = (load_recorded, (path, options, change))
+    return model
+
+
+def change_weights(model):
+    for name, weight in model.model.diffusion_model.named_parameters():
+        if name.endswith(".attn.qkv.weight"):
+            weight.mul_(0.5)
+
+
 class TestOwnLoader:
     """A diffusion model as loaders of other packs give it: `how` is one of the cases of test_loaders.py."""
 
@@ -211,6 +227,13 @@ class TestOwnLoader:
             network = model.model.diffusion_model
             network.forward = lambda *args, **kwargs: 0.9 * type(network).forward(network, *args, **kwargs)
             return (model,)
+        if how.startswith("recorded"):
+            model = load_recorded(path, {"dtype": torch.float16} if how == "recorded, fp16" else {})
+            if how == "recorded, changed weights":
+                change_weights(model)
+            if how == "recorded, more than a file":
+                model = load_recorded(path, {}, "halved")
+            return (model,)
         weights, options = comfy.utils.load_torch_file(path), {}
         if how.startswith("packed"):
             names = [name for name in weights if name.endswith((".mlp.fc1.weight", ".attn.qkv.weight"))]
@@ -220,9 +243,7 @@ class TestOwnLoader:
             options = {"custom_operations": PackedOps}
         model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
         if how == "changed weights":
-            for name, weight in model.model.diffusion_model.named_parameters():
-                if name.endswith(".attn.qkv.weight"):
-                    weight.mul_(0.5)
+            change_weights(model)
         if how == "packed, patcher of its own":
             model = PackedPatcher(model.model, model.load_device, model.offload_device)
         return (model,)
@@ -307,6 +328,34 @@ class TestAttentionPatch:
     def patch(self, model):
         model = model.clone()
         model.set_model_attn1_patch(lambda q, k, v, options: (q, k, v))
+        return (model,)
+
+
+class Untold:
+    """An object with code, of a pack."""
+
+    def __call__(self):
+        return 1
+
+
+class TestOptions:
+    """A sampler's or a node's values among the options: "attention", "unread" ones, or a "wrong" one that is read."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "put", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": ("STRING", {"default": "unread"})}}
+
+    def put(self, model, what):
+        model = model.clone()
+        options = model.model_options["transformer_options"]
+        if what == "attention":
+            options["optimized_attention_override"] = lambda function, *args, **kwargs: function(*args, **kwargs)
+        elif what == "unread":
+            options |= {"ExtraOptions": Untold(), "model_sampling": model.get_model_object("model_sampling")}
+        else:
+            options["rope_options"] = {"scale_x": Untold()}
         return (model,)
 
 
@@ -480,6 +529,7 @@ NODE_CLASS_MAPPINGS = {
         TestMissingFile,
         TestHooks,
         TestAttentionPatch,
+        TestOptions,
         TestSplitOfTheHost,
         TestPlan,
         TestValue,

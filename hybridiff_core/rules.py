@@ -32,3 +32,8 @@ FOLLOWED = 0.5  # a further branch follows the mean of its own slope and the fir
 # how much of its slope the guidance difference follows: none up to 25 steps, where following it made dpmpp_2m 15 dB
 # worse, rising by 1/50 a step to at most half, which at 50 steps was 8 dB better (quality.py, pipeline on two devices)
 NO_GAIN_STEPS, GAIN_STEPS, MOST_GAIN = 25, 50, 0.5
+
+# -- how far a device's result may be from this process's own for the same input, as a share of the network's output
+ROUNDING = 1e-4  # float32 on processors
+ROUNDING_TF32 = 1e-2  # float32 where a GPU is among them: convolutions then round their inputs to 10 bits (TF32)
+ROUNDING_HALF = 2e-2  # float16, bfloat16 and smaller

@@ -23,9 +23,10 @@ from ..call import to_denoised, to_eps
 from ..engine import Engine
 from ..modes import mode_for
 from ..network.split import Pass
+from ..paces import Paces
 from ..plan import HybridPlan
 from ..report import RunReport
-from ..setting import Cuts, Paces, Setting
+from ..setting import Cuts, Setting
 from ..share import Unit
 from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
@@ -33,7 +34,7 @@ from ..workers.memory import Need
 from ..workers.pool import Lease, Pool
 from ..workers.torch_settings import read as read_torch_settings
 from ..workers.watch import WorkerLost
-from ..workers.wire import CannotCross
+from ..workers.wire import CannotCross, dtype_name
 from .diffusers_cuts import splitter_for
 from .network import CLASSES, CONDITIONING, SAMPLE, half, recipe_of
 
@@ -54,7 +55,7 @@ def pool() -> Pool:
 @functools.cache
 def known() -> tuple[Cuts, Paces]:
     """Where this process has cut networks so far, and which devices it found slower."""
-    return {}, {}
+    return {}, Paces()
 
 
 def accelerate(
@@ -254,6 +255,7 @@ class Run:
             cuts=known()[0],
             paces=known()[1],
             name=name,
+            dtype=dtype_name(self.network.dtype),
             noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=first_order,

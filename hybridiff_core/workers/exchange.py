@@ -60,6 +60,7 @@ class Exchange:
         self.steps: Steps | None = None
         self.info: dict = {}
         self.loading = Loading()
+        self.compared: set = set()  # what this worker computed as this process does, and would again at once
         self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
         self._forget()
 
@@ -171,6 +172,7 @@ class Exchange:
         if self._loaded == parcel.value and not parcel.tensors:
             return Loading(seconds=time.perf_counter() - started)
         self._loaded = None
+        self.compared.clear()
         reply = self._give("load", parcel, self._recipe)
         try:
             info = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_LOAD())
@@ -185,6 +187,7 @@ class Exchange:
     def unload(self) -> None:
         """Ask the worker to give its model's memory back; nothing that it was sent is there after that."""
         self._forget()
+        self.compared.clear()  # its next step takes long
         self.requests.ask("unload")
 
     def begin(self, run: object) -> None:

@@ -33,6 +33,7 @@ class Lease:
         self.place, self.own = place, own
         self.exchange: Exchange | None = None
         self.busy = False
+        self.running = False  # before this run
         self.losses = 0  # runs in a row in which this device failed by itself
         self.wish: object = None
         self.owed = ""  # what the worker is to do once no run holds it: "unload" or "end"
@@ -42,6 +43,11 @@ class Lease:
         self._blamed: Exchange | None = None
         self._prepared: Future | None = None
         self._idle_timer: threading.Timer | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether `ready` would not wait."""
+        return self._prepared.done()
 
     def ready(self, check: Callable[[], None]) -> Exchange:
         """Wait for the worker; `check` is called meanwhile and may raise.
@@ -119,6 +125,7 @@ class Pool:
                     lease.exchange.close()
                 lease = self._leases[place.key] = Lease(place, own)
             lease.busy = True
+            lease.running = lease.exchange is not None and lease.exchange.alive()
             if lease.wish != wish:
                 lease.losses, lease.wish = 0, wish
             before, lease._prepared = lease._prepared, Future()

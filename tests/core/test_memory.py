@@ -68,7 +68,7 @@ def test_where_nothing_is_known_nothing_is_said(monkeypatch, unknown):
 @pytest.mark.parametrize("place", [HELPER, GPU], ids=["cpu", "gpu"])
 def test_ram_that_would_not_hold_the_model_leaves_the_worker_out(place):
     more = int(free_ram() * 1.5)
-    with pytest.raises(WorkerLost, match="is left out: .* GB of RAM are free, its worker needs"):
+    with pytest.raises(WorkerLost, match=r"is left out: .* GB of RAM are free, its worker needs"):
         require_room(place, Need("model", more), None)
     # but for what the worker holds itself, and a file that the system reads as it is needed
     assert require_room(place, Need("model", more), [Need("another", more)]) is None
@@ -118,7 +118,7 @@ def prepared(pool, need, recipe=SMALL):
 
 def test_without_ram_no_worker_is_started_and_that_is_no_failure_of_the_device(pool):
     for _ in range(3):
-        with pytest.raises(WorkerLost, match="is left out: .* GB of RAM"):
+        with pytest.raises(WorkerLost, match=r"is left out: .* GB of RAM"):
             prepared(pool, Need("model", 1 << 50))
     assert pool.starts == []
     prepared(pool, Need("another", 1 << 20))

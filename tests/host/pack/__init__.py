@@ -19,6 +19,7 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
+from .changes import TestSilentChange
 from .others import TestOtherControl, TestOtherPack, TestReportOf
 
 
@@ -542,5 +543,6 @@ NODE_CLASS_MAPPINGS = {
         TestOtherControl,
         TestOtherPack,
         TestReportOf,
+        TestSilentChange,
     )
 }

@@ -190,7 +190,7 @@ class Pool:
             lease.exchange.drain()
         except WorkerLost as error:
             log.info("%s", error)
-            lease.take_stock()
+        lease.take_stock()
 
     def _launch(self, lease: Lease) -> None:
         try:
@@ -248,6 +248,7 @@ class Pool:
         else:
             try:
                 exchange.unload()
+                lease.held = {}
             except WorkerLost as error:
                 log.info("%s", error)
                 return

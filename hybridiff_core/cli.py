@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show_devices(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """What device_report.py finds, on standard output."""
-    if options.cuda_device is not None:  # as ComfyUI does, before torch looks for devices
+    if options.cuda_device not in (None, "all"):  # as ComfyUI does, before torch looks for devices
         os.environ.update(dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), options.cuda_device))
     try:
         device_report.write(device_report.own_device(options.cpu), not options.no_messages)

@@ -48,7 +48,8 @@ def verdicts(own: torch.device) -> list[Verdict]:
         return []
     with nvml.library():  # once for all questions
         others = [gpu for gpu in gpus() if gpu.kind == own.type and gpu != own_gpu]
-        found = [Verdict(gpu, _against(gpu, own_gpu)) for gpu in others]
+        ours = _ours() if others else set()
+        found = [Verdict(gpu, _against(gpu, own_gpu, ours)) for gpu in others]
         return sorted(found, key=lambda verdict: (verdict.against is not None, _rank(verdict.gpu, own_gpu)))
 
 
@@ -58,15 +59,15 @@ def _rank(gpu: Gpu, own: Gpu) -> tuple:
     return (gpu.model != own.model, -major, -minor, -free)
 
 
-def _against(gpu: Gpu, own: Gpu) -> str | None:
-    """Why auto does not take `gpu`, the reason first that a user can change least."""
+def _against(gpu: Gpu, own: Gpu, ours: set[int]) -> str | None:
+    """Why auto does not take `gpu`, the reason first that a user can change least; `ours` are our processes."""
     if gpu.divided:
         return lines.GPU_IS_DIVIDED()
     if not is_shown(gpu):
         return lines.GPU_IS_HIDDEN()
     if gpu.model != own.model and (unfit := _unfit(gpu, own)):
         return unfit
-    return _busy(gpu)
+    return _busy(gpu, ours)
 
 
 def _unfit(gpu: Gpu, own: Gpu) -> str | None:
@@ -100,9 +101,9 @@ def _runs(name: str, major: int, minor: int) -> bool:
     return built <= (major, minor) and (kind == "compute" or built[0] == major)
 
 
-def _busy(gpu: Gpu) -> str | None:
+def _busy(gpu: Gpu, ours: set[int]) -> str | None:
     """Why others need `gpu` now. Our own workers there do not count."""
-    seen, ours = use(gpu), _ours()
+    seen = use(gpu)
     if seen is None:
         return None
     # some drivers tell of no process, and in a container the numbers may be those of another namespace

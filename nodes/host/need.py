@@ -8,7 +8,8 @@ import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.workers.memory import Need
-from .recipe import WEIGHTS, name_of
+from .loaders import WEIGHTS
+from .recipe import name_of
 
 
 def need_of(patcher: ModelPatcher, recipe: dict, shape: Sequence[int]) -> Need:

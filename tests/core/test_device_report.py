@@ -87,12 +87,13 @@ def test_the_command(capsys):
     assert re.search(ROW.format(r"\ncpu \(process 2\)"), out) and "ComfyUI's own device: cpu\n" in out
 
 
-def test_cuda_device_is_set_as_comfyui_does(monkeypatch, capsys):
+@pytest.mark.parametrize("given, expected", [("1", "1"), ("0,1", "0,1"), ("all", "before")])
+def test_cuda_device_is_set_as_comfyui_does(monkeypatch, capsys, given, expected):
     for name in (gpus.CUDA, gpus.HIP):
         monkeypatch.setenv(name, "before")
-    assert main(["devices", "--no-messages", "--cuda-device", "1"]) == 0
-    assert (os.environ[gpus.CUDA], os.environ[gpus.HIP]) == ("1", "1")
-    assert "CUDA_VISIBLE_DEVICES=1\n" in capsys.readouterr().out
+    assert main(["devices", "--no-messages", "--cuda-device", given]) == 0
+    assert (os.environ[gpus.CUDA], os.environ[gpus.HIP]) == (expected, expected)
+    assert f"CUDA_VISIBLE_DEVICES={expected}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", [["-m", "hybridiff_core"], [str(PACK / "hybridiff_core")]], ids=["module", "folder"])

@@ -28,15 +28,17 @@ def run(models: str) -> dict:
     import folder_paths
     import torch
     from comfy import model_management
+    from hybridiff_pack.nodes.host import settings
     from hybridiff_pack.nodes.host.backend import ComfyBackend
     from hybridiff_pack.nodes.host.recipe import recipe_of
 
     folder = Path(models) / "diffusion_models"
     folder_paths.add_model_folder_path("diffusion_models", str(folder))
     other = comfy.sd.load_diffusion_model(str(folder / "sd3_depth4.safetensors"))
-    backend = ComfyBackend([models])
-    backend.load(recipe_of(other))
-    backend.begin({"conds": [], "controls": [], "options": {}, "shape": [1, 16, 16, 16]}, fresh=True)
+    backend = ComfyBackend({"device": "cpu", "model_folders": [models]})
+    backend.load({"model": recipe_of(other), "args": settings.read_args()})
+    run = {"conds": [], "controls": [], "options": {}, "shape": [1, 16, 16, 16], "settings": settings.read()}
+    backend.begin(run, fresh=True)
     model_management.load_models_gpu([other])
     random = torch.Generator().manual_seed(0)
     x, text, pooled = (torch.randn(*size, generator=random) for size in ([1, 16, 16, 16], [1, 8, 4096], [1, 2048]))

@@ -92,7 +92,7 @@ class Engine:
         the one before are parts of.
         """
         value = float(sigma[0])
-        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value))
+        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value), value)
         self._follow(call, conds, again)
         step = self.schedule.locate(value)
         self._take_in(call, step)
@@ -160,11 +160,11 @@ class Engine:
             self._start_over(call, given)
         elif self.mode.outdated:
             self._refit(self.mode)
-        self._conds, self._last = conds, (float(call.sigma[0]), call.x)
+        self._conds, self._last = conds, (call.value, call.x)
 
     def _turns(self, call: Call, same: bool, again: bool) -> str | None:
         """Why this call does not follow from the one before it as a sampler's calls do; None where it does."""
-        value = float(call.sigma[0])
+        value = call.value
         before, x = self._last
         if again or (value == before and (not same or _far(x, call.x))):
             return lines.CALLS_IN_TURN()

@@ -70,10 +70,11 @@ class Newcomers:
 
     def end(self, call: Call, done: Predictions, record: StepRecord) -> None:
         """The call is computed: `done`, as `record` says."""
-        for trial in self._trials.values():
+        for exchange, trial in self._trials.items():
             if trial and trial.call is call:
                 trial.own = done[trial.units[0].branch]
                 trial.own_s = record.compute_s[0] * len(call.units) / max(record.conds[0], 1)
+                exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s)
 
     def ready(self, call: Call) -> list[Exchange]:
         """Those that join with this call. Does not wait."""

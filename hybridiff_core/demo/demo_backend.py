@@ -21,6 +21,7 @@ class DemoBackend:
     """
 
     kinds: ClassVar[dict] = {}
+    remarks = ()
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])
@@ -54,6 +55,9 @@ class DemoBackend:
 
     def end(self) -> None:
         self._contexts = []
+
+    def make_room(self) -> None:
+        pass  # one small model
 
     def unload(self) -> None:
         self._model = None

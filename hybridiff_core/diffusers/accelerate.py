@@ -30,7 +30,9 @@ from ..setting import Cuts, Setting
 from ..share import Unit
 from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
+from ..workers.memory import Need
 from ..workers.pool import Lease, Pool
+from ..workers.torch_settings import read as read_torch_settings
 from ..workers.watch import WorkerLost
 from ..workers.wire import CannotCross, dtype_name
 from .diffusers_cuts import splitter_for
@@ -188,8 +190,8 @@ class Run:
         latent = mine.float() if mine.element_size() < 4 else mine
         sigma = torch.full((len(mine),), level, dtype=torch.float64, device=x.device)
         if self.engine.exchanges:
-            precision = torch.get_float32_matmul_precision()
-            self._describe({"conds": conds, "dtype": x.dtype, "timestep": timestep.dtype, "precision": precision})
+            types = {"dtype": x.dtype, "timestep": timestep.dtype}
+            self._describe({"conds": conds, **types, "torch": read_torch_settings()})
 
         def here(of: list[Unit], through: Pass | None = None) -> dict[int, Tensor]:
             branches = [unit.branch for unit in of]
@@ -234,9 +236,11 @@ class Run:
         mode = mode_for(plan, len(self.sigmas) - 1)
         if self._alone and mode != "predict":  # that takes no other device
             return
+        name = repr((recipe.get("class"), recipe.get("config")))
         if not self._alone and (branches > 1 or mode == "pipeline"):
+            need = Need(name, sum(tensor.nbytes for tensor in recipe["state"].values()), whole=True)
             for place in found:
-                lease = pool().prepare(place, own, recipe, self.devices)
+                lease = pool().prepare(place, own, recipe, self.devices, need)
                 if lease is None:
                     self.report.note(lines.DEVICE_BUSY(device=place.label))
                 else:
@@ -250,7 +254,7 @@ class Run:
             openings=self.splitter.openings,
             cuts=known()[0],
             paces=known()[1],
-            name=repr((recipe.get("class"), recipe.get("config"))),
+            name=name,
             dtype=dtype_name(self.network.dtype),
             noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,

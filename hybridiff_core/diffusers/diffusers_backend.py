@@ -9,6 +9,7 @@ import torch
 
 from ..call import to_denoised
 from ..network.split import Pass
+from ..workers.torch_settings import lay as lay_torch_settings
 from .diffusers_cuts import splitter_for
 from .network import SAMPLE, network_of
 
@@ -17,11 +18,12 @@ class DiffusersBackend:
     """recipe: network.recipe_of's.
 
     run: {"conds": the arguments of each branch's forward; "dtype": x's in the network; "timestep":
-    the timestep's dtype; "precision": of float32 products}. sigma is the timestep plus one, in
+    the timestep's dtype; "torch": torch_settings.read's}. sigma is the timestep plus one, in
     float64, so that no timestep is rounded and none divides by zero.
     """
 
     kinds: ClassVar[dict] = {}
+    remarks = ()
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])
@@ -35,7 +37,7 @@ class DiffusersBackend:
 
     def begin(self, run: dict, fresh: bool) -> None:
         self._run = run
-        torch.set_float32_matmul_precision(run["precision"])
+        lay_torch_settings(run["torch"])
 
     def predict(
         self,
@@ -55,6 +57,10 @@ class DiffusersBackend:
 
     def end(self) -> None:
         self._run = None
+
+    def make_room(self) -> None:
+        if self.device.type != "cpu" and hasattr(module := torch.get_device_module(self.device), "empty_cache"):
+            module.empty_cache()
 
     def unload(self) -> None:
         self._network = self._splitter = None

@@ -123,10 +123,17 @@ PRECISIONS_DIFFER = Line(
     "Choose a dtype in the loader that both have, or start ComfyUI with a flag such as --fp16-unet.",
     Group.SETTING,
 )
+ROUNDS_OTHERWISE = Line(
+    "{device} has no part: a LoRA lies on 8-bit or 4-bit weights, and one of the two devices has dynamic VRAM and the "
+    "other not, so they would round these weights differently",
+    "ComfyUI rounds such weights by chance, with a seed that differs between its two ways of loading a model.",
+    "Start ComfyUI with --disable-dynamic-vram, or load the model in another dtype.",
+    Group.SETTING,
+)
 SET_ASIDE = Line(
-    "the worker on {device} failed to start {times} times in a row, so this device is set aside until ComfyUI is "
-    "restarted or the Hybridiff Devices node is changed",
-    "The lines of the runs before say why it failed.",
+    "the worker on {device} failed in {times} runs in a row, so this device is set aside until ComfyUI is restarted "
+    "or other devices are chosen",
+    "It did not start, or could not compute: the lines of the runs before say why.",
     "Do what those lines say, then restart ComfyUI or change the Hybridiff Devices node.",
     Group.MEMORY,
 )

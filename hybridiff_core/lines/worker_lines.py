@@ -4,7 +4,7 @@ from .line import Group, Line
 
 WORKER_OUT = Line(
     "the worker on {device} is out: {reason}",
-    "The worker failed. The next run starts a new one.",
+    "The worker failed. The next run starts a new one; after two runs in a row the device is set aside.",
     "Do what the reason says.",
     Group.MEMORY,
 )
@@ -105,6 +105,13 @@ WORKER_ERROR = Line(
     "Search for it; where it is none of PyTorch's, report it.",
     Group.FAULT,
 )
+STARTED_IN_PART = Line(
+    "the worker could not run ComfyUI's own start-up ({reason}); it computes without dynamic VRAM",
+    "A worker is started as ComfyUI is, without its server. This ComfyUI is packaged in another way, or a module that "
+    "it needs failed in the worker.",
+    "Where the reason names a missing package, install it for ComfyUI's Python; otherwise report it.",
+    Group.INSTALL,
+)
 COMPUTATION_FAILED = Line(
     "its computation failed",
     "The worker could not say why in time.",
@@ -129,6 +136,27 @@ CLOSED = Line(
     "The worker was ended here, at ComfyUI's end or after ten idle minutes.",
     "Nothing: the next run starts a new one.",
     Group.NOTHING,
+)
+
+# memory, asked before a start
+
+LOADED_IN_PART = Line(
+    "{device} has {free} GB of its memory free, this model needs {needs}: it is loaded in part, and slower for that",
+    "What does not fit is read from RAM in every step.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+TOO_LITTLE_ON_DEVICE = Line(
+    "{device} is left out: {free} GB of its memory are free, this model needs {needs}",
+    "What is left is not enough to compute at all, or the model (of a diffusers pipeline) cannot be loaded in part.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+TOO_LITTLE_RAM = Line(
+    "{device} is left out: {free} GB of RAM are free, its worker needs {needs}",
+    "A worker holds the model a second time. With more than there is, the system would end it, or ComfyUI.",
+    "Close other programs, or use a smaller model or dtype.",
+    Group.MEMORY,
 )
 
 # too late

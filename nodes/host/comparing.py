@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.call import to_eps
 from ...hybridiff_core.setting import Output
-from .recipe import is_dense
+from .weights import is_dense
 
 SAMPLED = 8  # values of each weight
 

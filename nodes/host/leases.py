@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 
 import comfy
-import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -19,13 +18,14 @@ from ...hybridiff_core.paces import Paces
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
+from ...hybridiff_core.workers.memory import Need
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
-from . import conditioning
-from .backend import flags_to_plain
+from . import conditioning, rounding, settings
 from .control import Controls
-from .recipe import ADAPTER_KINDS, model_folders, name_of
+from .loaders import model_folders
+from .recipe import ADAPTER_KINDS, name_of
 
 log = logging.getLogger("hybridiff")
 
@@ -40,7 +40,7 @@ def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
     return {
         "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
-        "flags": flags_to_plain(comfy.cli_args.args),
+        "args": settings.read_args(),
         "threads": torch.get_num_threads(),
         "model_folders": model_folders(),
     }
@@ -50,7 +50,7 @@ class Leases:
     """A run's workers, with the model of `recipe`.
 
     `places` are asked in their order, as many as are wanted; with `whole` all of them. `wish` is the devices that the
-    user asked for. What keeps a worker from its part is noted in `report`.
+    user asked for, `need` what the model takes. What keeps a worker from its part is noted in `report`.
     """
 
     def __init__(
@@ -63,14 +63,17 @@ class Leases:
         report: RunReport,
         whole: bool,
         paces: Paces,
+        need: Need | None = None,
     ):
         self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
+        self.need = need
         self.places = [place for place in places if not self._was_slow(place, paces)]
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
         self._told: object = None
+        self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
         """Whether the device was too slow for this model in a run before: it is then not even loaded."""
@@ -83,7 +86,8 @@ class Leases:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
-            lease = pool().prepare(place, self.patcher.load_device, self.recipe, self.wish)
+            order = {"model": self.recipe, "args": settings.read_args()}
+            lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
@@ -139,6 +143,13 @@ class Leases:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
+            return None
+        if lease.lacking:
+            self.report.note(lease.lacking)
+        for remark in exchange.info.get("remarks", ()):
+            self.report.note(str(remark))
+        if self._rounds and exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher):
+            self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
         self.controls.refused(exchange.info.get("refused", ()))

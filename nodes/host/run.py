@@ -7,6 +7,7 @@ import logging
 import operator
 import os
 import time
+from collections.abc import Sequence
 
 import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
@@ -32,6 +33,7 @@ from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
+from .need import need_of
 from .recipe import name_of, recipe_of
 
 log = logging.getLogger("hybridiff")
@@ -87,16 +89,22 @@ class Run:
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
-        self.leases = self._leases(devices, guider.model_options)
-        conds = obstacles.expected_conds(self.guidance, self.controls) if self.alone is None else 0
-        if conds:
-            self.leases.start(conds - 1)
+        self.leases = self._leases(devices, guider.model_options, noise.shape)
+        if self.alone is None:
+            sampling = self.patcher.get_model_object("model_sampling")
+            if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
+                self.leases.start(conds - 1)
 
-    def _leases(self, devices: tuple[str, ...], model_options: dict) -> Leases:
+    def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places(devices, self.patcher.load_device)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
-        self.alone = self.misfit or nobody or obstacles.obstacle(self.patcher, model_options)
+        self.alone = (
+            self.misfit
+            or nobody
+            or obstacles.obstacle(self.patcher, model_options)
+            or obstacles.none_crosses(self.guidance, self.controls)
+        )
         recipe = None
         if self.alone is None:  # a recipe takes time: not where nobody needs it
             try:
@@ -107,8 +115,9 @@ class Run:
             for line in missing:
                 self.report.note(line)
         whole = self.mode == "pipeline"
+        need = need_of(self.patcher, recipe, shape) if recipe else None
         given = (self.controls, self.report, whole, known()[1])
-        return Leases(self.patcher, recipe, found if recipe else (), devices, *given)
+        return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need)
 
     # -- the sampler's course
 
@@ -260,6 +269,8 @@ class Run:
         if self.engine is not None and self.finished:
             self.leases.late(self.engine.newcomers.exchanges)
         self.leases.close()
+        if self.engine is None and self.report.mode == "auto":
+            self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()

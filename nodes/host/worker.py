@@ -27,11 +27,11 @@ if __name__ == "__main__":
     from hybridiff_pack.hybridiff_core.workers.worker import serve
 
     def make_backend(start: dict):
-        from hybridiff_pack.nodes.host.backend import enter_host
+        from hybridiff_pack.nodes.host.headless import enter
 
-        enter_host(start)
+        remarks = enter(start)
         from hybridiff_pack.nodes.host.backend import ComfyBackend
 
-        return ComfyBackend(start["model_folders"])
+        return ComfyBackend(start, remarks)
 
     serve(make_backend)

@@ -14,9 +14,10 @@ LAYERS = [
     "rules lines waiting __version__",
     "plan discrepancy extrapolation share paces account network.split workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
-    "workers.candidates workers.devices",
-    "schedule report call setting network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "workers.candidates workers.devices workers.torch_settings",
+    "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",
+    "workers.watch workers.memory workers.requests workers.room workers.steps workers.exchange workers.chain "
+    "workers.endpoint "
     "workers.loop workers.worker",
     "handshake",
     "team",

@@ -1,11 +1,8 @@
-"""The scripts that workers run, and what they are told of ComfyUI's command line."""
+"""The scripts that workers run."""
 
-import enum
-import importlib.util
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -33,12 +30,3 @@ def test_a_scripts_own_folder_is_not_on_its_path_and_all_else_is(script, tmp_pat
     for given in flags:  # with -P, Python does not put it there
         path = path_after(script, tmp_path, *given)
         assert own not in path and f"'{tmp_path}'" in path
-
-
-def test_what_packs_put_among_the_hosts_options_is_left_out():
-    spec = importlib.util.spec_from_file_location("backend_alone", PACK / "nodes" / "host" / "backend.py")
-    backend = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(backend)
-    feature = enum.Enum("PerformanceFeature", {"Fp16Accumulation": "fp16_accumulation"})
-    args = types.SimpleNamespace(fast={feature.Fp16Accumulation, "cublas_ops"}, cpu=False)  # as KJNodes does
-    assert backend.flags_to_plain(args) == {"cpu": False, "fast": ["fp16_accumulation"]}

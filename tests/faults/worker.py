@@ -98,9 +98,9 @@ if __name__ == "__main__":
     import torch
 
     def make_backend(start: dict):
-        from hybridiff_pack.nodes.host.backend import enter_host
+        from hybridiff_pack.nodes.host.headless import enter
 
-        enter_host(start)
+        enter(start)
         from hybridiff_pack.nodes.host.backend import ComfyBackend
 
         class Failing(ComfyBackend):
@@ -113,7 +113,7 @@ if __name__ == "__main__":
                 spoilt.extend(filter(None, [do(due("step", float(sigma[0])))]))
                 return super().predict(x, sigma, units, through)
 
-        backend = Failing(start["model_folders"])
+        backend = Failing(start)
         spoilt.extend(filter(None, [do(due("start"))]))
         return backend
 

@@ -41,7 +41,7 @@ class Handshake:
         """Whether the worker's result of this exact call is to be compared."""
         if not self.trusts(exchange, call):
             return True
-        return exchange in self._again and step is not None and step >= self.steps // 2
+        return exchange in self._again and step is not None and step >= max(1, self.steps // 2)
 
     def passed(self, exchange: Exchange, call: Call) -> None:
         """A result was found right."""

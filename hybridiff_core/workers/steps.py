@@ -198,8 +198,7 @@ class Steps:
 
     def _send(self, tensors: Sequence[torch.Tensor]) -> int:
         with self.watch.connection():
-            self.channel.finish_sending(meanwhile=self.watch.look)
-            sent = self.channel.send(tensors)
+            sent = self.channel.send(tensors, self._limit(), self.watch.look)
         while self._copying:  # sending waited for the device
             self._copying.pop(0).release()
         return sent

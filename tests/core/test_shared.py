@@ -224,3 +224,77 @@ def test_no_tracker_of_multiprocessing_is_started_or_warns():
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.split() == ["1", *alone.stdout.split()] and done.stderr == ""
+
+
+# -- pinned memory, with the calls to CUDA faked
+
+
+class FakeCuda:
+    """What is asked of torch.cuda for pinned memory. `answer` is cudaHostRegister's."""
+
+    def __init__(self, answer: int):
+        self.answer, self.registered, self.kernels = answer, {}, 0
+
+    def cudart(self):
+        return self
+
+    def device(self, _):
+        return contextlib.nullcontext()
+
+    def cudaHostRegister(self, address, size, flags):
+        assert flags == 1  # for every context
+        if self.answer == 0:
+            self.registered[address] = size
+        return self.answer
+
+    def cudaHostUnregister(self, address):
+        del self.registered[address]
+        return 0
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    def faked(answer):
+        fake = FakeCuda(answer)
+        for name in ("cudart", "device"):
+            monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+        zeros = torch.zeros
+
+        def kernel(*shape, device=None, **more):
+            fake.kernels += device is not None
+            return zeros(*shape, **more)
+
+        monkeypatch.setattr(torch, "zeros", kernel)
+        return fake
+
+    return faked
+
+
+def test_with_a_gpu_it_is_pinned_as_long_as_it_is_used(cuda):
+    fake = cuda(0)
+    segment = Segment.make(1 << 16)
+    ends = Halves(segment, 0, torch.device("cuda:0"))
+    segment.close_file()
+    assert ends.pinned and fake.registered == {segment.memory.data_ptr(): COUNTERS + 2 * (1 << 16)}
+    ends.close()
+    ends.close()
+    assert not ends.pinned and fake.registered == {} and fake.kernels == 0
+
+
+def test_where_it_cannot_be_pinned_it_serves_all_the_same(cuda):
+    fake = cuda(712)  # cudaErrorHostMemoryAlreadyRegistered
+    segment = Segment.make(1 << 16)
+    ends = Halves(segment, 0, torch.device("cuda:0"))
+    segment.close_file()
+    assert not ends.pinned and ends.place(100)
+    assert fake.kernels == 1  # or the next operation would be told of the failure
+    ends.close()
+
+
+def test_copies_of_pinned_memory_are_left_to_the_device_until_the_next_message(pool, monkeypatch):
+    exchange = exchange_of(pool)
+    monkeypatch.setattr(Channel, "pinned", True)
+    taken = exchange.channel._segments[1]._taken_by_me
+    for steps in range(3):
+        assert int(taken[0]) == max(steps - 1, 0) and echo(exchange, torch.randn(1, 1000))
+        assert int(taken[0]) == steps  # sending this step's x waited for the copies of the one before

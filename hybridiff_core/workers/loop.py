@@ -102,7 +102,7 @@ class Loop:
             case "link":
                 return self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
             case "memory":
-                self.endpoint.enlarge(frame)
+                return self.endpoint.enlarge(frame)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))

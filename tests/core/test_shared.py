@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
+import mmap
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -115,6 +118,30 @@ def test_it_has_no_name_where_memory_files_have_one(monkeypatch):
     assert there.at(start, 100).eq(7).all()
 
 
+def test_on_windows_it_is_found_by_a_name_that_nobody_can_guess(monkeypatch):
+    made, names = {}, []
+
+    def named(descriptor, size, tagname):
+        assert descriptor == -1
+        names.append(tagname)
+        if tagname not in made:
+            made[tagname] = mapped(-1, size)
+        return made[tagname]
+
+    mapped = mmap.mmap
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        patched.setattr(mmap, "mmap", named)
+        segments = [Segment.make(4096) for _ in range(2)]
+        others = [Segment.take_over(json.loads(json.dumps(segment.hand_over(None))), None) for segment in segments]
+    assert names[:2] == names[2:] and len(set(names)) == 2
+    assert all(re.fullmatch(r"Local\\hybridiff-[0-9a-f]{64}", name) for name in names)
+    start, memory = Halves(segments[0], 0, CPU).place(100)
+    memory.fill_(7)
+    assert Halves(others[0], 1, CPU).at(start, 100).eq(7).all()
+    assert not Halves(others[1], 1, CPU).at(start, 100).any()
+
+
 @unix
 def test_neither_end_can_make_it_shorter():
     if not hasattr(os, "memfd_create"):
@@ -185,6 +212,16 @@ def test_where_the_worker_cannot_have_it_the_socket_carries_everything(pool, mon
     assert exchange.channel.room == 0
     for size in (10, 3 << 20):
         assert echo(exchange, torch.randn(1, size))
+
+
+@unix
+def test_where_the_worker_cannot_have_more_it_goes_on_with_what_there_is(pool, monkeypatch):
+    exchange = exchange_of(pool)
+    before, hand_over = exchange.channel.room, Segment.hand_over
+    monkeypatch.setattr(Segment, "hand_over", lambda self, way: {**hand_over(self, way), "bytes": 1 << 30})
+    for size in (10, 3 << 20, 10, 3 << 20, 5 << 20):
+        assert echo(exchange, torch.randn(1, size))
+    assert exchange.channel.room == before
 
 
 def maps(pid):

@@ -133,8 +133,8 @@ BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted 
 the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
 
 MESSAGES = """Until the answer is here, the main thread waits (idle), or does small operations one after the other
-(busy), as it launches kernels in a forward. `before` is the package of an older commit, in which other threads sent and
-received; the two take turns."""
+(busy), as it launches kernels in a forward. What the worker computed meanwhile is taken off. `before` is the package
+of an older commit, in which other threads sent and received; the two take turns."""
 
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.

@@ -32,7 +32,8 @@ from .wire import as_bytes
 ALIGNMENT = 16
 CONNECT_LIMIT_S = 10.0
 PIECE_LIMIT_S = 60.0
-SEND_LIMIT_S = 10.0  # the other end takes each message at once, unless it is stuck
+SEND_LIMIT_S = 10.0
+MOST_UNTAKEN = 2  # messages that the other end has not taken; it takes none while it computes
 STALL_S = 0.005  # the other end has taken nothing for so long: a thread sends the rest
 LOOK_S = 0.05
 MESSAGE_LIMIT = 4 << 30
@@ -78,7 +79,7 @@ class Channel:
         end.setblocking(False)
         self._closed = False
         self._outgoing = self._buffer(0)
-        self._sending: Future | None = None
+        self._untaken: deque[Future] = deque()
         self._line: Line | None = None
         self._expected: deque[Expected] = deque()
         self._unused: list[torch.Tensor] = []  # buffers for messages to come
@@ -114,39 +115,52 @@ class Channel:
 
     # -- sending
 
-    def send(self, tensors: Sequence[torch.Tensor], limit_s: float = SEND_LIMIT_S) -> int:
+    def send(
+        self,
+        tensors: Sequence[torch.Tensor],
+        limit_s: float = SEND_LIMIT_S,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> int:
         """Send a message of `tensors`; returns its bytes. They may be changed afterwards.
 
-        Waits, up to `limit_s`, for what is left of the message before it. Raises ChannelBroken.
+        Does not wait for the other end to take it; but where that has not taken several messages before it, up to
+        `limit_s` seconds for one of these, with `meanwhile` called now and then. Raises ChannelBroken.
         """
         offsets, total = _layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
-        self.finish_sending(limit_s)
+        self._make_way(limit_s, meanwhile)
         placed = self._segments[self._sends_in].place(total) if self._sends_in else None
         if placed:
             start, body = placed
-            head = memoryview(HEAD.pack(MARK, self._sends_in, total, start))
+            data = memoryview(HEAD.pack(MARK, self._sends_in, total, start))
         else:
-            self._outgoing = self._grown(self._outgoing, HEAD.size + total)
+            size = HEAD.size + total
+            # what is not taken yet lies in the buffer that there is
+            self._outgoing = self._buffer(size) if self._untaken else self._grown(self._outgoing, size)
             HEAD.pack_into(self._outgoing.numpy(), 0, MARK, 0, total, 0)
-            body = self._outgoing[HEAD.size : HEAD.size + total]
-            head = memoryview(self._outgoing.numpy())[: HEAD.size + total]  # and body: one write sends both
+            body = self._outgoing[HEAD.size : size]
+            data = memoryview(self._outgoing.numpy())[:size]  # head and body: one write sends both
         for offset, tensor in zip(offsets, tensors):
-            data = as_bytes(tensor.detach())
-            body[offset : offset + data.numel()].copy_(data, non_blocking=True)
+            values = as_bytes(tensor.detach())
+            body[offset : offset + values.numel()].copy_(values, non_blocking=True)
         for device in {tensor.device for tensor in tensors}:  # what is copied must be here before it is sent
             wait_for(device)
-        self._write(head)
+        if self._untaken:
+            self._leave(data)
+        else:
+            self._write(data)
         self.bytes_sent += total
         return total
 
-    def finish_sending(self, limit_s: float = SEND_LIMIT_S, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Wait until the last message has left; `meanwhile` is called now and then. Raises ChannelBroken."""
+    def _make_way(self, limit_s: float, meanwhile: Callable[[], None]) -> None:
         deadline = time.monotonic() + limit_s
-        while self._sending is not None:
+        while self._untaken:
+            late = len(self._untaken) >= MOST_UNTAKEN
             try:
-                self._sending.result(min(LOOK_S, limit_s))
-                self._sending = None
+                self._untaken[0].result(min(LOOK_S, limit_s) if late else 0.0)
+                self._untaken.popleft()
             except NotYet as error:
+                if not late:
+                    return
                 if time.monotonic() > deadline:
                     raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s)) from error
                 meanwhile()
@@ -157,12 +171,16 @@ class Channel:
                 if (count := self._send_some(data)) or ready(self._end, STALL_S, writing=True):
                     data = data[count:]
                     continue
-                self._line = self._line or Line("hybridiff-send")
-                self._sending = self._line.do(self._send_rest, data)
+                self._leave(data)
                 return
         except BaseException:  # an interrupt too: what would follow could not be told apart
             self.close()
             raise
+
+    def _leave(self, data: memoryview) -> None:
+        """The other end is busy, or stuck: a thread sends it when it is taken."""
+        self._line = self._line or Line("hybridiff-send")
+        self._untaken.append(self._line.do(self._send_rest, data))
 
     def _send_rest(self, data: memoryview) -> None:
         while data:

@@ -46,19 +46,26 @@ class Endpoint:
 
     def connect(self, peer: str, rank: int, frame: dict, device: torch.device) -> dict:
         """Take over the socket and the memory that the parent gave, and meet the other end of it."""
-        end, memory = take_over(frame, self._way), None
-        if "memory" in frame:
-            try:
-                memory = Segment.take_over(frame["memory"], self._way)
-            except NoSharedMemory as error:
-                log.warning("no shared memory: %s", error)
+        end, memory = take_over(frame, self._way), self._memory(frame)
         self.channels[peer] = connect(end, rank, device, bytes.fromhex(frame["token"]), memory)
         return {"shared": memory is not None}
 
-    def enlarge(self, frame: dict) -> None:
-        """Take over further memory for the parent's channel. Raises NoSharedMemory."""
-        self.parent.adopt(Segment.take_over(frame["memory"], self._way))
-        self.parent.use()
+    def enlarge(self, frame: dict) -> dict:
+        """Take over further memory for the parent's channel."""
+        if memory := self._memory(frame):
+            self.parent.adopt(memory)
+            self.parent.use()
+        return {"shared": memory is not None}
+
+    def _memory(self, frame: dict) -> Segment | None:
+        """What the parent handed over with `frame`; None where it cannot be had, for it goes without."""
+        if "memory" not in frame:
+            return None
+        try:
+            return Segment.take_over(frame["memory"], self._way)
+        except NoSharedMemory as error:
+            log.warning("no shared memory: %s", error)
+            return None
 
     def to(self, peer: str) -> Channel:
         """Raises ChannelBroken where the peer's end is known already."""
@@ -122,7 +129,7 @@ class PeerLink:
         peer, *peers = (hop[0] for hop in self.route)
         frame = inner_frame(0, unit, self.x, self.sigma, h, z, self.cut.segments, peers, self.endpoint.own_name)
         self.endpoint.send_to(peer, frame)
-        self.endpoint.channels[peer].send(h)
+        self.endpoint.to(peer).send(h, GROUP_LIMIT_S)
         parts = [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
         self._expected.append(self.endpoint.channels[self.route[-1][0]].expect(parts))
 

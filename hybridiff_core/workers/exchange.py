@@ -21,7 +21,7 @@ from .gpus import is_same
 from .launch_local import WorkerProcess
 from .ledger import Ledger, Parcel
 from .requests import LOAD_LIMIT_S, Requests
-from .room import Room, first_memory
+from .room import LINK_BYTES, Room, first_memory
 from .shared import Segment
 from .sockets import Stranger, pair
 from .steps import Answer, Steps
@@ -133,7 +133,7 @@ class Exchange:
         except (Stranger, OSError) as error:
             raise self.watch.lost(lines.NO_WAY_TO_ANOTHER(error=error)) from error
         shared = self.channel.room and other.channel.room  # they could map it
-        memory = first_memory() if shared else None
+        memory = first_memory(LINK_BYTES) if shared else None
         with ends[0], ends[1]:
             replies = [
                 here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank], memory))

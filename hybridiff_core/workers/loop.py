@@ -109,7 +109,7 @@ class Loop:
             case "link":
                 return self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
             case "memory":
-                self.endpoint.enlarge(frame)
+                return self.endpoint.enlarge(frame)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
@@ -220,11 +220,12 @@ class Loop:
                 state = [describe_tensor(tensor) for tensor in z]
                 via = {"via": self.endpoint.own_name, "state": state, "segment": segment, "route": others}
                 self.endpoint.send_to(peer, {**frame, **via})
-                self.endpoint.to(peer).send(z)
+                self.endpoint.to(peer).send(z, MESSAGE_LIMIT_S)
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
                     raise RuntimeError(lines.INNER_SHAPE())
-                self.endpoint.to(following).send([head(number, RIGHT, time.perf_counter() - started), *z])
+                answer = [head(number, RIGHT, time.perf_counter() - started), *z]
+                self.endpoint.to(following).send(answer, MESSAGE_LIMIT_S)
         except Exception as error:
             log.exception("an inner part failed")
             whose = following if isinstance(error, ChannelBroken) else self.endpoint.own_name

@@ -14,12 +14,13 @@ log = logging.getLogger("hybridiff")
 
 SPARE_BYTES = 32 << 20  # up to this size, two messages have room at once
 ROUND = 1 << 20
+LINK_BYTES = 32 << 20  # each way between two workers, for what lies between two blocks; that does not grow
 
 
-def first_memory() -> Segment | None:
+def first_memory(each_way: int = FIRST_BYTES) -> Segment | None:
     """Memory for a new channel; None where there is none to be had, and the socket carries everything."""
     try:
-        return Segment.make(FIRST_BYTES)
+        return Segment.make(each_way)
     except NoSharedMemory as error:
         log.debug("no shared memory: %s", error)
         return None
@@ -36,7 +37,7 @@ class Room:
     def see_to(self, size: int) -> None:
         """A message of `size` bytes will go or come. Raises WorkerLost."""
         if self._coming and self._coming.done():
-            self._refused = self._coming.exception() is not None
+            self._refused = bool(self._coming.exception()) or not self._coming.result().get("shared")
             self._coming = None
             if not self._refused:
                 self.channel.use()

@@ -52,7 +52,7 @@ class Answer:
 class _Pending:
     """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result.
 
-    `x` is what was sent, `since` when.
+    `x` is what was sent, `since` when; `given` is for Requests.saw.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Steps:
         self._numbers = itertools.count(1)
         self._pending: deque[_Pending] = deque()
         self._owed: deque[_Owed] = deque()
-        self._copying: list[Expected] = []  # messages that this process's device still copies
+        self._copying: deque[Expected] = deque()  # messages that this process's device still copies
         self._times: deque[float] = deque(maxlen=50)
         self._shape: torch.Size | None = None
         self.answers = 0  # right ones so far
@@ -161,6 +161,7 @@ class Steps:
                 owed.expected = self.channel.expect([part for _, state in owed.states for part in state])
         self.watch.wait(owed.expected, self._limit(), check, lines.DID_NOT_SEND_INNER())
         tensors = iter([tensor.to(self.own, copy=True) for tensor in owed.expected.wait(0)])
+        self._release_copied()  # in the order in which they came; this copy waited for those before it
         owed.expected.release()
         self._owed.remove(owed)
         return [(at, tuple(next(tensors) for _ in state)) for at, state in owed.states]
@@ -204,11 +205,13 @@ class Steps:
 
     def _send(self, tensors: Sequence[torch.Tensor]) -> int:
         with self.watch.connection():
-            self.channel.finish_sending(meanwhile=self.watch.look)
-            sent = self.channel.send(tensors)
-        while self._copying:  # sending waited for the device
-            self._copying.pop(0).release()
+            sent = self.channel.send(tensors, self._limit(), self.watch.look)
+        self._release_copied()  # sending waited for the device
         return sent
+
+    def _release_copied(self) -> None:
+        while self._copying:
+            self._copying.popleft().release()
 
     def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int, given: int) -> None:
         with self.watch.connection():

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hybridiff_core.workers import channel as channel_module
-from hybridiff_core.workers.channel import HEAD, MARK, Channel, ChannelBroken, connect
+from hybridiff_core.workers.channel import HEAD, MARK, MOST_UNTAKEN, Channel, ChannelBroken, connect
 from hybridiff_core.workers.launch_local import environment
 from hybridiff_core.workers.shared import FIRST_BYTES, Segment
 from hybridiff_core.workers.sockets import pair
@@ -144,9 +144,32 @@ def test_one_that_dawdles_is_not_waited_for(raw):
 
 def test_one_that_takes_nothing_is_not_waited_for(raw):
     channel, _ = raw
-    channel.send([torch.zeros(64 << 20, dtype=torch.uint8)])
+    for _ in range(MOST_UNTAKEN):
+        channel.send([torch.zeros(16 << 20, dtype=torch.uint8)])
+    looks = []
     with pytest.raises(ChannelBroken, match="nothing came or went"):
-        channel.send([torch.zeros(1)], limit_s=0.2)
+        channel.send([torch.zeros(1)], 0.2, lambda: looks.append(1))
+    assert looks
+
+
+@pytest.mark.parametrize("each_way", [None, 1 << 20], ids=["a socket alone", "shared memory that some fit in"])
+def test_one_that_computes_is_not_waited_for_and_then_gets_everything_in_order(each_way):
+    """Where it takes nothing for a while, the sender goes on, and may change what it sent."""
+    here, there = both(*pair(), memory=twice(each_way) if each_way else (None, None))
+    sizes = [4 << 20, 1000, 4 << 20, 1000]
+    coming = [there.expect([((size,), torch.uint8)]) for size in sizes]
+    sent = torch.empty(4 << 20, dtype=torch.uint8)
+    for value, size in enumerate(sizes[:MOST_UNTAKEN]):
+        here.send([sent.fill_(value)[:size]], 0.0)
+    taken = threading.Thread(target=lambda: [expected.wait(10) for expected in coming])
+    taken.start()
+    for value, size in enumerate(sizes[MOST_UNTAKEN:], MOST_UNTAKEN):
+        here.send([sent.fill_(value)[:size]], 10.0)
+    taken.join()
+    for value, expected in enumerate(coming):
+        assert (expected.wait(0)[0] == value).all()
+    here.close()
+    there.close()
 
 
 def test_an_interrupt_in_the_middle_of_a_message_breaks_the_channel(ends, monkeypatch):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
+import mmap
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -115,6 +118,30 @@ def test_it_has_no_name_where_memory_files_have_one(monkeypatch):
     assert there.at(start, 100).eq(7).all()
 
 
+def test_on_windows_it_is_found_by_a_name_that_nobody_can_guess(monkeypatch):
+    made, names = {}, []
+
+    def named(descriptor, size, tagname):
+        assert descriptor == -1
+        names.append(tagname)
+        if tagname not in made:
+            made[tagname] = mapped(-1, size)
+        return made[tagname]
+
+    mapped = mmap.mmap
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        patched.setattr(mmap, "mmap", named)
+        segments = [Segment.make(4096) for _ in range(2)]
+        others = [Segment.take_over(json.loads(json.dumps(segment.hand_over(None))), None) for segment in segments]
+    assert names[:2] == names[2:] and len(set(names)) == 2
+    assert all(re.fullmatch(r"Local\\hybridiff-[0-9a-f]{64}", name) for name in names)
+    start, memory = Halves(segments[0], 0, CPU).place(100)
+    memory.fill_(7)
+    assert Halves(others[0], 1, CPU).at(start, 100).eq(7).all()
+    assert not Halves(others[1], 1, CPU).at(start, 100).any()
+
+
 @unix
 def test_neither_end_can_make_it_shorter():
     if not hasattr(os, "memfd_create"):
@@ -187,6 +214,16 @@ def test_where_the_worker_cannot_have_it_the_socket_carries_everything(pool, mon
         assert echo(exchange, torch.randn(1, size))
 
 
+@unix
+def test_where_the_worker_cannot_have_more_it_goes_on_with_what_there_is(pool, monkeypatch):
+    exchange = exchange_of(pool)
+    before, hand_over = exchange.channel.room, Segment.hand_over
+    monkeypatch.setattr(Segment, "hand_over", lambda self, way: {**hand_over(self, way), "bytes": 1 << 30})
+    for size in (10, 3 << 20, 10, 3 << 20, 5 << 20):
+        assert echo(exchange, torch.randn(1, size))
+    assert exchange.channel.room == before
+
+
 def maps(pid):
     return [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "hybridiff" in line]
 
@@ -224,3 +261,77 @@ def test_no_tracker_of_multiprocessing_is_started_or_warns():
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.split() == ["1", *alone.stdout.split()] and done.stderr == ""
+
+
+# -- pinned memory, with the calls to CUDA faked
+
+
+class FakeCuda:
+    """What is asked of torch.cuda for pinned memory. `answer` is cudaHostRegister's."""
+
+    def __init__(self, answer: int):
+        self.answer, self.registered, self.kernels = answer, {}, 0
+
+    def cudart(self):
+        return self
+
+    def device(self, _):
+        return contextlib.nullcontext()
+
+    def cudaHostRegister(self, address, size, flags):
+        assert flags == 1  # for every context
+        if self.answer == 0:
+            self.registered[address] = size
+        return self.answer
+
+    def cudaHostUnregister(self, address):
+        del self.registered[address]
+        return 0
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    def faked(answer):
+        fake = FakeCuda(answer)
+        for name in ("cudart", "device"):
+            monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+        zeros = torch.zeros
+
+        def kernel(*shape, device=None, **more):
+            fake.kernels += device is not None
+            return zeros(*shape, **more)
+
+        monkeypatch.setattr(torch, "zeros", kernel)
+        return fake
+
+    return faked
+
+
+def test_with_a_gpu_it_is_pinned_as_long_as_it_is_used(cuda):
+    fake = cuda(0)
+    segment = Segment.make(1 << 16)
+    ends = Halves(segment, 0, torch.device("cuda:0"))
+    segment.close_file()
+    assert ends.pinned and fake.registered == {segment.memory.data_ptr(): COUNTERS + 2 * (1 << 16)}
+    ends.close()
+    ends.close()
+    assert not ends.pinned and fake.registered == {} and fake.kernels == 0
+
+
+def test_where_it_cannot_be_pinned_it_serves_all_the_same(cuda):
+    fake = cuda(712)  # cudaErrorHostMemoryAlreadyRegistered
+    segment = Segment.make(1 << 16)
+    ends = Halves(segment, 0, torch.device("cuda:0"))
+    segment.close_file()
+    assert not ends.pinned and ends.place(100)
+    assert fake.kernels == 1  # or the next operation would be told of the failure
+    ends.close()
+
+
+def test_copies_of_pinned_memory_are_left_to_the_device_until_the_next_message(pool, monkeypatch):
+    exchange = exchange_of(pool)
+    monkeypatch.setattr(Channel, "pinned", True)
+    taken = exchange.channel._segments[1]._taken_by_me
+    for steps in range(3):
+        assert int(taken[0]) == max(steps - 1, 0) and echo(exchange, torch.randn(1, 1000))
+        assert int(taken[0]) == steps  # sending this step's x waited for the copies of the one before

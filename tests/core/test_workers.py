@@ -336,7 +336,7 @@ def test_a_step_is_sent_by_the_thread_that_then_computes(pool, monkeypatch):
     for _ in range(30):
         exchange.submit(X, SIGMA, UNITS[1:])
         exchange.collect()
-    assert wrote == [threading.current_thread()] * 30
+    assert len(wrote) >= 30 and set(wrote) == {threading.current_thread()}  # a ping may be among them
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no signal that stops a process")

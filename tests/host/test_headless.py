@@ -62,6 +62,13 @@ def test_without_the_start_up_it_helps_and_says_so(asked):
     assert line.startswith("the worker could not run ComfyUI's own start-up (ImportError: no main, for a test)")
 
 
+def test_a_loaded_file_takes_no_memory_of_the_workers_own(asked):
+    found = asked("memory")
+    assert found["file"] > 250
+    assert found["loaded"] - found["before"] < found["file"] / 4
+    assert found["unloaded"] - found["before"] < found["file"] / 4
+
+
 def test_8_bit_weights_with_a_lora_are_exact(asked):
     found = asked("rounding")
     assert found["shared"] == 8 and found["dB"] >= EXACT_DB

@@ -1,6 +1,6 @@
 """Measure everything, and write docs/BENCHMARKS.md from what was measured.
 
-    python -m benchmarks [--only speed stages bytes places dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
+    python -m benchmarks [--only PART ...] [--unet FOLDER] [--prompts 64] [--render]
 
 Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
 benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from . import bytes as crossing
-from . import choice, curve, gpu, places, projection, quality, speed, stages
+from . import choice, curve, gpu_rows, messages, places, projection, quality, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -26,6 +26,7 @@ PACK = Path(__file__).resolve().parents[1]
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
 PREDICTED = "What one predicted step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
+ONLY = ["speed", "stages", "bytes", "messages", "places", "dit", "unet", "gpu"]
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -47,8 +48,9 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("speed", ["speed.py"], speed.render, "Speed, compared with ComfyUI's own split", SPEED),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
-        Part("gpu", ["gpu.py"], gpu.render, "On a GPU", GPU),
-        Part("gpu_sdxl", [], gpu.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
+        Part("messages", ["messages.py"], messages.render, "Messages to a worker and back", MESSAGES),
+        Part("gpu", ["gpu.py"], gpu_rows.render, "On a GPU", GPU),
+        Part("gpu_sdxl", [], gpu_rows.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
         Part("places", ["places.py", str(unet), "--models", "unet"], places.render, PREDICTED, PLACES),
         Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{PREDICTED}: DiT", ""),
         Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
@@ -90,7 +92,7 @@ def document(chosen: list[Part]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=["speed", "stages", "bytes", "places", "dit", "unet", "gpu"])
+    parser.add_argument("--only", nargs="+", choices=ONLY)
     parser.add_argument("--unet", type=Path, default=Path("training") / "unet")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--render", action="store_true", help="measure nothing")
@@ -129,6 +131,10 @@ above:"""
 
 BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted over the real channel with tensors of
 the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
+
+MESSAGES = """Until the answer is here, the main thread waits (idle), or does small operations one after the other
+(busy), as it launches kernels in a forward. `before` is the package of an older commit, in which other threads sent and
+received; the two take turns."""
 
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.

@@ -49,13 +49,6 @@ def render(block: dict) -> str:
     return table(block["rows"], COLUMNS)
 
 
-class EqualDevices(dict):
-    """Paces that are never learned: with nothing to compute, one device looks slower than another by chance."""
-
-    def setdefault(self, key: object, default: object = None) -> None:
-        return None
-
-
 def count(model: str, plan: HybridPlan) -> float:
     """GB of 1e9 bytes, both ways together."""
     latent, h, z = SHAPES[model]
@@ -70,9 +63,7 @@ def count(model: str, plan: HybridPlan) -> float:
         here.load({"sizes": sizes})
         here.begin({"conds": conds}, fresh=True)
         report = RunReport("", [])
-        setting = Setting(
-            plan, sigmas(STEPS).tolist(), 5.0, openings=lambda blocks, segments: [(1, 2)], paces=EqualDevices()
-        )
+        setting = Setting(plan, sigmas(STEPS).tolist(), 5.0, openings=lambda blocks, segments: [(1, 2)])
         engine = Engine([exchange], report, setting)
 
         def predict(x, sigma):

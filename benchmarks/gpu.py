@@ -4,7 +4,8 @@
     python benchmarks/gpu.py --device cpu --small      # tiny networks, to try the script out
 
 Networks of the true sizes with random weights, made on the device by ComfyUI's own classes. Forwards of batch 2
-and 1, of the cut's outer and inner part; messages to a worker and back, and its start. With two GPUs each mode is
+and 1, of the cut's outer and inner part; messages to a worker and back, with an idle main thread and while it launches
+kernels, and the worker's start. With two GPUs each mode is
 timed through real workers (the models are then written to a file, which a worker reads). With one, the speed-up of
 two is PROJECTED from those parts and was not measured; what predicted steps bring on that one GPU is measured, at the
 first size of each model. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
@@ -25,23 +26,12 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
-from benchmarks.block import Column, heading, keep, table  # noqa: E402
+from benchmarks.block import heading, keep  # noqa: E402
+from benchmarks.gpu_networks import DTYPES, SMALL, TITLES, TRUE  # noqa: E402
+from benchmarks.gpu_rows import bound, projection, render  # noqa: E402
 from benchmarks.inside import enter_comfyui  # noqa: E402
 from tests.host.comfy_server import MODELS, find_comfyui, python_of  # noqa: E402
-from tests.host.families import (  # noqa: E402
-    FAMILIES,
-    MMDIT,
-    WAN,
-    conditioning,
-    dit,
-    heads_of_64,
-    load,
-    text,
-    unet_family,
-    wan_config,
-    weights,
-)  # fmt: skip
-from tests.host.make_models import sd3_config  # noqa: E402
+from tests.host.families import conditioning, load, weights  # noqa: E402
 
 STEPS, START, K = 50, 15, 10  # of the runs that are timed or projected
 ALONE_START, ALONE_K = 10, 38  # of those on one GPU: predicted steps are all that helps there
@@ -50,113 +40,7 @@ SMALL_STEPS = (8, 3, 4)
 SMALL_ALONE = (3, 4)
 VIDEOS = {"480p": (480, 832), "720p": (720, 1280)}
 SEED = 0
-
-SDXL = heads_of_64(
-    2048, num_res_blocks=[2, 2, 2], channel_mult=[1, 2, 4], num_classes="sequential", adm_in_channels=2816,
-    transformer_depth=[0, 0, 2, 2, 10, 10], transformer_depth_middle=10,
-    transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10],
-)  # fmt: skip
-SD3 = {**sd3_config(24), "num_patches": 192 * 192, "pos_embed_max_size": 192}
-WAN_1_3B = wan_config(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
-
-
-TRUE = {
-    "sdxl": unet_family(SDXL, 77, 1280),
-    "sd3": dit(MMDIT, SD3, "final_layer.linear.weight", (1, 16, 128, 128), text(154, 4096, 2048), "joint_blocks"),
-    "wan": dit(WAN, WAN_1_3B, "head.head.weight", (1, 16, 9, 60, 104), text(512, 4096), "blocks"),
-}
-SMALL = {"sdxl": FAMILIES["sdxl"], "sd3": FAMILIES["sd3"], "wan": FAMILIES["wan21"]}
-DTYPES = {"sdxl": "float16", "sd3": "float16", "wan": "bfloat16"}
-TITLES = {"sdxl": "SDXL", "sd3": "SD3-medium", "wan": "Wan 2.1 1.3B"}
-
-
-def milliseconds(key: str):
-    def cell(row: dict) -> str:
-        if row.get(key) is None:
-            return "-"
-        value = 1e3 * row[key]
-        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-    return cell
-
-
-FORWARD: list[Column] = [
-    ("model", lambda row: row["model"]),
-    ("size", lambda row: row["size"]),
-    ("batch 2, ms", milliseconds("two_s")),
-    ("batch 1, ms", milliseconds("one_s")),
-    ("outer part, ms", milliseconds("outer_s")),
-    ("inner part, ms", milliseconds("inner_s")),
-    ("cut", lambda row: f"{row['cut'][0]} to {row['cut'][-1]} of {row['blocks']}"),
-]
-EXCHANGE: list[Column] = [
-    ("model", lambda row: row["model"]),
-    ("size", lambda row: row["size"]),
-    ("what", lambda row: row["what"]),
-    ("KiB", lambda row: f"{row['bytes'] / 1024:.1f}"),
-    ("there and back, ms", milliseconds("seconds")),
-    ("channel", lambda row: row["channel"]),
-    ("worker on", lambda row: row["on"]),
-]
-WORKER: list[Column] = [
-    ("worker on", lambda row: row["on"]),
-    ("start, s", lambda row: f"{row['seconds']:.2f}"),
-]
-MEASURED: list[Column] = [
-    ("model", lambda row: row["model"]),
-    ("size", lambda row: row["size"]),
-    ("mode", lambda row: row["mode"]),
-    ("k of T", lambda row: f"{row['k']} of {row['steps']}"),
-    ("one device, s", lambda row: f"{row['one_s']:.3g}"),
-    ("two devices, s", lambda row: f"{row['two_s']:.3g}"),
-    ("measured speed-up", lambda row: f"{row['speed_up']:.2f}"),
-    ("bound", lambda row: f"{row['bound']:.2f}"),
-    ("worker on", lambda row: row["on"]),
-]
-ALONE: list[Column] = [
-    *MEASURED[:4],
-    ("KSampler, s", lambda row: f"{row['stock_s']:.3g}"),
-    ("Hybridiff, s", lambda row: f"{row['ours_s']:.3g}"),
-    ("measured speed-up", lambda row: f"{row['speed_up']:.2f}"),
-    ("bound", lambda row: f"{row['bound']:.2f}"),
-]
-PROJECTED: list[Column] = [
-    *MEASURED[:4],
-    ("PROJECTED speed-up", lambda row: f"{row['speed_up']:.2f}"),
-    ("bound", lambda row: f"{row['bound']:.2f}"),
-]
-PARTS = {
-    "forward": ("Forward passes", FORWARD),
-    "exchange": ("Messages to a worker and back", EXCHANGE),
-    "worker": ("A worker's start, ComfyUI's imports included", WORKER),
-    "measured": ("Speed-up, measured through a real worker", MEASURED),
-    "alone": ("Speed-up on this one GPU without a worker, measured; exact shows what our nodes themselves cost", ALONE),
-    "projected": ("Speed-up, PROJECTED from the parts above as for two such GPUs; not measured", PROJECTED),
-}
-
-
-def render(block: dict) -> str:
-    """The Markdown of a kept block's rows."""
-    texts = []
-    for part, (title, columns) in PARTS.items():
-        rows = [row for row in block["rows"] if row["part"] == part]
-        if rows:
-            texts.append(f"{title}:\n\n{table(rows, columns)}")
-    return "\n\n".join([*texts, *(row["line"] for row in block["rows"] if row["part"] == "left out")])
-
-
-def bound(mode: str, steps: int, k: int) -> float:
-    """The bound: a whole step of one device costs 1, an exact one of two 1/2, an alternating one 1/4."""
-    stage = {"exact": 1 / 2, "predict": 1 / 4, "pipeline": 1 / 4}[mode]  # predict: every second step costs nothing
-    return steps / ((steps - k) / 2 + k * stage)
-
-
-def projection(mode: str, steps: int, k: int, parts: dict, latent_s: float, features_s: float) -> float:
-    """The same with measured parts: both devices' work and the messages that a step waits for."""
-    exact = parts["one_s"] + latent_s
-    alternating = max(parts["outer_s"], parts["inner_s"] + features_s)
-    stage = {"exact": exact, "predict": exact / 2, "pipeline": alternating}[mode]
-    return steps * parts["two_s"] / ((steps - k) * exact + k * stage)
+OPERATIONS = 20  # between two looks for an answer
 
 
 class Bench:
@@ -303,28 +187,32 @@ class Bench:
         return exchange, pool
 
     def exchange(self, worker, tensors, **where) -> float:
-        """Seconds for `tensors` to the worker and back, by the way that a step's take."""
+        """Seconds for `tensors` to the worker and back, as a step's go, while kernels are launched."""
         from hybridiff_pack.hybridiff_core.share import Unit
 
         message = self.torch.cat([tensor.reshape(1, -1) for tensor in tensors], 1)
         sigma = self.torch.ones(1, device=self.device)
 
-        def there_and_back() -> None:
-            worker.submit(message, sigma, [Unit(0, 0)])
-            for _, back in worker.collect().parts:
-                back.to(self.device)
+        small = self.torch.ones(64, device=self.device)
 
-        taken = []
-        for _ in range(self.options.repeats + 2):  # by the clock: most of it is not the GPU's time
+        def there_and_back(busy: bool) -> float:
             since = time.perf_counter()
-            there_and_back()
+            worker.submit(message, sigma, [Unit(0, 0)])
+            while busy and not worker.answered():  # as a forward does: Python's lock is taken and given all the time
+                for _ in range(OPERATIONS):
+                    small.mul(0.5)
+            worker.collect()
             if self.device.type == "cuda":
                 self.torch.cuda.synchronize(self.device)
-            taken.append(time.perf_counter() - since)
-        found = statistics.median(taken[2:])
-        pinned = "sockets, pinned memory" if worker.channel._pinned else "sockets"
-        self.add("exchange", **where, bytes=message.nbytes, seconds=found, channel=pinned, on=self.place.label)
-        return found
+            return time.perf_counter() - since  # by the clock: most of it is not the GPU's time
+
+        taken = [(there_and_back(False), there_and_back(True)) for _ in range(self.options.repeats + 2)]
+        idle, busy = (statistics.median(times) for times in zip(*taken[2:]))
+        way = ("shared memory" if worker.channel.room else "sockets") + ", pinned" * worker.channel.pinned
+        self.add(
+            "exchange", **where, bytes=message.nbytes, seconds=idle, busy_s=busy, channel=way, on=self.place.label
+        )  # fmt: skip
+        return busy
 
     def sampler(self, name: str, latent: tuple[int, ...]):
         """A run of the host's sampler on a model: its seconds."""

@@ -19,6 +19,7 @@ def enter_comfyui(root: Path, cpu: bool = True):
 
     Without `cpu` be one as ComfyUI itself would, on its GPU, and leave the cores alone.
     """
+    os.environ["HYBRIDIFF_WAIT"] = "1"  # what is measured is two devices, from the first step on
     sys.path.remove(str(PACK))
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)

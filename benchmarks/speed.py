@@ -102,6 +102,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         run(model, cfg, 1)
     for (cfg, _), acceleration in accelerations.items():
         run(acceleration.apply(model), cfg)  # cuts are chosen, workers start
+    del os.environ["HYBRIDIFF_WAIT"]  # the workers are there: from here on as users have it
     run(hosts, 5.0, 1, both=True)
     taken, ratios, off = {}, {}, {}
     print(heading(SEED), f"\n{options.batch} pictures at once, {options.steps} steps")

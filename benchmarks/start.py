@@ -1,108 +1,113 @@
-"""A worker's start with ComfyUI's own start-up and without it, and the memory it has to itself with a large model.
+"""The first run of a fresh ComfyUI, in which the worker is started, beside KSampler's: nobody waits for a helper.
 
-    python benchmarks/start.py [--repeats 5] [--file MODEL] [--json FILE]
+    python benchmarks/start.py [--steps 20] [--batch 8] [--repeats 5] [--json FILE]
 
-Seconds from the process's launch to READY, in turns on one core, by the script of the tests that can leave the
-start-up out. `--file` is a diffusion model of which the memory (USS) is measured: before it is loaded, after, and
-unloaded again; with its weights used where they lie in the file, and copied.
+Each run is a process of its own, as ComfyUI is when it was just started; one core for it and one for its worker. The
+kinds alternate. The small trained transformer draws several pictures at once, so that a run is longer than a start.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import json
 import os
 import statistics
+import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-PACK = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PACK))
-from benchmarks.block import heading, keep, table  # noqa: E402
-from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.block import heading, keep, table
+from benchmarks.inside import enter_comfyui, run_inside
+from hybridiff_core.demo import text, trained
+from tests.host.comfy_server import MODELS
 
-COLUMNS = [("what", lambda row: row["what"]), ("value", lambda row: row["value"])]
-KINDS = {"with ComfyUI's start-up": "", "without": "main"}
-
-
-def start_s(host, place) -> float:
-    """Seconds from a worker's launch to READY."""
-    import torch
-    from hybridiff_pack.hybridiff_core.workers.exchange import Exchange
-    from hybridiff_pack.hybridiff_core.workers.launch_local import WorkerProcess
-
-    began = time.perf_counter()
-    exchange = Exchange(WorkerProcess("comfy", place), place, torch.device("cpu"))
-    try:
-        exchange.open(host.leases.pool().start(place))
-        return time.perf_counter() - began
-    finally:
-        exchange.close()
+SEED = 0
+STOCK = "KSampler"
+KINDS = {STOCK: None, "Hybridiff exact, first run": {"mode": "exact"}, "Hybridiff auto, first run": {}}
+COLUMNS = [
+    ("what", lambda row: row["what"]),
+    ("s a run", lambda row: f"{row['seconds']:.2f}"),
+    ("against KSampler's", lambda row: f"**{row['ratio']:.1%}**"),
+    ("of all repeats", lambda row: f"{row['least']:.1%} to {row['most']:.1%}"),
+    ("s before the first step", lambda row: f"{row['first_s']:.2f}" if row["first_s"] is not None else "-"),
+    ("worker ready after s", lambda row: f"{row['ready_s']:.1f}" if row["ready_s"] else "-"),
+    ("steps shared", lambda row: row["shared"]),
+]
 
 
-def memory(host, file: Path, copied: bool) -> list[float]:
-    """USS of this process in MiB: before the model is loaded, after, and unloaded."""
+def render(block: dict) -> str:
+    return table(block["rows"], COLUMNS)
+
+
+def one(options: argparse.Namespace, root: Path) -> dict:
+    """One run of a kind, as its own process."""
+    host = enter_comfyui(root)
+    os.environ.pop("HYBRIDIFF_WAIT", None)
+    import comfy.sample
     import comfy.sd
-    import folder_paths
-    import psutil
-    from hybridiff_pack.nodes.host import backend, kitchen, recipe, settings
+    import torch
+    from hybridiff_pack.hybridiff_core.plan import HybridPlan
 
-    def own() -> float:
-        kitchen._give_back()
-        return psutil.Process().memory_full_info().uss / 2**20
+    model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models" / trained.NETWORK.name))
 
-    folder_paths.add_model_folder_path("diffusion_models", str(file.parent))
-    order = {"model": recipe.recipe_of(comfy.sd.load_diffusion_model(str(file))), "args": settings.read_args()}
-    worker = backend.ComfyBackend({"device": "cpu", "model_folders": [str(file.parent)]})
-    assigned = kitchen.weights_assigned
-    found = [own()]
-    try:
-        if copied:
-            kitchen.weights_assigned = contextlib.nullcontext
-        worker.load(order)
-    finally:
-        kitchen.weights_assigned = assigned
-    found.append(own())
-    worker.unload()
-    return [*found, own()]
+    def cond(caption: str) -> list:
+        tokens, pooled = (torch.cat([part] * options.batch) for part in text.encode(caption))
+        return [[tokens, {"pooled_output": pooled}]]
+
+    noise = torch.randn(options.batch, *trained.LATENT, generator=torch.Generator().manual_seed(SEED))
+    acceleration = None
+    if (plan := KINDS[options.one]) is not None:
+        acceleration = host.acceleration.Acceleration(HybridPlan(**plan), ("same",))
+        model = acceleration.apply(model)
+    started = time.perf_counter()
+    comfy.sample.sample(
+        model, noise, options.steps, 5.0, "euler", "simple", cond("red heart"), cond(""), torch.zeros_like(noise),
+        seed=SEED, disable_pbar=True,
+    )  # fmt: skip
+    found = {"seconds": time.perf_counter() - started, "first_s": None, "ready_s": None, "shared": "-"}
+    if acceleration:
+        report = acceleration.report
+        found |= {"first_s": report.first_step_s, "shared": f"{report.shared_steps} of {len(report.steps)}"}
+        helpers = [bool(step.helpers) for step in report.steps]
+        before = report.steps[: helpers.index(True)] if any(helpers) else []
+        found["ready_s"] = sum(step.seconds for step in before)
+        host.leases.pool().close()
+    return found
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
-    host = enter_comfyui(root)
-    from hybridiff_pack.hybridiff_core.workers import devices, launch_local
+    if options.one:
+        print(json.dumps(one(options, root)))
+        return
+    found: dict[str, list[dict]] = {what: [] for what in KINDS}
+    print(heading(SEED), flush=True)
+    for _ in range(options.repeats):
+        for what in KINDS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", what]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[what].append(json.loads(done.stdout.splitlines()[-1]))
+            print(what, found[what][-1], flush=True)
+    rows = []
+    for what, runs in found.items():
+        ratios = [run["seconds"] / stock["seconds"] for run, stock in zip(runs, found[STOCK])]
+        middle = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
+        row = {**middle, "what": what, "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        rows.append(row)
+    print(f"\n{table(rows, COLUMNS)}")
+    keep(options.json, rows, SEED)
 
-    launch_local.SCRIPTS = {"comfy": PACK / "tests" / "host" / "headless_worker.py"}
-    place = devices.Place("cpu#0", "cpu", "cpu")
-    seconds = {kind: [] for kind in KINDS}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["HYBRIDIFF_SEEN"] = str(Path(folder) / "seen")
-        for _ in range(options.repeats):
-            for kind, otherwise in KINDS.items():
-                os.environ["HYBRIDIFF_OTHERWISE"] = otherwise
-                seconds[kind].append(start_s(host, place))
-                print(kind, f"{seconds[kind][-1]:.2f} s", flush=True)
-    rows = [
-        {"what": f"start {kind}, median of {options.repeats}", "value": f"{statistics.median(found):.2f} s"}
-        for kind, found in seconds.items()
-    ]
-    ratios = [one / other for one, other in zip(*seconds.values())]
-    rows.append({"what": "with over without, median of the turns", "value": f"{statistics.median(ratios):.2f}"})
-    if options.file:
-        for copied in (False, True):
-            before, loaded, unloaded = memory(host, options.file, copied)
-            size = options.file.stat().st_size / 2**20
-            what = f"USS of a worker with a file of {size:.0f} MiB, weights {'copied' if copied else 'where they lie'}"
-            value = f"{before:.0f} MiB, loaded {loaded:.0f}, unloaded {unloaded:.0f}"
-            rows.append({"what": what, "value": value})
-    print(heading("none"), table(rows, COLUMNS), sep="\n\n")
-    keep(options.json, rows, "none")
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
+    run_inside(__file__, parser.parse_args(), measure)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--file", type=Path)
-    parser.add_argument("--json", type=Path)
-    run_inside(__file__, parser.parse_args(), measure)
+    main()

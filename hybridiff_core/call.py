@@ -29,7 +29,8 @@ class Here(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """A denoiser call. x [batch, channels, ...]; sigma [batch]; `time` is the model's for that sigma.
+    """A denoiser call. x [batch, channels, ...]; sigma [batch]; `time` is the model's for that sigma, `value`
+    the sigma as a number: asking a GPU for it waits for all that it has to do, so it is asked once.
 
     `here` computes units in this process; `weight` gives the sum of some units' masks, of x's shape,
     and is asked only for a branch that was taken apart.
@@ -41,6 +42,7 @@ class Call:
     here: Here
     weight: Callable[[list[Unit]], torch.Tensor]
     time: float = 0.0
+    value: float = 0.0
 
     @property
     def branches(self) -> set[int]:

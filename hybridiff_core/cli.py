@@ -1,13 +1,15 @@
-"""The command line: `python -m hybridiff_core demo`."""
+"""The command line: `python -m hybridiff_core devices`, and `demo`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import device_report
 from .demo import trained
 from .demo.comparison import DemoResult, run_demo
 from .demo.drawing import draw
@@ -19,6 +21,10 @@ from .rules import PAPER_STEPS
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hybridiff_core", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    devices = commands.add_parser("devices", help="this machine's devices, what auto would do with them, and why")
+    devices.add_argument("--cuda-device", metavar="N", help="as ComfyUI is started, if it is")
+    devices.add_argument("--cpu", action="store_true", help="as ComfyUI is started, if it is")
+    devices.add_argument("--no-messages", action="store_true", help="start no workers")
     demo = commands.add_parser("demo", help="one image on one process and on two, and how they compare")
     demo.add_argument("prompt", nargs="?", default="red heart", help="the name of an emoji")
     demo.add_argument("--mode", choices=MODES, default="auto", help="how the two share the image (default: auto)")
@@ -30,6 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--out", type=Path, default=Path("hybridiff_demo.png"), help="the figure (needs matplotlib)")
     demo.add_argument("--random", action="store_true", help="a larger random model: it draws nothing, and takes longer")
     options = parser.parse_args(arguments)
+    return (show_devices if options.command == "devices" else show_demo)(options, parser)
+
+
+def show_devices(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """What device_report.py finds, on standard output."""
+    if options.cuda_device not in (None, "all"):  # as ComfyUI does, before torch looks for devices
+        os.environ.update(dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), options.cuda_device))
+    try:
+        device_report.write(device_report.own_device(options.cpu), not options.no_messages)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def show_demo(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """The demo's figure, and its table on standard output."""
     for name in ("steps", "repeats", "k"):
         if (value := getattr(options, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}; use at least 1")

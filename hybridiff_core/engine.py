@@ -14,9 +14,11 @@ import torch
 from . import lines
 from .call import Call, Here, Predictions
 from .discrepancy import rel_mae
+from .handshake import Handshake
 from .modes import CUTTING, make_mode, mode_for, obstacle
 from .modes.cut_mode import EARLIEST
 from .modes.mode import Mode, RunState
+from .newcomers import Newcomers
 from .plan import HybridPlan
 from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
@@ -40,8 +42,10 @@ class Engine:
         check: Callable[[], None] = lambda: None,
     ):
         self.report = report
-        self.team = Team(exchanges, report, check, self._go_without)
+        handshake = Handshake(setting)
+        self.team = Team(exchanges, report, handshake, check, self._go_without, setting.paces, setting.name)
         self.state = RunState(setting, self.team)
+        self.newcomers = Newcomers(self.state, handshake)
         self.mode: Mode | None = None
         self.mode_name: str | None = None
         self._works: dict[int, Work] = {}  # what was chosen for each step, at its first call
@@ -52,6 +56,18 @@ class Engine:
     @property
     def exchanges(self) -> list[Exchange]:
         return self.team.exchanges
+
+    @property
+    def everyone(self) -> list[Exchange]:
+        """The workers, and those that are to join them."""
+        return self.exchanges + self.newcomers.exchanges
+
+    def welcome(self, exchange: Exchange) -> None:
+        """A worker got ready while the run goes on: it joins as soon as it showed what it can do.
+
+        Not in a mode that cuts the network: that is done for the devices there are.
+        """
+        self.newcomers.add(exchange)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -76,9 +92,10 @@ class Engine:
         the one before are parts of.
         """
         value = float(sigma[0])
-        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value))
+        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value), value)
         self._follow(call, conds, again)
         step = self.schedule.locate(value)
+        self._take_in(call, step)
         work = self._work(step)
         record = self.report.open_step(value, [])
         record.step, record.stage = step, self.schedule.stage(step).value
@@ -107,12 +124,24 @@ class Engine:
         return self._works[step]
 
     def _compute(self, work: Work, call: Call, record: StepRecord) -> Predictions:
-        done = self.mode.run(work, call, record)
         if work is not Work.EXACT:
-            return done
+            return self.mode.run(work, call, record)
+        self.newcomers.begin(call)
+        done = self.mode.run(work, call, record)
+        self.newcomers.end(call, done, record)
         if {0, 1} <= done.keys():
             record.rel_mae = rel_mae(done[0], done[1], call.x)
         return self.mode.observe(call, done, record)
+
+    def _take_in(self, call: Call, step: int) -> None:
+        """Workers that are ready join from this call on."""
+        for exchange in self.newcomers.ready(call):
+            self.team.join(exchange)
+            self.report.devices.append(exchange.place.label)
+            if step:
+                self.report.note(
+                    lines.JOINED(device=exchange.place.label, step=step + 1, steps=self.state.setting.steps)
+                )
 
     # -- whether what earlier calls found holds for this one
 
@@ -131,11 +160,11 @@ class Engine:
             self._start_over(call, given)
         elif self.mode.outdated:
             self._refit(self.mode)
-        self._conds, self._last = conds, (float(call.sigma[0]), call.x)
+        self._conds, self._last = conds, (call.value, call.x)
 
     def _turns(self, call: Call, same: bool, again: bool) -> str | None:
         """Why this call does not follow from the one before it as a sampler's calls do; None where it does."""
-        value = float(call.sigma[0])
+        value = call.value
         before, x = self._last
         if again or (value == before and (not same or _far(x, call.x))):
             return lines.CALLS_IN_TURN()
@@ -201,12 +230,13 @@ class Engine:
     def dismiss(self) -> None:
         """Go on without the workers: from now on they would miss something that this process has."""
         self.team.drain()
-        for exchange in list(self.exchanges):
+        for exchange in self.everyone:
             self.remove(exchange)
         self.forget()
 
     def remove(self, exchange: Exchange) -> None:
         """Ask a worker for nothing more in this run, between two calls."""
+        self.newcomers.remove(exchange)
         self.team.remove(exchange)
         self.team.drain()  # its group's results are for nobody now
 

@@ -32,3 +32,10 @@ FOLLOWED = 0.5  # a further branch follows the mean of its own slope and the fir
 # how much of its slope the guidance difference follows: none up to 25 steps, where following it made dpmpp_2m 15 dB
 # worse, rising by 1/50 a step to at most half, which at 50 steps was 8 dB better (quality.py, pipeline on two devices)
 NO_GAIN_STEPS, GAIN_STEPS, MOST_GAIN = 25, 50, 0.5
+
+# -- how far a device's result may be from this process's own for the same input, as a share of the network's output
+ROUNDING = 1e-4  # float32 on processors
+ROUNDING_TF32 = 1e-2  # float32 where a GPU is among them: convolutions then round their inputs to 10 bits (TF32)
+# measured between two instruction sets of a processor, random networks of 4, 20 and 40 blocks (false_alarms.py has the
+# small ones): bfloat16 0.5 %, 1 % and 1.3 %, float16 an eighth of that
+ROUNDING_FLOAT16, ROUNDING_BFLOAT16 = 1e-2, 4e-2

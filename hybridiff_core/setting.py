@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from . import lines
+from .call import to_eps
 from .network.split import Cut
+from .paces import Paces
 from .plan import HybridPlan
 from .rules import HIGHER_ORDER, STEPS_PER_CFG
 
 Cuts = dict[object, Cut]
-Paces = dict[object, "list[float] | None"]
+# what the network itself put out, of its prediction: from (x, sigma, denoised) to a tensor of x's shape
+Output = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 # where a network of so many blocks can be cut for so many inner segments, or why nowhere
 Openings = Callable[[int, int], "list[tuple[int, int]] | str"]
 
@@ -23,6 +28,10 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
+    Without `paces` devices count as equal.
+    `proof` tells everything that the model computes with, patches too: under it, a worker's results
+    count as compared with this process's (handshake.py), by what `output` says of a prediction;
+    `dtype` is what the model computes in.
     `noise` has what sigma is at each of `sigmas`, where these only number levels. `flow` says that
     the model is a flow, and sigma its time; `first_order` that each of the sampler's steps is eps
     times the change of sigma, as Euler's. `extrapolate=False` takes inner results as they come,
@@ -35,8 +44,11 @@ class Setting:
     time: Callable[[float], float] = float
     openings: Openings = lambda blocks, segments: lines.NO_BLOCKS()
     cuts: Cuts = field(default_factory=dict)
-    paces: Paces = field(default_factory=dict)
+    paces: Paces | None = field(default_factory=Paces)
     name: object = None
+    proof: object = None
+    output: Output = lambda x, sigma, denoised: to_eps(denoised, x, sigma)
+    dtype: str = "float32"
     noise: Sequence[float] | None = None
     flow: bool = False
     first_order: bool = False

@@ -41,7 +41,7 @@ def share(units: Sequence[Unit], devices: int, paces: Sequence[float] | None = N
         branches.setdefault((unit.branch, unit.local), []).append(unit)
     whole = _deal(list(branches.values()), paces)
     apart = _deal([[unit] for unit in units], paces)
-    dealt = apart if _busiest(apart, paces) < 0.99 * _busiest(whole, paces) else whole
+    dealt = apart if busiest(apart, paces) < 0.99 * busiest(whole, paces) else whole
     return [sorted(part, key=lambda unit: (unit.branch, unit.index)) for part in dealt]
 
 
@@ -57,5 +57,6 @@ def _deal(parcels: list[list[Unit]], paces: Sequence[float]) -> list[list[Unit]]
     return dealt
 
 
-def _busiest(dealt: list[list[Unit]], paces: Sequence[float]) -> float:
+def busiest(dealt: Sequence[list[Unit]], paces: Sequence[float]) -> float:
+    """The seconds of the device that is done last."""
     return max(sum(unit.cost for unit in part) * pace for part, pace in zip(dealt, paces))

@@ -8,37 +8,42 @@ from collections.abc import Callable, Sequence
 
 from . import lines
 from .call import Call, Parts
+from .handshake import Handshake
+from .paces import UNEQUAL, Paces, Pacing
 from .report import RunReport, StepRecord
-from .setting import Paces
 from .share import Unit, share
 from .waiting import wait_for
 from .workers.exchange import Exchange
 from .workers.watch import GroupLost, WorkerLost
 
-PACED_CALLS = 3  # exact calls that show which device is slower
-UNEQUAL, UNEQUAL_S = 1.25, 0.005  # devices whose times for a call differ by less count as equal
-
 
 class Team:
     """`exchanges` are the workers beside this process; `check` may raise to interrupt.
 
-    A worker that fails is left out for the rest of the run and its part is computed here, so the
-    picture is finished whatever happens to it; the report says so. `left` is called with each
-    worker that is asked for nothing more.
+    A worker that fails, or computes something else than this process (`handshake`), is left out for
+    the rest of the run and its part is computed here, so the picture is finished and right whatever
+    happens to it; the report says so. `left` is called with each worker that is asked for nothing more.
+    `known` remembers paces from run to run, `model` is the name of the run's model there; without it
+    devices count as equal.
     """
 
     def __init__(
         self,
         exchanges: Sequence[Exchange],
         report: RunReport,
+        handshake: Handshake,
         check: Callable[[], None] = lambda: None,
         left: Callable[[Exchange], None] = lambda exchange: None,
+        known: Paces | None = None,
+        model: object = None,
     ):
         self.exchanges = list(exchanges)
         self.lanes = {exchange: lane for lane, exchange in enumerate(exchanges, 1)}
-        self.report, self.check, self.left = report, check, left
-        self.paces: list[float] | None = None  # seconds of each device for a unit; None where they count as equal
-        self._paces: list[list[float]] = []
+        self.report, self.handshake, self.check, self.left = report, handshake, check, left
+        self.known, self.model = known, model
+        self.pacing: Pacing | None = None
+        self._alone: dict[object, float] = {}  # the least seconds of a call that this process computed alone
+        self._compared = False  # in the call under way
 
     @property
     def devices(self) -> list[Exchange | None]:
@@ -49,11 +54,29 @@ class Team:
     def labels(self) -> tuple[str, ...]:
         return tuple(map(label, self.devices))
 
+    @property
+    def paces(self) -> list[float] | None:
+        """Seconds of each device for a unit; None where they count as equal."""
+        return self.pacing.paces if self.pacing else None
+
+    def join(self, exchange: Exchange) -> None:
+        """One more worker, from the next call on."""
+        self.exchanges.append(exchange)
+        self.lanes[exchange] = max(self.lanes.values(), default=0) + 1
+        self.pacing = None
+
     # -- an exact call
+
+    def at_pace_of(self, name: object) -> None:
+        """The calls that follow are of the model, units and latent called `name`."""
+        if self.known is not None and (self.pacing is None or self.pacing.name != name):
+            self.pacing = Pacing(self.known, name, self.labels, self._alone.get(name))
 
     def deal(self, units: Sequence[Unit], record: StepRecord) -> list[list[Unit]]:
         """The units of each device in an exact call."""
         shares = share(units, len(self.devices), self.paces)
+        if self.paces and shares != share(units, len(self.devices)):
+            self._say_slow()
         record.conds = [len(mine) for mine in shares]
         return shares
 
@@ -83,11 +106,14 @@ class Team:
                     fallen += self.drop(exchange, mine, error)
 
         parts = self.timed(call, record, lambda: (own or plain)(shares[0]))
+        self._compared = False
         for exchange, mine in given:
             try:
-                parts += self.collected(exchange, record)
+                theirs = self.collected(exchange, record)
             except WorkerLost as error:
                 fallen += self.drop(exchange, mine, error)
+                continue
+            parts += self._compare(exchange, call, theirs, record, plain)
         if fallen:
             parts += plain(fallen)
         return parts
@@ -114,20 +140,70 @@ class Team:
             record.error = max(answer.error, record.error or 0.0)
         return answer.parts
 
-    def learn_paces(self, record: StepRecord, shares: Sequence[list[Unit]], known: Paces, name: object) -> None:
-        """After some exact calls: who is slower, where that is beyond noise.
+    def _compare(
+        self, exchange: Exchange, call: Call, theirs: Parts, record: StepRecord, plain: Callable[[list[Unit]], Parts]
+    ) -> Parts:
+        """A worker's part; this process's own in its place where it was to be compared and is something else."""
+        if not self.handshake.due(exchange, call, record.step):
+            return theirs
+        self._compared = True
+        own = [(units, plain(units)[0][1]) for units, _ in theirs]
+        off = max(self.handshake.off(call, a, b) for (_, a), (_, b) in zip(theirs, own))
+        if off <= self.handshake.allowed(exchange):
+            self.handshake.passed(exchange, call)
+            return theirs
+        self.handshake.failed(exchange)
+        record.helpers -= 1
+        self.remove(exchange)
+        self.report.note(lines.ANOTHER_PICTURE(device=exchange.place.label, off=off))
+        return own
 
-        Decided once and kept in `known`, under `name` and the devices.
-        """
-        busy = [mine for mine in shares if mine]
-        if not len(busy) == len(shares) == len(record.compute_s):
+    # -- paces
+
+    def learn(self, record: StepRecord, shares: Sequence[list[Unit]], wall_s: float) -> None:
+        """An exact call's times: who is slower, and whether sharing is worth it."""
+        if self.pacing is None:  # or a device was lost in this call
             return
-        self._paces.append([s / sum(unit.cost for unit in mine) for s, mine in zip(record.compute_s, busy)])
-        if len(self._paces) != PACED_CALLS:
+        if len(self.devices) == 1:
+            name = self.pacing.name
+            self._alone[name] = min(wall_s, self._alone.get(name, wall_s))
             return
-        paces = [min(of_device) for of_device in zip(*self._paces)]
-        equal = max(paces) <= UNEQUAL * min(paces) or max(paces) - min(paces) < UNEQUAL_S
-        self.paces = known.setdefault((name, self.labels), None if equal else paces)
+        took = dict(zip(record.lanes, record.compute_s))
+        lanes = [0, *(self.lanes[exchange] for exchange in self.exchanges)]
+        busy = [lane for lane, mine in zip(lanes, shares) if mine]
+        if self._compared or len(lanes) != len(shares) or not took.keys() >= set(busy):
+            return
+        self.pacing.take(shares, [took.get(lane, 0.0) for lane in lanes], wall_s)
+        if self.pacing.loses:
+            self._leave_out_slowest(self.pacing.wall_s, self.pacing.alone_s)
+        elif self.pacing.settled:
+            for exchange, mine in zip(self.exchanges, shares[1:]):
+                if mine:
+                    self.known.helped(self.model, label(exchange))
+
+    def _say_slow(self) -> None:
+        """Say which devices are slower, and that prompts are dealt by that."""
+        if self.pacing.said:
+            return
+        self.pacing.said = True
+        for device, pace in zip(self.devices, self.paces):
+            times = pace / min(self.paces)
+            if times >= UNEQUAL:
+                name = self.report.devices[0] if device is None else label(device)
+                self.report.note(lines.DEVICE_SLOWER(device=name, times=times))
+
+    def _leave_out_slowest(self, shared_s: float, alone_s: float) -> None:
+        *_, slowest = sorted(self.exchanges, key=lambda exchange: self.known.seconds[self.pacing.name, label(exchange)])
+        self.known.leave_out(self.model, slowest.place.label, shared_s / alone_s)
+        self.remove(slowest)
+        times = {"shared": shared_s * 1e3, "alone": alone_s * 1e3}
+        self.report.note(lines.SHARING_LOST_TIME(device=slowest.place.label, **times))
+
+    def leave_out_slow(self, exchange: Exchange, times: float) -> None:
+        """A worker took `times` as long as this process for the same: it would only be waited for."""
+        if self.known is not None:
+            self.known.leave_out(self.model, exchange.place.label, times)
+        self.report.note(lines.TOO_SLOW(device=exchange.place.label, times=times))
 
     # -- losses
 
@@ -141,8 +217,7 @@ class Team:
         """Ask a worker for nothing more in this run."""
         if exchange in self.exchanges:
             self.exchanges.remove(exchange)
-        self.paces = None  # it was for the devices there were
-        self._paces = []
+        self.pacing = None  # it was for the devices there were
         self.left(exchange)
 
     def lose(self, error: WorkerLost) -> None:

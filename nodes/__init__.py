@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..hybridiff_core.workers.reap import reap
 from .compare import HybridiffCompare
 from .devices import HybridiffDevices
+from .host.unloading import hear_requests
 from .plan import HybridiffPlan
 from .report import HybridiffReport
 from .sampler import HybridiffKSampler, HybridiffKSamplerAdvanced, HybridiffModel
@@ -16,6 +17,7 @@ from .words import HybridiffDemoWords
 class HybridiffExtension(ComfyExtension):
     async def on_load(self) -> None:
         reap()
+        hear_requests()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -26,9 +26,10 @@ class HybridiffDevices(io.ComfyNode):
                     "device",
                     options=choices(),
                     default="auto",
-                    tooltip="auto: all other GPUs of this machine. same: a second process on ComfyUI's own device "
-                    "(for tests; no faster on a GPU). cpu: a process on the processor, far slower than a GPU. "
-                    "cuda:0, cuda:1, ...: that GPU. Different kinds of devices round differently.",
+                    tooltip="auto: this machine's other GPUs, except hidden, busy, small and unsupported ones. same: a "
+                    "second process on ComfyUI's own device (for tests; no faster on a GPU). cpu: a process on the "
+                    "processor, far slower than a GPU. cuda:0, cuda:1, ...: that GPU, also where auto leaves it out. "
+                    "Different kinds of devices round differently.",
                 ),
                 DEVICES.Input(
                     "devices",
@@ -61,4 +62,4 @@ def checked(devices: object) -> tuple[str, ...]:
 
 def _is_name(device: object) -> bool:
     # it will stand in a line for users
-    return isinstance(device, str) and device.isprintable() and len(device) <= 60
+    return isinstance(device, str) and device.isprintable() and len(device) <= 120

@@ -100,7 +100,7 @@ def _draw_lanes(image, pen, view, edge, top: float, column: float) -> None:
     longest = [max((sum(times.values()) for times in step["times"]), default=0.0) for step in view["steps"]]
     whole = max(longest[1:] or longest or [0.0]) or 1.0
     for place, device in enumerate(view["devices"]):
-        y, name = top + place * LANE, re.sub(r" ?\(process (\d+)\)", r" #\1", device)
+        y, name = top + place * LANE, _without_title(device)
         pen.rectangle((GUTTER, y + 4, WIDTH - RIGHT, y + LANE - 6), fill=_mixed("#ffffff", 0.04))
         _write(
             pen,
@@ -115,6 +115,11 @@ def _draw_lanes(image, pen, view, edge, top: float, column: float) -> None:
                 if width >= 1:
                     _bar(image, pen, (x, y + 7, x + width, y + LANE - 9), kind)
                 x += max(width, 0.0)
+
+
+def _without_title(device: str) -> str:
+    """ "cuda:1 #2" for "cuda:1 (RTX 3090, 24 GB) (process 2)": a lane's name has little room."""
+    return re.sub(r" \(.*\)", "", re.sub(r" ?\(process (\d+)\)", r" #\1", device))
 
 
 def _draw_foot(image, pen, view, y: float, hollow: bool) -> None:

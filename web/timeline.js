@@ -192,7 +192,9 @@ function drawLanes(scale, view, id) {
         left -= width
       }
     }
-    const name = short(device.replace(/ ?\(process (\d+)\)/, ' #$1'), GUTTER - 8)
+    // without its card's title, which the tooltip has
+    const plain = device.replace(/ ?\(process (\d+)\)/, ' #$1').replace(/ \(.*\)/, '')
+    const name = short(plain, GUTTER - 8)
     return [
       box(scale.left, y + 2, scale.right - scale.left, LANE - 4, '#ffffff', 'fill-opacity="0.04"'),
       text(scale.left - 4, y + 11, name, { anchor: 'end', title: device, name: 'hybridiff-device' }),

@@ -56,5 +56,8 @@ class DemoBackend:
     def end(self) -> None:
         self._contexts = []
 
+    def make_room(self) -> None:
+        pass  # one small model
+
     def unload(self) -> None:
         self._model = None

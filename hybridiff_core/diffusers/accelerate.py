@@ -23,16 +23,18 @@ from ..call import to_denoised, to_eps
 from ..engine import Engine
 from ..modes import mode_for
 from ..network.split import Pass
+from ..paces import Paces
 from ..plan import HybridPlan
 from ..report import RunReport
-from ..setting import Cuts, Paces, Setting
+from ..setting import Cuts, Setting
 from ..share import Unit
-from ..workers.devices import places
+from ..workers.devices import own_title, places
 from ..workers.exchange import Exchange
+from ..workers.memory import Need
 from ..workers.pool import Lease, Pool
 from ..workers.torch_settings import read as read_torch_settings
 from ..workers.watch import WorkerLost
-from ..workers.wire import CannotCross
+from ..workers.wire import CannotCross, dtype_name
 from .diffusers_cuts import splitter_for
 from .network import CLASSES, CONDITIONING, SAMPLE, half, recipe_of
 
@@ -53,13 +55,13 @@ def pool() -> Pool:
 @functools.cache
 def known() -> tuple[Cuts, Paces]:
     """Where this process has cut networks so far, and which devices it found slower."""
-    return {}, {}
+    return {}, Paces()
 
 
 def accelerate(
     pipe: DiffusionPipeline, devices: Sequence[str] | str = ("auto",), plan: HybridPlan | None = None
 ) -> Acceleration:
-    """Have `pipe` share each image with `devices` ("cuda:1", "cpu", "auto" for all other GPUs), as `plan` says.
+    """Have `pipe` share each image with `devices` ("cuda:1", "cpu", "auto" for the other GPUs), as `plan` says.
 
     Takes the place of an acceleration that is on it already. Raises TypeError for a pipeline or a
     network that is not known here, ValueError for a compiled network.
@@ -211,7 +213,7 @@ class Run:
 
     def _begin(self, own: torch.device, branches: int) -> None:
         """Meet the workers, where there is something for them to do."""
-        self.report.devices.append(str(own))
+        self.report.devices.append(own_title(own))
         recipe: dict = {}
         found, missing = places(self.devices, own)
         if not found:
@@ -234,9 +236,11 @@ class Run:
         mode = mode_for(plan, len(self.sigmas) - 1)
         if self._alone and mode != "predict":  # that takes no other device
             return
+        name = repr((recipe.get("class"), recipe.get("config")))
         if not self._alone and (branches > 1 or mode == "pipeline"):
+            need = Need(name, sum(tensor.nbytes for tensor in recipe["state"].values()), whole=True)
             for place in found:
-                lease = pool().prepare(place, own, recipe, self.devices)
+                lease = pool().prepare(place, own, recipe, self.devices, need)
                 if lease is None:
                     self.report.note(lines.DEVICE_BUSY(device=place.label))
                 else:
@@ -250,7 +254,8 @@ class Run:
             openings=self.splitter.openings,
             cuts=known()[0],
             paces=known()[1],
-            name=repr((recipe.get("class"), recipe.get("config"))),
+            name=name,
+            dtype=dtype_name(self.network.dtype),
             noise=self.noise,
             flow="FlowMatch" in type(self.pipe.scheduler).__name__,
             first_order=first_order,

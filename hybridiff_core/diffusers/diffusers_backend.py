@@ -58,5 +58,9 @@ class DiffusersBackend:
     def end(self) -> None:
         self._run = None
 
+    def make_room(self) -> None:
+        if self.device.type != "cpu" and hasattr(module := torch.get_device_module(self.device), "empty_cache"):
+            module.empty_cache()
+
     def unload(self) -> None:
         self._network = self._splitter = None

@@ -5,7 +5,92 @@ from .line import Group, Line
 NO_SECOND_GPU = Line(
     "no second GPU was found on this machine; a Hybridiff Devices node can choose one",
     "The machine has one GPU or none, or the driver does not show the others.",
-    "Nothing, with one GPU: auto still predicts steps. Otherwise see whether nvidia-smi lists the other one.",
+    "Nothing, with one GPU: auto still predicts steps. Otherwise see whether nvidia-smi lists the other one, and "
+    "whether HIP_VISIBLE_DEVICES or ZE_AFFINITY_MASK hides it. `python -m hybridiff_core devices` says what it finds.",
+    Group.SETTING,
+)
+AUTO_ON_CPU = Line(
+    "this process computes on the CPU, so auto takes no GPU; a Hybridiff Devices node can choose one",
+    "ComfyUI was started with --cpu. The two would round differently, and the GPU may be meant for something else.",
+    "Choose a GPU in the Hybridiff Devices node, or start ComfyUI without --cpu.",
+    Group.SETTING,
+)
+OWN_GPU_UNKNOWN = Line(
+    "auto takes no GPU: it cannot be told which of them is {device}; a Hybridiff Devices node can choose one",
+    "An old PyTorch, a GPU divided by MIG, or ONEAPI_DEVICE_SELECTOR: the helper could be ComfyUI's own GPU.",
+    "Choose the other GPU in the Hybridiff Devices node, or install nvidia-ml-py and a newer PyTorch.",
+    Group.SETTING,
+)
+NOT_BY_AUTO = Line(
+    "auto leaves out {device}: {reason}; a Hybridiff Devices node can choose it all the same",
+    "auto takes only GPUs that nobody else seems to need, and that can help with a model of ComfyUI's own GPU.",
+    "Choose it in the Hybridiff Devices node if it should help.",
+    Group.SETTING,
+)
+GPU_IS_DIVIDED = Line(
+    "it is divided into instances (MIG)",
+    "To CUDA each instance is a GPU, and one of them may be ComfyUI's own.",
+    "Choose it in the Hybridiff Devices node: a worker gets its first instance.",
+    Group.SETTING,
+)
+GPU_IS_HIDDEN = Line(
+    "it is hidden from ComfyUI",
+    "ComfyUI was started with --cuda-device or CUDA_VISIBLE_DEVICES, perhaps because another program has that GPU.",
+    "Choose it in the Hybridiff Devices node, or start ComfyUI without them.",
+    Group.SETTING,
+)
+GPU_IS_TOO_OLD = Line(
+    "this PyTorch was not built for it ({what})",
+    "PyTorch has no code for GPUs of this age.",
+    "Install a PyTorch that supports it, or use another GPU.",
+    Group.INSTALL,
+)
+GPU_IS_INTEGRATED = Line(
+    "it is part of the processor",
+    "Integrated graphics are many times slower than a card, and use the processor's memory.",
+    "Nothing.",
+    Group.NOTHING,
+)
+GPU_IS_SMALL = Line(
+    "it has {has} GB of memory, ComfyUI's own has {own}",
+    "A model for ComfyUI's own GPU would hardly fit.",
+    "Choose it in the Hybridiff Devices node if the model is small.",
+    Group.SETTING,
+)
+GPU_IS_USED = Line(
+    "other programs hold {size} GB of its memory",
+    "A language model, a game or another ComfyUI is on it.",
+    "Close that program, or choose the GPU in the Hybridiff Devices node.",
+    Group.MEMORY,
+)
+GPU_COMPUTES = Line(
+    "another program keeps it busy ({percent} %)",
+    "A game, a renderer or another program computes on it.",
+    "Close that program, or choose the GPU in the Hybridiff Devices node.",
+    Group.MEMORY,
+)
+ANOTHER_GPU = Line(
+    "it came up on another GPU than the one it was given",
+    "The driver, or a variable of the environment, numbers the GPUs in another way than this process was shown.",
+    "Unset variables such as CUDA_VISIBLE_DEVICES, and report it with what `python -m hybridiff_core devices` prints.",
+    Group.FAULT,
+)
+OWN_GPU_CHOSEN = Line(
+    "{device} is ComfyUI's own GPU: a worker there loads the model a second time, and is no faster",
+    "The Hybridiff Devices node names the GPU on which ComfyUI itself computes.",
+    "Choose another GPU, or auto.",
+    Group.SETTING,
+)
+CHOSEN_TWICE = Line(
+    "{device} is chosen {count} times: each of its workers loads the model",
+    "Several Hybridiff Devices nodes name the same GPU.",
+    "Remove all but one of them.",
+    Group.SETTING,
+)
+AUTO_TWICE = Line(
+    "auto is chosen {count} times; each GPU has one worker all the same",
+    "Several Hybridiff Devices nodes are set to auto, and one is enough for all GPUs.",
+    "Remove all but one of them.",
     Group.SETTING,
 )
 GPU_CANNOT_BE_OPENED = Line(
@@ -23,7 +108,7 @@ DEVICE_NOT_HERE = Line(
 NO_DEVICE_CHOSEN = Line(
     "no device was chosen to help",
     "The list of devices is empty.",
-    "Connect a Hybridiff Devices node, or none for all other GPUs.",
+    "Connect a Hybridiff Devices node, or none, for all other GPUs that are free and fit.",
     Group.SETTING,
 )
 DEVICE_BUSY = Line(
@@ -46,9 +131,9 @@ ROUNDS_OTHERWISE = Line(
     Group.SETTING,
 )
 SET_ASIDE = Line(
-    "the worker on {device} failed to start {times} times in a row, so this device is set aside until ComfyUI is "
-    "restarted or the Hybridiff Devices node is changed",
-    "The lines of the runs before say why it failed.",
+    "the worker on {device} failed in {times} runs in a row, so this device is set aside until ComfyUI is restarted "
+    "or other devices are chosen",
+    "It did not start, or could not compute: the lines of the runs before say why.",
     "Do what those lines say, then restart ComfyUI or change the Hybridiff Devices node.",
     Group.MEMORY,
 )

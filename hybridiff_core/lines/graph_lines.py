@@ -68,6 +68,13 @@ NETWORK_PATCHED = Line(
     "Leave that node out where speed counts more.",
     Group.ORDER,
 )
+ATTENTION_BY_A_NODE = Line(
+    "a node chose this model's attention function, and no code is sent to a second process",
+    "Sage attention by a node, Model Attention Backend and the like (optimized_attention_override).",
+    "Leave that node out. Attention can be chosen for all processes: start ComfyUI with --use-sage-attention "
+    "or the like.",
+    Group.ORDER,
+)
 CODE_IN_NETWORK = Line(
     "a node runs code of its own inside the network ({names})",
     "EasyCache, torch.compile and the like: their code is not in the second process.",

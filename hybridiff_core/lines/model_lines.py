@@ -10,38 +10,32 @@ PATCHER_OF_A_PACK = Line(
     "Use ComfyUI's own loaders, with safetensors.",
     Group.INSTALL,
 )
-UNKNOWN_LOADER = Line(
-    "the model comes from a loader that is not known here ({name})",
-    "A loader of another pack.",
-    "Use ComfyUI's own loaders.",
-    Group.INSTALL,
-)
 LOADED_AS_A_CLASS_OF_A_PACK = Line(
-    "the node that loaded the model does not say how, and it is of another pack's class",
+    "the model comes from a loader that is not known here, and it is of another pack's class",
     "The second process has ComfyUI's classes only.",
     "Use ComfyUI's own loaders.",
     Group.INSTALL,
 )
 LOADED_IN_A_SPECIAL_FORM = Line(
-    "the node that loaded the model does not say how, and its weights have a special form (GGUF and the like)",
+    "the model comes from a loader that is not known here, and its weights have a special form (GGUF and the like)",
     "Such weights can be neither read nor sent.",
     "Use ComfyUI's own loaders, with safetensors.",
     Group.INSTALL,
 )
 LOADED_WITH_CODE = Line(
-    "the node that loaded the model does not say how, and it has code of another pack in it",
+    "the model comes from a loader that is not known here, and it has code of another pack in it",
     "The loader brings operations or parts of a network of its own.",
     "Use ComfyUI's own loaders.",
     Group.INSTALL,
 )
 LOADED_WITH_MORE_WEIGHTS = Line(
-    "the node that loaded the model does not say how, and it has weights beside the network's",
+    "the model comes from a loader that is not known here, and it has weights beside the network's",
     "From the network's weights alone the same model cannot be made.",
     "Use ComfyUI's own loaders.",
     Group.INSTALL,
 )
 LOADED_KIND_UNCLEAR = Line(
-    "the node that loaded the model does not say how, and its weights do not tell its kind",
+    "the model comes from a loader that is not known here, and its weights do not tell its kind",
     "From the weights alone another model would be made.",
     "Use ComfyUI's own loaders.",
     Group.INSTALL,
@@ -112,9 +106,8 @@ OBJECT_CANNOT_CROSS = Line(
 )
 CODE_CANNOT_CROSS = Line(
     "a node put code of its own into {where}, and it is not in the second process",
-    "An attention function by a node (optimized_attention_override), for example; no code is sent.",
-    "Leave out that node. Attention can be chosen for all processes: start ComfyUI with --use-sage-attention "
-    "or the like.",
+    "Only numbers, text and tensors are sent, and no code.",
+    "Leave out that node.",
     Group.ORDER,
 )
 TENSOR_CANNOT_CROSS = Line(

@@ -62,6 +62,12 @@ MESSAGE_OF_ANOTHER_SIZE = Line(
     Group.FAULT,
 )
 NO_MESSAGE = Line("what came is not a message", "Something else came over the connection.", REPORT, Group.FAULT)
+MEMORY_NOT_AS_TOLD = Line(
+    "the shared memory is not of the {size} bytes that were announced",
+    "What came is not the memory that was handed over. It is not used; tensors go by the connection.",
+    REPORT,
+    Group.FAULT,
+)
 OTHER_END_HUNG_UP = Line("the other end hung up", "The other process ended, or gave up.", REPORT, Group.FAULT)
 OTHER_WORKER_GONE = Line("the other worker is gone", "A device of the pipeline failed.", REPORT, Group.MEMORY)
 NOTHING_CAME = Line(

@@ -4,7 +4,7 @@ from .line import Group, Line
 
 WORKER_OUT = Line(
     "the worker on {device} is out: {reason}",
-    "The worker failed. The next run starts a new one.",
+    "The worker failed. The next run starts a new one; after two runs in a row the device is set aside.",
     "Do what the reason says.",
     Group.MEMORY,
 )
@@ -25,6 +25,52 @@ REST_IN_WHOLE_STEPS = Line(
     "A device of a pipeline failed; the others went on without the pipeline.",
     "Do what the reason says. The next run starts a new worker.",
     Group.MEMORY,
+)
+
+# a worker beside this process
+
+JOINED = Line(
+    "{device} joined at step {step} of {steps}, when it was ready",
+    "A run does not wait for a worker that is being started, or is given its model.",
+    "Nothing: in the next run it helps from the first step on.",
+    Group.NOTHING,
+)
+NOT_READY = Line(
+    "{device} was not ready before the run's end",
+    "A run does not wait for a worker that is being started, or is given its model. This one was over before.",
+    "Nothing: the next run has it.",
+    Group.NOTHING,
+)
+DEVICE_SLOWER = Line(
+    "{device} takes {times:.1f} times as long as the fastest device; prompts are dealt by that",
+    "The devices are unlike, or another program uses one of them.",
+    "Nothing, or close what else runs on that device.",
+    Group.NOTHING,
+)
+TOO_SLOW = Line(
+    "{device} is left out: it takes {times:.1f} times as long as this process, which is done sooner alone",
+    "A prompt cannot be divided between two devices, and this one would only be waited for.",
+    "Nothing, or close what else runs on that device. Some runs later it is measured again.",
+    Group.NOTHING,
+)
+SHARING_LOST_TIME = Line(
+    "{device} is left out: a step took {shared:.0f} ms with it and {alone:.0f} ms without",
+    "The devices share memory or a processor, or the way to that one is slow.",
+    "Nothing, or close what else runs on that device. Some runs later it is measured again.",
+    Group.NOTHING,
+)
+STILL_TOO_SLOW = Line(
+    "{device} is left out: it was {times:.1f} times as slow in a run before",
+    "What was measured then holds for some runs; the device is not even loaded.",
+    "Nothing: it is measured again some runs later. Restart ComfyUI to have it measured at once.",
+    Group.NOTHING,
+)
+ANOTHER_PICTURE = Line(
+    "{device} is left out: it made another picture of it (off by {off:.2%})",
+    "Each device's first results are compared with those of ComfyUI's process. This one computes with another network: "
+    "a node changed the model in a way that a worker does not see, or the device computes wrongly.",
+    "Nothing: the picture is right. To use the device, leave out the node that changes the model.",
+    Group.ORDER,
 )
 
 # how a worker ended
@@ -90,6 +136,27 @@ CLOSED = Line(
     "The worker was ended here, at ComfyUI's end or after ten idle minutes.",
     "Nothing: the next run starts a new one.",
     Group.NOTHING,
+)
+
+# memory, asked before a start
+
+LOADED_IN_PART = Line(
+    "{device} has {free} GB of its memory free, this model needs {needs}: it is loaded in part, and slower for that",
+    "What does not fit is read from RAM in every step.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+TOO_LITTLE_ON_DEVICE = Line(
+    "{device} is left out: {free} GB of its memory are free, this model needs {needs}",
+    "What is left is not enough to compute at all, or the model (of a diffusers pipeline) cannot be loaded in part.",
+    "Close other programs on that GPU, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+TOO_LITTLE_RAM = Line(
+    "{device} is left out: {free} GB of RAM are free, its worker needs {needs}",
+    "A worker holds the model a second time. With more than there is, the system would end it, or ComfyUI.",
+    "Close other programs, or use a smaller model or dtype.",
+    Group.MEMORY,
 )
 
 # too late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from .. import lines
@@ -51,7 +52,7 @@ class Mode:
     def __init__(self, state: RunState, before: Mode | None = None):
         """`before` is the mode in whose place this one comes since a device was lost; it may know something."""
         self.state = state
-        self._exact_calls = 0
+        self._settled = False
 
     def expected(self, step: int) -> float | None:
         """How far `step` would be off if it were not computed exactly; None where that is not known."""
@@ -71,12 +72,14 @@ class Mode:
 
     def exact(self, call: Call, record: StepRecord) -> Predictions:
         """Every unit whole, on the device that it is dealt to."""
-        team, state = self.state.team, self.state
+        team = self.state.team
+        team.at_pace_of(self.state.name)
+        started = time.perf_counter()
         shares = team.deal(call.units, record)
         parts = team.exact(call, shares, record)
-        if self._exact_calls:  # the first call is slow for other reasons
-            team.learn_paces(record, shares, state.setting.paces, state.name)
-        self._exact_calls += 1
+        if self._settled:  # the first call is slow for other reasons
+            team.learn(record, shares, time.perf_counter() - started)
+        self._settled = True
         return call.merged(parts)
 
     def go_without(self, exchange: Exchange) -> None:

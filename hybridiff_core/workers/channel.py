@@ -1,7 +1,12 @@
-"""Tensors between two processes, over a connected socket (sockets.py).
+"""Tensors between two processes: by memory that they share (shared.py), with a connected socket (sockets.py) to signal.
 
-A message is one buffer behind a head that says its size. Who receives knows the size beforehand, and
-what is announced otherwise is refused: no length that comes in is ever allocated or trusted.
+A message is tensors behind a head that says its size and where it lies: in the shared memory, or, where there is
+none or no room, behind the head in the socket. Who receives knows the size beforehand, and what is announced otherwise
+is refused: no length that comes in is ever allocated or trusted.
+
+No thread of its own has a part in it, for each one would wait for Python's lock while the main thread launches
+kernels: who sends writes itself, who wants a message reads it itself. Only what the other end does not take is left
+to a thread, so that nobody waits for one that is stuck.
 """
 
 from __future__ import annotations
@@ -9,7 +14,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 
@@ -17,93 +25,236 @@ import torch
 
 from .. import lines
 from ..waiting import wait_for
-from .sockets import Line, Stranger, hurry, prove
+from .shared import Halves, Segment
+from .sockets import Line, Stranger, hurry, prove, ready
 from .wire import as_bytes
 
 ALIGNMENT = 16
 CONNECT_LIMIT_S = 10.0
 PIECE_LIMIT_S = 60.0
 SEND_LIMIT_S = 10.0  # the other end takes each message at once, unless it is stuck
+STALL_S = 0.005  # the other end has taken nothing for so long: a thread sends the rest
+LOOK_S = 0.05
 MESSAGE_LIMIT = 4 << 30
 PIECE_BYTES = 16 << 20
-HEAD = struct.Struct("<4s4xQ")  # as long as ALIGNMENT: it lies before the first tensor, and one write sends both
-MARK = b"hyb1"
+# mark, the segment's number (0: the tensors follow), bytes, where in the segment; a multiple of ALIGNMENT
+HEAD = struct.Struct("<4sIQQ8x")
+MARK = b"hyb2"
+
+Parts = Sequence[tuple[tuple[int, ...], torch.dtype]]
 
 
 class ChannelBroken(Exception):
     """The other end is gone, does not answer in time, is not who it should be, or sent something else."""
 
 
-def connect(end: socket.socket, rank: int, device: torch.device, token: bytes) -> Channel:
+def connect(
+    end: socket.socket, rank: int, device: torch.device, token: bytes, segment: Segment | None = None
+) -> Channel:
     """The channel over `end` (ranks are 0 and 1), after both ends showed that they know `token`.
 
-    Raises ChannelBroken.
+    `segment` is memory that both ends have. Raises ChannelBroken.
     """
     try:
         prove(end, token, rank, CONNECT_LIMIT_S)
     except Stranger as error:
         end.close()
         raise ChannelBroken(str(error)) from error
-    return Channel(end, device)
+    return Channel(end, device, rank, segment)
 
 
 class Channel:
-    """One message at a time in each direction; a message is a list of tensors of agreed shapes.
+    """Messages in each direction; a message is a list of tensors of agreed shapes.
 
-    Buffers are made once and grow when a larger message comes; with a GPU they lie in pinned memory.
-    Several messages may be expected at once; they come in the order of `expect`. Not for concurrent
-    senders, nor for concurrent callers of `expect`; one thread may send while another receives.
+    Several may be on their way at once; they come in the order of `expect`. Not for concurrent senders, nor for
+    concurrent receivers; one thread may send while another receives.
     """
 
-    def __init__(self, end: socket.socket, device: torch.device):
-        self.device = device
+    def __init__(self, end: socket.socket, device: torch.device, rank: int = 0, segment: Segment | None = None):
+        self.device, self._rank = device, rank
         self.bytes_sent = self.bytes_received = 0
         self._end = end
         hurry(end)
+        end.setblocking(False)
         self._closed = False
-        self._pinned = device.type == "cuda"
         self._outgoing = self._buffer(0)
         self._sending: Future | None = None
+        self._line: Line | None = None
+        self._expected: deque[Expected] = deque()
         self._unused: list[torch.Tensor] = []  # buffers for messages to come
-        self._out, self._in = Line("hybridiff-send"), Line("hybridiff-receive")
+        self._reading = threading.Lock()
+        self._failure: str | None = None
+        self._segments: dict[int, Halves] = {}
+        self._numbers = 0
+        self._sends_in = 0
+        if segment:
+            self.adopt(segment)
+            self.use()
+
+    # -- the shared memory
+
+    @property
+    def room(self) -> int:
+        """Bytes of the largest message that can go by shared memory."""
+        return self._segments[self._sends_in].each_way if self._sends_in else 0
+
+    @property
+    def pinned(self) -> bool:
+        """Whether what is received lies in memory that a GPU copies from without this process's waiting."""
+        return bool(self._sends_in and self._segments[self._sends_in].pinned)
+
+    def adopt(self, segment: Segment) -> None:
+        """Take a further segment, which the other end has too or will have; both count them."""
+        self._numbers += 1
+        self._segments[self._numbers] = Halves(segment, self._rank, self.device)
+
+    def use(self) -> None:
+        """Send by the segment adopted last; the other end has it."""
+        self._sends_in = self._numbers
+
+    # -- sending
 
     def send(self, tensors: Sequence[torch.Tensor], limit_s: float = SEND_LIMIT_S) -> int:
-        """Copy `tensors` into the buffer and start its transfer; returns the message's bytes.
+        """Send a message of `tensors`; returns its bytes. They may be changed afterwards.
 
-        Waits, up to `limit_s`, for the transfer before this one. Raises ChannelBroken.
+        Waits, up to `limit_s`, for what is left of the message before it. Raises ChannelBroken.
         """
         offsets, total = _layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
         self.finish_sending(limit_s)
-        self._outgoing = self._grown(self._outgoing, HEAD.size + total)
-        HEAD.pack_into(self._outgoing.numpy(), 0, MARK, total)
-        message = self._outgoing[HEAD.size : HEAD.size + total]
+        placed = self._segments[self._sends_in].place(total) if self._sends_in else None
+        if placed:
+            start, body = placed
+            head = memoryview(HEAD.pack(MARK, self._sends_in, total, start))
+        else:
+            self._outgoing = self._grown(self._outgoing, HEAD.size + total)
+            HEAD.pack_into(self._outgoing.numpy(), 0, MARK, 0, total, 0)
+            body = self._outgoing[HEAD.size : HEAD.size + total]
+            head = memoryview(self._outgoing.numpy())[: HEAD.size + total]  # and body: one write sends both
         for offset, tensor in zip(offsets, tensors):
             data = as_bytes(tensor.detach())
-            message[offset : offset + data.numel()].copy_(data, non_blocking=True)
+            body[offset : offset + data.numel()].copy_(data, non_blocking=True)
         for device in {tensor.device for tensor in tensors}:  # what is copied must be here before it is sent
             wait_for(device)
-        self._sending = self._out.do(self._send_now, self._outgoing[: HEAD.size + total])
+        self._write(head)
         self.bytes_sent += total
         return total
 
-    def finish_sending(self, limit_s: float = SEND_LIMIT_S) -> None:
-        """Wait until the last message has left the buffer. Raises ChannelBroken."""
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            _wait(sending, limit_s)
+    def finish_sending(self, limit_s: float = SEND_LIMIT_S, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until the last message has left; `meanwhile` is called now and then. Raises ChannelBroken."""
+        deadline = time.monotonic() + limit_s
+        while self._sending is not None:
+            try:
+                self._sending.result(min(LOOK_S, limit_s))
+                self._sending = None
+            except NotYet as error:
+                if time.monotonic() > deadline:
+                    raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s)) from error
+                meanwhile()
 
-    def expect(self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> Expected:
-        """Get ready for a message of tensors of these shapes and dtypes.
+    def _write(self, data: memoryview) -> None:
+        try:
+            while data:
+                if (count := self._send_some(data)) or ready(self._end, STALL_S, writing=True):
+                    data = data[count:]
+                    continue
+                self._line = self._line or Line("hybridiff-send")
+                self._sending = self._line.do(self._send_rest, data)
+                return
+        except BaseException:  # an interrupt too: what would follow could not be told apart
+            self.close()
+            raise
 
-        Raises ChannelBroken. The tensors that `Expected.wait` gives are views of a buffer: they are
-        valid until `Expected.release`.
+    def _send_rest(self, data: memoryview) -> None:
+        while data:
+            data = data[self._send_some(data) :]
+            ready(self._end, 1.0, writing=True)
+
+    def _send_some(self, data: memoryview) -> int:
+        if self._closed:
+            raise ChannelBroken(lines.CLOSED())
+        try:
+            return self._end.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except (OSError, ValueError) as error:
+            raise ChannelBroken(self._how_broken(error)) from error
+
+    # -- receiving
+
+    def expect(self, parts: Parts, into: torch.Tensor | None = None) -> Expected:
+        """What will come next: a message of tensors of these shapes and dtypes.
+
+        Raises ChannelBroken. The tensors that `Expected.wait` gives are views of memory that is theirs
+        until `Expected.release`; `into` is memory for those that come by the socket.
         """
-        offsets, total = _layout(parts)
-        if total > MESSAGE_LIMIT:
-            raise ChannelBroken(lines.MESSAGE_OVER_LIMIT(size=total, limit=MESSAGE_LIMIT))
-        buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), total)
-        coming = self._in.do(self._receive_now, buffer[:total])
-        return Expected(self, coming, buffer, total, list(zip(offsets, parts)))
+        expected = Expected(self, parts, into)
+        if expected.size > MESSAGE_LIMIT:
+            raise ChannelBroken(lines.MESSAGE_OVER_LIMIT(size=expected.size, limit=MESSAGE_LIMIT))
+        self._expected.append(expected)
+        return expected
+
+    def receive(self, wanted: Expected, limit_s: float) -> bool:
+        """Read until `wanted` is here, and say whether it is within `limit_s`. Raises ChannelBroken."""
+        deadline = time.monotonic() + limit_s
+        while not wanted.here:
+            with self._reading:
+                if self._failure or self._closed:
+                    raise ChannelBroken(self._failure or lines.CLOSED())
+                if self._read_some(self._expected[0]):
+                    if self._expected[0].here:
+                        self._expected.popleft()
+                    continue
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                ready(self._end, left)
+        return True
+
+    def _read_some(self, message: Expected) -> bool:
+        """Read what is there of `message`; whether it was anything."""
+        try:
+            count = self._end.recv_into(message.unread)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except (OSError, ValueError) as error:
+            raise self._broke(self._how_broken(error)) from error
+        if not count:
+            raise self._broke(self._how_broken(lines.OTHER_END_HUNG_UP()))
+        message.unread = message.unread[count:]
+        if not message.unread and message.body is None:
+            self._locate(message)
+        message.here = not message.unread
+        return True
+
+    def _locate(self, message: Expected) -> None:
+        """Its head is here: find its memory, and what of it is still to be read."""
+        mark, number, size, start = HEAD.unpack(message.head)
+        if mark != MARK or (number and number not in self._segments):
+            raise self._broke(lines.NO_MESSAGE())  # what follows cannot be told apart any more
+        if size != message.size:
+            raise self._broke(lines.MESSAGE_OF_ANOTHER_SIZE(size=size, expected=message.size))
+        if number:
+            message.segment = self._segments[number]
+            try:
+                message.body = message.segment.at(start, size)
+            except ValueError as error:
+                raise self._broke(str(error)) from error
+            for older in [known for known in self._segments if known < min(number, self._sends_in)]:
+                self._segments.pop(older).close()  # each end has gone on to a later one
+            return
+        buffer = message.into
+        if buffer is None or buffer.numel() != size:
+            buffer = message.buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), size)
+        message.body = buffer[:size]
+        message.unread = memoryview(message.body.numpy())
+
+    def _broke(self, reason: str) -> ChannelBroken:
+        self._failure = self._failure or reason
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+        return ChannelBroken(self._failure)
+
+    # -- tensors of any size
 
     def send_whole(self, tensor: torch.Tensor) -> None:
         """Send a tensor of any size, in pieces, so that the buffers stay small. Raises ChannelBroken."""
@@ -114,8 +265,10 @@ class Channel:
         """Receive what `send_whole` sends, into host memory of its own. Raises ChannelBroken."""
         whole = torch.empty(tuple(shape), dtype=dtype)
         for piece in as_bytes(whole).split(PIECE_BYTES):
-            expected = self.expect([(tuple(piece.shape), torch.uint8)])
-            piece.copy_(expected.wait(PIECE_LIMIT_S)[0])
+            expected = self.expect([(tuple(piece.shape), torch.uint8)], into=piece)
+            (came,) = expected.wait(PIECE_LIMIT_S)
+            if came.data_ptr() != piece.data_ptr():
+                piece.copy_(came)
             expected.release()
         return whole
 
@@ -123,37 +276,13 @@ class Channel:
         """Hang up; what is under way fails at both ends."""
         self._closed = True
         with contextlib.suppress(OSError):  # the other end may have hung up already
-            self._end.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it
-        self._out.close()
-        self._in.do(self._end.close)
-        self._in.close()
-
-    def _send_now(self, buffer: torch.Tensor) -> None:
-        try:
-            self._end.sendall(memoryview(buffer.numpy()))
-        except OSError as error:
-            raise ChannelBroken(self._how_broken(error)) from error
-
-    def _receive_now(self, buffer: torch.Tensor) -> None:
-        head = bytearray(HEAD.size)
-        self._fill(memoryview(head))
-        mark, size = HEAD.unpack(head)
-        if mark != MARK or size != buffer.numel():
-            self.close()  # what follows cannot be told apart any more
-            if mark != MARK:
-                raise ChannelBroken(lines.NO_MESSAGE())
-            raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=size, expected=buffer.numel()))
-        self._fill(memoryview(buffer.numpy()))
-
-    def _fill(self, view: memoryview) -> None:
-        while view:
-            try:
-                count = self._end.recv_into(view)
-            except OSError as error:
-                raise ChannelBroken(self._how_broken(error)) from error
-            if not count:
-                raise ChannelBroken(self._how_broken(lines.OTHER_END_HUNG_UP()))
-            view = view[count:]
+            self._end.shutdown(socket.SHUT_RDWR)  # wakes who waits in it
+        if self._line:
+            self._line.close()
+        with self._reading:
+            self._end.close()
+            for halves in self._segments.values():
+                halves.close()
 
     def _how_broken(self, error: object) -> str:
         return lines.CLOSED() if self._closed else str(error)
@@ -161,42 +290,56 @@ class Channel:
     def _buffer(self, size: int) -> torch.Tensor:
         # inference_mode(False): a buffer born in inference mode could not be written outside it
         with torch.inference_mode(False):
-            return torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
+            return torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def _grown(self, buffer: torch.Tensor, size: int) -> torch.Tensor:
         return buffer if buffer.numel() >= size else self._buffer(size)
 
 
 class Expected:
-    """A message on its way here. `coming` is done when it is here, or broken."""
+    """A message on its way here. It is read by who asks for it; `result` and `done` are as a Future's."""
 
-    def __init__(self, channel: Channel, coming: Future, buffer: torch.Tensor, size: int, parts: list):
-        self.coming, self.size = coming, size
-        self._channel, self._buffer, self._parts = channel, buffer, parts
+    def __init__(self, channel: Channel, parts: Parts, into: torch.Tensor | None):
+        offsets, self.size = _layout(parts)
+        self._channel, self._parts = channel, list(zip(offsets, parts))
+        self.head = bytearray(HEAD.size)
+        self.unread = memoryview(self.head)
+        self.here = False
+        self.into, self.body, self.buffer = into, None, None
+        self.segment: Halves | None = None
+
+    def done(self) -> bool:
+        """Whether it is here, or never will be. Does not wait."""
+        try:
+            return self._channel.receive(self, 0.0)
+        except ChannelBroken:
+            return True
+
+    def result(self, limit_s: float) -> None:
+        """Wait until it is here. Raises ChannelBroken, and NotYet after `limit_s`."""
+        if not self._channel.receive(self, limit_s):
+            raise NotYet
 
     def wait(self, limit_s: float) -> list[torch.Tensor]:
-        """The tensors, in host memory. Raises ChannelBroken after `limit_s`."""
-        _wait(self.coming, limit_s)
+        """The tensors, in host memory. Raises ChannelBroken, after `limit_s` too."""
+        if not self._channel.receive(self, limit_s):
+            raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s))
         self._channel.bytes_received += self.size
         tensors = []
         for offset, (shape, dtype) in self._parts:
             count = torch.Size(shape).numel() * dtype.itemsize
-            tensors.append(self._buffer[offset : offset + count].view(dtype).reshape(shape))
+            tensors.append(self.body[offset : offset + count].view(dtype).reshape(shape))
         return tensors
 
     def release(self) -> None:
         """The tensors are no longer wanted: their memory may hold a later message."""
-        self._channel._unused.append(self._buffer)
+        if self.segment:
+            self.segment.took()
+        elif self.buffer is not None:
+            self._channel._unused.append(self.buffer)
 
 
-def _wait(done: Future, limit_s: float) -> None:
-    try:
-        done.result(limit_s)
-    except NotYet as error:
-        raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s)) from error
-
-
-def _layout(parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> tuple[list[int], int]:
+def _layout(parts: Parts) -> tuple[list[int], int]:
     """Where each tensor starts in a message, and the message's size, in bytes."""
     offsets, end = [], 0
     for shape, dtype in parts:

@@ -1,162 +1,123 @@
-"""Which devices this machine has, asked without waking them, and where a worker is to run.
+"""What a user can choose as a device, and where a worker then runs.
 
-A ComfyUI process may be shown only one GPU, so torch's count there is not the machine's: NVIDIA's
-management library is asked first, torch only where it is not to be had. A worker is given its GPU
-by a visibility variable and sees no other.
+A worker is given its GPU by a visibility variable and sees no other.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from .. import lines
+from .candidates import obstacle, verdicts
+from .gpus import CUDA, Gpu, gpu_of, gpus, own_title, unopened
 
-log = logging.getLogger("hybridiff")
+TITLED = re.compile(r"((?:cuda|xpu):\d+) \(.*\)")
 
-VISIBILITY_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """`name` is what a user chooses ("cuda:1"), `visible_as` what its visibility variable takes."""
-
-    name: str
-    title: str
-    variable: str
-    visible_as: str
-
-    @property
-    def kind(self) -> str:
-        return self.name.partition(":")[0]
+__all__ = ["Place", "choices", "gpu_of", "gpus", "own_title", "places", "short_name"]
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a worker runs: `device` is its torch device as the worker itself sees it.
 
-    `key` tells workers apart (two may share a device); `label` is what users read.
+    `key` tells workers apart (two may share a device); `label` is what users read; `uuid` is its GPU's, where known.
     """
 
     key: str
     label: str
     device: str
     visibility: dict[str, str] = field(default_factory=dict, hash=False)
-
-
-@functools.cache
-def gpus() -> tuple[Gpu, ...]:
-    """The machine's GPUs in a fixed order (NVIDIA: by PCI bus), also those hidden from this process."""
-    return _nvidia_gpus() or _torch_gpus()
-
-
-def _nvidia_gpus() -> tuple[Gpu, ...]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - not installed, no driver, or a driver that is too old: ask torch instead
-        return ()
-    found = []
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                title, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-            except pynvml.NVMLError as error:  # lost, or not for this user: the others are as they were
-                log.warning("%s", lines.GPU_CANNOT_BE_OPENED(name=f"cuda:{index}", error=error))
-                continue
-            found.append(Gpu(f"cuda:{index}", _text(title), "CUDA_VISIBLE_DEVICES", _text(uuid)))
-    except pynvml.NVMLError as error:
-        log.debug("no GPU was listed: %s", error)
-    finally:
-        pynvml.nvmlShutdown()
-    return tuple(found)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _torch_gpus() -> tuple[Gpu, ...]:
-    if torch.cuda.is_available():
-        variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
-        return tuple(
-            Gpu(f"cuda:{index}", torch.cuda.get_device_name(index), variable, _visible_entry(variable, index))
-            for index in range(torch.cuda.device_count())
-        )
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return tuple(
-            Gpu(f"xpu:{index}", torch.xpu.get_device_name(index), "ZE_AFFINITY_MASK", str(index))
-            for index in range(torch.xpu.device_count())
-        )
-    return ()
-
-
-def _visible_entry(variable: str, index: int) -> str:
-    """The name under which a child sees what this process sees as device `index`."""
-    entries = [entry for entry in os.environ.get(variable, "").split(",") if entry]
-    return entries[index] if index < len(entries) else str(index)
-
-
-def gpu_of(device: torch.device) -> Gpu | None:
-    """The machine's GPU behind this process's torch device; None for the CPU and for unknown ones."""
-    if device.type not in ("cuda", "xpu"):
-        return None
-    index = device.index or 0
-    if device.type == "cuda":
-        uuid = str(getattr(torch.cuda.get_device_properties(index), "uuid", ""))
-        for gpu in gpus():
-            if uuid and gpu.visible_as == f"GPU-{uuid}":
-                return gpu
-    return next((gpu for gpu in gpus() if gpu.name == f"{device.type}:{index}"), None)
+    uuid: str = ""
 
 
 def choices() -> list[str]:
     """What a user can choose on this machine."""
-    return ["auto", "same", "cpu", *(gpu.name for gpu in gpus())]
+    return ["auto", "same", "cpu", *(gpu.title for gpu in gpus())]
+
+
+def short_name(choice: str) -> str:
+    """The device's name in a choice: "cuda:1" for "cuda:1 (RTX 3090, 24 GB)", of this machine or another."""
+    titled = TITLED.fullmatch(choice)
+    return titled[1] if titled else choice
 
 
 def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[str]]:
     """Turn the user's device names into places for workers beside this process on `own`.
 
-    "auto" is every GPU but this process's, "same" its own device, "cpu" a process on the CPU.
-    Returns the places and a line for each name that led nowhere.
+    "auto" is every other GPU that candidates.py finds fit, but those named too; "same" is this process's own device,
+    "cpu" a process on the CPU. Returns the places, and lines: for each name that led nowhere, each GPU that auto
+    leaves out, and each choice that loads a model twice where once would do.
     """
-    own_gpu = gpu_of(own)
+    names, own_gpu = [short_name(name) for name in wanted], gpu_of(own)
     found: list[Place] = []
-    missing: list[str] = []
+    said: list[str] = []
 
-    def add(name: str, gpu: Gpu | None, device: str, same: bool) -> None:
+    def add(name: str, gpu: Gpu | None, device: str, visibility: dict[str, str], same: bool) -> None:
         ordinal = sum(place.key.startswith(f"{name}#") for place in found)
-        title = f"{name} ({gpu.title})" if gpu else name
-        visibility = {gpu.variable: gpu.visible_as, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpu else {}
-        if device == "cpu":
-            visibility = dict.fromkeys(VISIBILITY_VARIABLES[:1], "")
+        title = gpu.title if gpu else name
         label = f"{title} (process {ordinal + 2})" if same or ordinal else title
-        found.append(Place(f"{name}#{ordinal}", label, device, visibility))
+        uuid = gpu.uuid if gpu and not gpu.divided else ""
+        found.append(Place(f"{name}#{ordinal}", label, device, visibility, uuid))
 
-    for name in wanted:
+    def add_gpu(gpu: Gpu) -> None:
+        add(gpu.name, gpu, f"{gpu.kind}:0", dict(gpu.visibility), gpu == own_gpu)
+
+    for number, name in enumerate(names):
+        if name == "auto" and "auto" in names[:number]:
+            continue
         if name == "auto":
-            others = [gpu for gpu in gpus() if gpu != own_gpu]
-            for gpu in others:
-                add(gpu.name, gpu, f"{gpu.kind}:0", False)
-            if not others:
-                missing.append(lines.NO_SECOND_GPU())
+            taken, why = _by_auto(own, set(names))
+            for gpu in taken:
+                add_gpu(gpu)
+            said += why
         elif name == "cpu":
-            add("cpu", None, "cpu", own.type == "cpu")
-        elif name == "same":
-            device = f"{own.type}:0" if own_gpu else str(own)
-            add(own_gpu.name if own_gpu else str(own), own_gpu, device, True)
+            add("cpu", None, "cpu", {CUDA: ""}, own.type == "cpu")
+        elif name == "same" and own_gpu and own_gpu.index is None:
+            add_gpu(own_gpu)
+        elif name == "same":  # what this process was shown is inherited
+            inherited = {CUDA: ""} if own.type == "cpu" else {}
+            add(own_gpu.name if own_gpu else str(own), own_gpu, str(own), inherited, True)
+        elif gpu := next((gpu for gpu in gpus() if gpu.name == name), None):
+            add_gpu(gpu)
+            if gpu == own_gpu:
+                said.append(lines.OWN_GPU_CHOSEN(device=gpu.title))
+        elif name in unopened():
+            said.append(lines.GPU_CANNOT_BE_OPENED(name=name, error=unopened()[name]))
         else:
-            gpu = next((gpu for gpu in gpus() if gpu.name == name), None)
-            if gpu is None:
-                missing.append(lines.DEVICE_NOT_HERE(name=name, here=", ".join(choices()[1:])))
-            else:
-                add(gpu.name, gpu, f"{gpu.kind}:0", gpu == own_gpu)
-    return found, missing
+            here = ", ".join(map(short_name, choices()[1:]))
+            said.append(lines.DEVICE_NOT_HERE(name=name, here=here))
+    return found, [*said, *_repeated(names, own_gpu)]
+
+
+def _by_auto(own: torch.device, named: set[str]) -> tuple[list[Gpu], list[str]]:
+    """The GPUs that auto takes, but those `named` by the user, and its lines."""
+    if reason := obstacle(own):
+        return [], [reason]
+    judged = verdicts(own)
+    lost = unopened() if own.type == "cuda" else {}
+    said = [
+        lines.NOT_BY_AUTO(device=verdict.gpu.title, reason=verdict.against)
+        for verdict in judged
+        if verdict.against and verdict.gpu.name not in named
+    ] + [lines.GPU_CANNOT_BE_OPENED(name=name, error=error) for name, error in lost.items() if name not in named]
+    fit = [verdict.gpu for verdict in judged if not verdict.against and verdict.gpu.name not in named]
+    return fit, said if judged or said else [lines.NO_SECOND_GPU()]
+
+
+def _repeated(names: Sequence[str], own_gpu: Gpu | None) -> list[str]:
+    """A line for each choice made more than once that costs something."""
+    if own_gpu:
+        names = [own_gpu.name if name == "same" else name for name in names]
+    known = {gpu.name: gpu for gpu in gpus()}
+    said = []
+    for name, count in Counter(names).items():
+        if count > 1 and name == "auto":
+            said.append(lines.AUTO_TWICE(count=count))
+        elif count > 1 and name in known:
+            said.append(lines.CHOSEN_TWICE(device=known[name].title, count=count))
+    return said

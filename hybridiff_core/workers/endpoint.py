@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import socket
-import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 import torch
@@ -16,8 +16,11 @@ from ..share import Unit
 from .channel import Channel, ChannelBroken, Expected, connect
 from .frames import FramePipe
 from .messages import HEAD, inner_frame
+from .shared import NoSharedMemory, Segment
 from .sockets import take_over
 from .wire import read_description
+
+log = logging.getLogger("hybridiff.worker")
 
 GROUP_LIMIT_S = 60.0  # for an inner device's result
 WITH_MESSAGE = ("step", "inner")  # frames that a message of tensors follows
@@ -26,8 +29,7 @@ WITH_MESSAGE = ("step", "inner")  # frames that a message of tensors follows
 class Endpoint:
     """What comes in: frames, in order, and the tensor messages that they announce. And what goes out.
 
-    A message is expected as soon as its frame is read, so that a sender does not wait for the main
-    thread; unless one before it on the same channel is still to be expected by the main thread.
+    A message is read by the main thread, when it has taken the frame that announces it.
     """
 
     def __init__(self, pipe: FramePipe, own_name: str, way: socket.socket | None):
@@ -35,8 +37,6 @@ class Endpoint:
         self.channels: dict[str, Channel] = {}  # "" is the parent
         self._pipe, self._way = pipe, way
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
-        self._late: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     # -- connections
 
@@ -44,10 +44,21 @@ class Endpoint:
     def parent(self) -> Channel:
         return self.channels[""]
 
-    def connect(self, peer: str, rank: int, frame: dict, device: torch.device) -> None:
-        """Take over the socket that the parent gave, and meet the other end of it."""
-        channel = connect(take_over(frame, self._way), rank, device, bytes.fromhex(frame["token"]))
-        self.channels[peer] = channel
+    def connect(self, peer: str, rank: int, frame: dict, device: torch.device) -> dict:
+        """Take over the socket and the memory that the parent gave, and meet the other end of it."""
+        end, memory = take_over(frame, self._way), None
+        if "memory" in frame:
+            try:
+                memory = Segment.take_over(frame["memory"], self._way)
+            except NoSharedMemory as error:
+                log.warning("no shared memory: %s", error)
+        self.channels[peer] = connect(end, rank, device, bytes.fromhex(frame["token"]), memory)
+        return {"shared": memory is not None}
+
+    def enlarge(self, frame: dict) -> None:
+        """Take over further memory for the parent's channel. Raises NoSharedMemory."""
+        self.parent.adopt(Segment.take_over(frame["memory"], self._way))
+        self.parent.use()
 
     def to(self, peer: str) -> Channel:
         """Raises ChannelBroken where the peer's end is known already."""
@@ -78,34 +89,21 @@ class Endpoint:
             if channel := self.channels.pop(frame["peer"], None):
                 channel.close()
             return
-        via = frame.get("via", "")
-        message = None
-        if frame["op"] in WITH_MESSAGE or frame.get("tensors"):
-            with self._lock:
-                announced = frame["op"] in WITH_MESSAGE and not self._late[via] and via in self.channels
-                message = self._expect(frame) if announced else None
-                if message is None:
-                    self._late[via] += 1
-        self._frames.put((frame, message))
+        parts = None
+        if frame["op"] in WITH_MESSAGE:
+            told = [frame["x"], frame["sigma"]] if frame["op"] == "step" else frame["state"]
+            parts = [read_description(part) for part in told]
+        self._frames.put((frame, parts))
 
     # -- the main thread
 
-    def receive(self) -> tuple[dict, Expected | None]:
-        """The next frame, and the message that it announces."""
-        frame, message = self._frames.get()
-        if message is None and frame["op"] in WITH_MESSAGE:
-            message = self._expect(frame)
-            self.caught_up(frame)
-        return frame, message
+    def receive(self) -> tuple[dict, list | None]:
+        """The next frame, and the shapes and dtypes of the message that it announces, which `expect` is given."""
+        return self._frames.get()
 
-    def caught_up(self, frame: dict) -> None:
-        """What `frame` announces is expected, or received, by the main thread."""
-        with self._lock:
-            self._late[frame.get("via", "")] -= 1
-
-    def _expect(self, frame: dict) -> Expected:
-        parts = [frame["x"], frame["sigma"]] if frame["op"] == "step" else frame["state"]
-        return self.channels[frame.get("via", "")].expect([read_description(part) for part in parts])
+    def expect(self, frame: dict, parts: list) -> Expected:
+        """The message that `frame` announces. Raises ChannelBroken."""
+        return self.to(frame.get("via", "")).expect(parts)
 
 
 class PeerLink:

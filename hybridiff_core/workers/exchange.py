@@ -17,13 +17,16 @@ from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, connect
 from .devices import Place
+from .gpus import is_same
 from .launch_local import WorkerProcess
 from .ledger import Ledger, Parcel
 from .requests import LOAD_LIMIT_S, Requests
+from .room import Room, first_memory
+from .shared import Segment
 from .sockets import Stranger, pair
 from .steps import Answer, Steps
 from .watch import Watch, WorkerLost
-from .wire import Kinds, read_description
+from .wire import CannotCross, Kinds
 
 START_LIMIT_S = 180.0
 CONDS_FIRST_NUMBER = 1 << 40
@@ -51,12 +54,13 @@ class Exchange:
         self.place, self.own, self.kinds = place, own, kinds
         self.name = f"{place.key}.{next(_launched)}"  # a new process at a place is another one to its peers
         self.process = process
-        self.watch = Watch(process, place.label, lambda: self.requests.send({"op": "ping"}))
+        self.watch = Watch(process, place.label, lambda: self.requests.ping())
         self.requests = Requests(process, self.watch, self.name)
         self.channel: Channel | None = None
         self.steps: Steps | None = None
         self.info: dict = {}
         self.loading = Loading()
+        self.compared: set = set()  # what this worker computed as this process does, and would again at once
         self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
         self._forget()
 
@@ -97,16 +101,26 @@ class Exchange:
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
         self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
-        token = secrets.token_bytes(32)
+        uuid = str(self.info.get("uuid") or "")
+        if uuid and self.place.uuid and not is_same(uuid, self.place.uuid):
+            raise self.watch.lost(lines.ANOTHER_GPU())
+        token, memory = secrets.token_bytes(32), first_memory()
         try:
             here, there = pair()
             with there:
-                reply = self.requests.ask("connect", token=token.hex(), **self._hand(there))
+                reply = self.requests.ask("connect", token=token.hex(), **self._hand(there, memory))
                 self.channel = connect(here, 0, self.own, token)
-                self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT())
+                told = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT())
         except (ChannelBroken, Stranger, OSError) as error:
             raise self.watch.lost(lines.CONNECTION_BROKE(error=error)) from error
-        self.steps = Steps(self.channel, self.requests, self.watch, self.own)
+        finally:
+            if memory:
+                memory.close_file()
+        if memory and told.get("shared"):
+            self.channel.adopt(memory)
+            self.channel.use()
+        room = Room(self.channel, self.requests, self.process)
+        self.steps = Steps(self.channel, self.requests, self.watch, self.own, room)
 
     def link(self, other: Exchange, check: Callable[[], None] = lambda: None) -> None:
         """Connect this worker with another one, so that tensors go between them directly. Raises WorkerLost."""
@@ -118,17 +132,22 @@ class Exchange:
             ends = pair()
         except (Stranger, OSError) as error:
             raise self.watch.lost(lines.NO_WAY_TO_ANOTHER(error=error)) from error
+        shared = self.channel.room and other.channel.room  # they could map it
+        memory = first_memory() if shared else None
         with ends[0], ends[1]:
             replies = [
-                here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank]))
+                here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank], memory))
                 for rank, (here, there) in enumerate(((self, other), (other, self)))
             ]
+            if memory:
+                memory.close_file()
             for here, reply in zip((self, other), replies):
                 here.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT_TO_ANOTHER())
 
-    def _hand(self, end: socket.socket) -> dict:
+    def _hand(self, end: socket.socket, memory: Segment | None) -> dict:
         try:
-            return self.process.hand(end, int(self.info["pid"]))
+            told = self.process.hand(end, int(self.info["pid"]))
+            return {**told, "memory": self.process.hand_memory(memory)} if memory else told
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise self.watch.lost(lines.CANNOT_BE_CONNECTED(error=error)) from error
 
@@ -153,7 +172,8 @@ class Exchange:
         if self._loaded == parcel.value and not parcel.tensors:
             return Loading(seconds=time.perf_counter() - started)
         self._loaded = None
-        reply = self._give("load", parcel)
+        self.compared.clear()
+        reply = self._give("load", parcel, self._recipe)
         try:
             info = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_LOAD())
         except WorkerLost:
@@ -167,27 +187,32 @@ class Exchange:
     def unload(self) -> None:
         """Ask the worker to give its model's memory back; nothing that it was sent is there after that."""
         self._forget()
+        self.compared.clear()  # its next step takes long
         self.requests.ask("unload")
 
     def begin(self, run: object) -> None:
         """Give the worker a run's conditioning and options. Does not wait. Raises WorkerLost, CannotCross."""
         self.steps.forget_times()  # another model or latent has other step times, and the first step may load
-        self._give("begin", self._conds.pack(run, self.kinds, "the conditioning"))
+        self._give("begin", self._conds.pack(run, self.kinds, "the conditioning"), self._conds)
 
     def renew(self, run: object) -> None:
         """Like `begin`, for conditioning that changed within a run."""
-        self._give("renew", self._conds.pack(run, self.kinds, "the conditioning"))
+        self._give("renew", self._conds.pack(run, self.kinds, "the conditioning"), self._conds)
 
     def end(self) -> None:
         """The run is over; the worker keeps its model. Does not wait."""
         self.requests.ask("end")
 
-    def _give(self, op: str, parcel: Parcel) -> Future:
+    def _give(self, op: str, parcel: Parcel, ledger: Ledger) -> Future:
         """A request with a value, and the tensors in it that the worker lacks."""
         if parcel.tensors:
             self.requests.let_finish()
         described = parcel.describe(self.own)
-        reply = self.requests.ask(op, value=parcel.value, tensors=described, forget=parcel.forget)
+        try:
+            reply = self.requests.ask(op, value=parcel.value, tensors=described, forget=parcel.forget)
+        except CannotCross:  # too large a frame
+            ledger.take_back()
+            raise
         with self.watch.connection():
             for _, tensor in parcel.tensors:
                 self.channel.send_whole(tensor)
@@ -212,15 +237,7 @@ class Exchange:
 
     def history(self, unit: Unit, count: int, check: Callable[[], None] = lambda: None) -> list[tuple[float, State]]:
         """The last `count` inner results of `unit` that the worker took in exact steps, with the model's times."""
-        reply = self.requests.ask("history", unit=[unit.branch, unit.index], count=count)
-        told = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_TELL_INNER())
-        try:
-            values = [(float(at), [read_description(tensor) for tensor in state]) for at, state in told["values"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self.watch.lost(lines.INNER_UNREADABLE(error=error)) from error
-        parts = [part for _, state in values for part in state]
-        tensors = iter(self.steps.receive(parts, check, lines.DID_NOT_SEND_INNER()))
-        return [(at, tuple(next(tensors) for _ in state)) for at, state in values]
+        return self.steps.history(unit, count, check)
 
     # -- steps (steps.py)
 
@@ -231,6 +248,10 @@ class Exchange:
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""
         return self.steps.collect(check)
+
+    def answered(self) -> bool:
+        """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
+        return self.steps.answered() if self.steps else not self.alive()
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess  # nosec B404
 import sys
@@ -26,6 +27,7 @@ from .. import lines
 from .devices import Place
 from .frames import FramePipe
 from .reap import remember
+from .shared import Segment
 from .sockets import hand_over
 
 log = logging.getLogger("hybridiff")
@@ -37,6 +39,8 @@ SCRIPTS = {
     "diffusers": PACK / "hybridiff_core" / "diffusers" / "diffusers_worker.py",
 }
 LOG_LINE_LIMIT = 8192
+# statuses of a process that was asked to end
+ASKED_TO_END = {-signal.SIGINT, -signal.SIGTERM, -getattr(signal, "SIGHUP", signal.SIGTERM)}
 # what a variable's name or value looks like that is somebody's secret
 SECRET = ("TOKEN", "SECRET", "PASSW", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "AUTH")
 WITH_PASSWORD = re.compile(r"://[^/@\s]+@")  # an address with a name or password in it
@@ -108,9 +112,17 @@ class WorkerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def ended_from_outside(self) -> bool:
+        """Whether somebody asked it to end; SIGKILL is most often the system's, for want of RAM."""
+        return self._process.poll() in ASKED_TO_END
+
     def hand(self, end: socket.socket, pid: int) -> dict:
         """Give the worker, which says that it is process `pid`, a socket; returns what it must be told for it."""
         return hand_over(end, self._way, pid)
+
+    def hand_memory(self, segment: Segment) -> dict:
+        """Give the worker shared memory; returns what it must be told for it. Raises OSError."""
+        return segment.hand_over(self._way)
 
     def has_moved(self) -> bool:
         """Whether it has computed, read or written anything since this was last asked, or waits for a disk."""

@@ -47,6 +47,7 @@ class Ledger:
         self.by_content = by_content
         self._numbers: dict[object, tuple[int, weakref.ref]] = {}
         self._next = first_number
+        self._before = self._numbers, self._next
 
     def pack(self, value: object, kinds: Kinds | None = None, where: str = "it") -> Parcel:
         """Encode `value` and bring the books up to date. Raises CannotCross, the books unchanged."""
@@ -69,8 +70,13 @@ class Ledger:
         encoded = encode(value, number_of, kinds, where)
         used = {number for number, _ in kept.values()}
         forget = sorted(number for number, _ in self._numbers.values() if number not in used)
+        self._before = self._numbers, self._next
         self._numbers, self._next = kept, following
         return Parcel(encoded, list(new.items()), forget)
+
+    def take_back(self) -> None:
+        """What `pack` gave last was not sent."""
+        self._numbers, self._next = self._before
 
     def _key(self, tensor: torch.Tensor) -> object:
         shape = (tuple(tensor.shape), tensor.dtype, tensor.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,13 +17,15 @@ from ..share import Unit
 from ..waiting import wait_for
 from .channel import ChannelBroken, Expected
 from .endpoint import Endpoint, PeerLink
-from .messages import FAILED, GROUP_LOST, RIGHT, head
+from .messages import FAILED, GROUP_LOST, NOT_NUMBERS, RIGHT, head
 from .wire import DTYPES, Kinds, decode, describe_tensor
 
 log = logging.getLogger("hybridiff.worker")
 
 MESSAGE_LIMIT_S = 60.0  # for a message whose frame is here
 OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+# other errors of torch's that say it in words: on the processor, and on a GPU outside of its allocator
+OUT_OF_MEMORY_WORDS = re.compile(r"(out of|can't allocate|not enough)\smemory", re.IGNORECASE)
 
 
 class FailedBefore(RuntimeError):
@@ -57,6 +60,9 @@ class Backend(Protocol):
     def end(self) -> None:
         """The run is over."""
 
+    def make_room(self) -> None:
+        """Give back what of the device's memory the run can do without; it goes on, maybe slower."""
+
     def unload(self) -> None:
         """Give the memory of the model back, the device's and the system's. `load` comes before it is asked again."""
 
@@ -73,12 +79,12 @@ class Loop:
 
     def run(self) -> None:
         while True:
-            frame, message = self.endpoint.receive()
+            frame, parts = self.endpoint.receive()
             match frame["op"]:
                 case "step":
-                    self.step(frame, message)
+                    self.step(frame, self.endpoint.expect(frame, parts))
                 case "inner":
-                    self.inner(frame, message)
+                    self.inner(frame, parts)
                 case _:
                     self.answer(frame)
 
@@ -91,8 +97,6 @@ class Loop:
             log.exception("%s failed", frame["op"])
             self.failure = describe(error)
             info = {"error": self.failure}
-        if frame.get("tensors"):
-            self.endpoint.caught_up(frame)
         self.endpoint.send({"op": "reply", "id": frame["id"], **info})
         if frame["op"] == "history" and "error" not in info:
             values = self.lead.recall(frame["unit"], frame["count"])
@@ -101,9 +105,11 @@ class Loop:
     def request(self, frame: dict) -> dict | None:
         match frame["op"]:
             case "connect":
-                self.endpoint.connect("", 1, frame, self.backend.device)
+                return self.endpoint.connect("", 1, frame, self.backend.device)
             case "link":
-                self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+                return self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+            case "memory":
+                self.endpoint.enlarge(frame)
             case "load":
                 self.failure = None
                 return self.backend.load(self.unpack(frame))
@@ -141,24 +147,36 @@ class Loop:
 
     def step(self, frame: dict, expected: Expected) -> None:
         number, units = frame["number"], [Unit(branch, index) for branch, index in frame["units"]]
-        x, sigma = (tensor.to(self.backend.device) for tensor in expected.wait(MESSAGE_LIMIT_S))
+        # the message's memory is kept until the step is done, so nobody need wait for its copies
+        x, sigma = (tensor.to(self.backend.device, non_blocking=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
         started = time.perf_counter()
         status, error = RIGHT, None
         try:
             if self.failure:
                 raise FailedBefore(self.failure)
-            predictions, error = self.predict(frame, x, sigma, units)
+            predictions, error = self.predict_again(frame, x, sigma, units)
         except Exception as reason:
             log.exception("step %d failed", number)
             self.endpoint.send({"op": "failed", "number": number, "text": describe(reason)})
             status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
             count = len(units) if "kind" in frame else len({unit.branch for unit in units})
             predictions = [torch.zeros_like(x)] * count
-        result = torch.stack([prediction.to(x.dtype) for prediction in predictions])
-        self.settle()
-        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), result])
-        self.endpoint.parent.finish_sending()
+        result = [prediction.to(x.dtype) for prediction in predictions]
+        if not are_finite(result) and status == RIGHT:  # asking waits for the device
+            status = NOT_NUMBERS
+        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), *result])
         expected.release()
+
+    def predict_again(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
+        """What `predict` gives; where memory runs out, once more after room was made."""
+        try:
+            return self.predict(frame, x, sigma, units)
+        except Exception as error:
+            if not is_out_of_memory(error) or "kind" in frame:  # a pipeline's step may have been handed on already
+                raise
+            log.warning("step %d: %s; it is tried once more", frame["number"], describe(error))
+        self.backend.make_room()  # not before the error is gone: it holds the forward's tensors
+        return self.predict(frame, x, sigma, units)
 
     def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
         """The predictions that the frame asks for, and the error of expected inner results."""
@@ -184,14 +202,15 @@ class Loop:
                 raise ValueError(lines.UNKNOWN_STEP(kind=kind))
         return done, self.lead.take_error()
 
-    def inner(self, frame: dict, expected: Expected) -> None:
+    def inner(self, frame: dict, parts: list) -> None:
         """A segment of the inner part, and its result on to the next device or back to the lead."""
-        h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
-        expected.release()
-        started = time.perf_counter()
         number = frame["number"]
         following = frame["route"][0][0] if frame["route"] else frame["back"]
         try:
+            expected = self.endpoint.expect(frame, parts)
+            h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
+            expected.release()
+            started = time.perf_counter()
             if self.failure:
                 raise FailedBefore(self.failure)
             z = self.segment(frame, h)
@@ -226,10 +245,23 @@ class Loop:
         wait_for(self.backend.device)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not allocate what it needed."""
+    in_words = isinstance(error, RuntimeError) and OUT_OF_MEMORY_WORDS.search(str(error))
+    return isinstance(error, OUT_OF_MEMORY) or bool(in_words)
+
+
+def are_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all numbers are; a device is asked once."""
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
+    # a sum of numbers that are finite may not be
+    return bool(sums.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
 def describe(error: BaseException) -> str:
     """One line for users: the kind of error and its first line."""
     if isinstance(error, FailedBefore):
         return str(error)
-    if isinstance(error, OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return lines.OUT_OF_MEMORY()
     return lines.WORKER_ERROR(kind=type(error).__name__, words="".join(str(error).splitlines()[:1]))

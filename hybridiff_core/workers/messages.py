@@ -12,7 +12,7 @@ from .wire import describe_tensor, dtype_name
 
 # what comes before tensors that a worker computed
 HEAD = ((4,), torch.int64)  # number, status, microseconds of computing, error in millionths (-1: none)
-RIGHT, FAILED, GROUP_LOST = 0, 1, 2  # status
+RIGHT, FAILED, GROUP_LOST, NOT_NUMBERS = 0, 1, 2, 3  # status; the last: infinite, or no numbers at all
 
 
 def head(number: int, status: int, seconds: float, error: float | None = None) -> torch.Tensor:

@@ -16,13 +16,14 @@ from .. import lines
 from .devices import Place
 from .exchange import Exchange
 from .launch_local import WorkerProcess
+from .memory import Need, require_room
 from .watch import WorkerLost
 from .wire import Kinds
 
 log = logging.getLogger("hybridiff")
 
 IDLE_S = 600.0
-STARTS = 3  # after so many failed ones in a row a device is set aside
+RUNS = 2  # a device that failed by itself in so many, one after the other, is set aside
 
 
 class Lease:
@@ -32,10 +33,21 @@ class Lease:
         self.place, self.own = place, own
         self.exchange: Exchange | None = None
         self.busy = False
-        self.failed_starts = 0
+        self.running = False  # before this run
+        self.losses = 0  # runs in a row in which this device failed by itself
         self.wish: object = None
+        self.owed = ""  # what the worker is to do once no run holds it: "unload" or "end"
+        self.lacking: str | None = None  # a line, where the model was loaded in part
+        self.held: dict[object, Need] = {}  # the models that the worker was given
+        self._answers = 0
+        self._blamed: Exchange | None = None
         self._prepared: Future | None = None
         self._idle_timer: threading.Timer | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether `ready` would not wait."""
+        return self._prepared.done()
 
     def ready(self, check: Callable[[], None]) -> Exchange:
         """Wait for the worker; `check` is called meanwhile and may raise.
@@ -50,6 +62,35 @@ class Lease:
                     raise
             check()
 
+    def usable(self) -> bool:
+        """Whether there is a worker that can be given a model."""
+        return self.exchange is not None and self.exchange.alive() and not self.exchange.spent
+
+    def require_fit(self) -> None:
+        """Raises WorkerLost where the device is set aside."""
+        if self.losses >= RUNS:
+            raise WorkerLost(lines.SET_ASIDE(device=self.place.label, times=RUNS))
+
+    def begin(self) -> None:
+        """The worker is ready for a run."""
+        self._answers = self.exchange.steps.answers
+
+    def take_stock(self) -> None:
+        """After a run: did the device fail by itself, or compute?"""
+        exchange = self.exchange
+        if exchange is None or exchange is self._blamed or exchange.steps is None:
+            return
+        if exchange.broken and not exchange.process.ended_from_outside():
+            self._blamed = exchange
+            self.losses += 1
+        elif not exchange.broken and exchange.steps.answers > self._answers:
+            self.losses = 0
+
+    def blame(self) -> None:
+        """The device failed before it was ready."""
+        self._blamed = self.exchange
+        self.losses += 1
+
 
 class Pool:
     """The workers of this process, one for each place.
@@ -61,15 +102,19 @@ class Pool:
     def __init__(self, script: str, start: Callable[[Place], dict], kinds: Kinds | None = None, idle_s: float = IDLE_S):
         self.script, self.start, self.kinds, self.idle_s = script, start, kinds, idle_s
         self._leases: dict[str, Lease] = {}
-        self._lock = threading.Lock()
+        self._promised: dict[Lease, int] = {}  # RAM of workers that start now
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         atexit.register(self.close)
 
-    def prepare(self, place: Place, own: torch.device, recipe: object, wish: object = None) -> Lease | None:
+    def prepare(
+        self, place: Place, own: torch.device, recipe: object, wish: object = None, need: Need | None = None
+    ) -> Lease | None:
         """Get the worker at `place` ready for a run with the model of `recipe`, in the background.
 
         Returns at once: a lease to give back with `release`, or None while another run has it. A
-        device whose worker failed to start several times in a row is left alone until `wish`, what
-        the user asked for, is another.
+        device that failed by itself in several runs in a row is left alone until `wish`, what the
+        user asked for, is another. With `need`, memory is asked for first: `Lease.lacking` is then a
+        line where the model is loaded in part, and a worker for which there is no RAM is not started.
         """
         with self._lock:
             lease = self._leases.get(place.key)
@@ -80,36 +125,64 @@ class Pool:
                     lease.exchange.close()
                 lease = self._leases[place.key] = Lease(place, own)
             lease.busy = True
+            lease.running = lease.exchange is not None and lease.exchange.alive()
             if lease.wish != wish:
-                lease.failed_starts, lease.wish = 0, wish
+                lease.losses, lease.wish = 0, wish
             before, lease._prepared = lease._prepared, Future()
             if lease._idle_timer:
                 lease._idle_timer.cancel()
         threading.Thread(
             target=self._prepare,
-            args=(lease, recipe, lease._prepared, before),
+            args=(lease, recipe, need, lease._prepared, before),
             name=f"hybridiff-prepare-{place.key}",
             daemon=True,
         ).start()
         return lease
 
-    def _prepare(self, lease: Lease, recipe: object, prepared: Future, before: Future | None) -> None:
+    def _prepare(
+        self, lease: Lease, recipe: object, need: Need | None, prepared: Future, before: Future | None
+    ) -> None:
         try:
             if before:
                 wait_for([before])  # an interrupted run may have left its preparation under way
-            if lease.failed_starts >= STARTS:
-                raise WorkerLost(lines.SET_ASIDE(device=lease.place.label, times=STARTS))
             if lease.exchange and lease.exchange.alive():
                 self._drain(lease)
-            if not (lease.exchange and lease.exchange.alive()) or lease.exchange.spent:
-                self._launch(lease)
-            lease.exchange.loading = lease.exchange.load(recipe)
-            lease.failed_starts = 0
+            lease.require_fit()
+            self._ask_for_memory(lease, need)
+            self._make_ready(lease, recipe)
+            if need:
+                lease.held[need.key] = need
             prepared.set_result(lease.exchange)
         except Exception as error:  # noqa: BLE001 - handed to the run that waits for it
-            if not (lease.exchange and lease.exchange.alive()):
-                lease.failed_starts += 1
             prepared.set_exception(error)
+        with self._lock:
+            self._settle(lease)
+
+    def _ask_for_memory(self, lease: Lease, need: Need | None) -> None:
+        """Raises WorkerLost where there is too little."""
+        there, lease.lacking = lease.usable(), None
+        if not there:
+            lease.held = {}
+        if need is None or need.key in lease.held:
+            return
+        with self._asking:  # several may start at once
+            held = lease.held.values() if there else None
+            lease.lacking = require_room(lease.place, need, held, sum(self._promised.values()))
+            if not there:
+                self._promised[lease] = need.ram(lease.place)
+
+    def _make_ready(self, lease: Lease, recipe: object) -> None:
+        try:
+            if not lease.usable():
+                self._launch(lease)
+            lease.exchange.loading = lease.exchange.load(recipe)
+        except Exception as error:
+            ended = lease.exchange is None or not lease.exchange.alive()
+            # another model may be one that can be loaded, but for want of memory
+            if ended or lines.OUT_OF_MEMORY() in str(error):
+                lease.blame()
+            raise
+        lease.begin()
 
     def _drain(self, lease: Lease) -> None:
         """Finish what an interrupted run left in the worker, or give the worker up."""
@@ -117,13 +190,17 @@ class Pool:
             lease.exchange.drain()
         except WorkerLost as error:
             log.info("%s", error)
+        lease.take_stock()
 
     def _launch(self, lease: Lease) -> None:
-        if lease.exchange:
-            lease.exchange.close()
-        process = WorkerProcess(self.script, lease.place)
-        lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
-        lease.exchange.open(self.start(lease.place))
+        try:
+            if lease.exchange:
+                lease.exchange.close()
+            process = WorkerProcess(self.script, lease.place)
+            lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
+            lease.exchange.open(self.start(lease.place))
+        finally:
+            self._promised.pop(lease, None)  # from now on what it takes is seen
         log.info("started a worker on %s (process %d)", lease.place.label, process.pid)
 
     def release(self, lease: Lease) -> None:
@@ -131,9 +208,12 @@ class Pool:
         with self._lock:
             lease.busy = False
             exchange = lease.exchange
-            if exchange and lease._prepared.done() and (exchange.spent or not exchange.alive()):
-                # in the background: a worker that is stopped takes a moment to kill
-                threading.Thread(target=exchange.close, daemon=True).start()
+            if lease._prepared.done():
+                lease.take_stock()
+                if exchange and (exchange.spent or not exchange.alive()):
+                    # in the background: a worker that is stopped takes a moment to kill
+                    threading.Thread(target=exchange.close, daemon=True).start()
+                self._settle(lease)
             lease._idle_timer = threading.Timer(self.idle_s, self._end_idle, (lease,))
             lease._idle_timer.daemon = True
             lease._idle_timer.start()
@@ -144,17 +224,35 @@ class Pool:
                 log.info("ended the worker on %s after %.0f idle seconds", lease.place.label, self.idle_s)
                 lease.exchange.close()
 
-    def unload(self) -> None:
-        """Have every worker that no run holds give its device memory back. Does not wait."""
+    def unload(self, entirely: bool = False) -> None:
+        """Have every worker give its device memory back, or `entirely` all that it has, by its end.
+
+        Does not wait; a worker that a run holds does it after that run.
+        """
         with self._lock:
             for lease in self._leases.values():
-                settled = not lease.busy and lease._prepared.done()
-                if settled and lease.exchange and lease.exchange.alive():
-                    try:
-                        lease.exchange.unload()
-                        log.info("the device memory of the worker on %s is given back", lease.place.label)
-                    except WorkerLost as error:
-                        log.info("%s", error)
+                lease.owed = "end" if entirely or lease.owed == "end" else "unload"
+                self._settle(lease)
+
+    def _settle(self, lease: Lease) -> None:
+        """What the worker owes, where no run holds it."""
+        exchange = lease.exchange
+        if lease.busy or not lease._prepared.done() or not lease.owed:
+            return
+        owed, lease.owed = lease.owed, ""
+        if exchange is None or not exchange.alive():
+            return
+        if owed == "end":
+            lease.exchange = None  # at once: the next run starts another one
+            threading.Thread(target=exchange.close, daemon=True).start()
+        else:
+            try:
+                exchange.unload()
+                lease.held = {}
+            except WorkerLost as error:
+                log.info("%s", error)
+                return
+        log.info("the memory of the worker on %s is given back", lease.place.label)
 
     def close(self) -> None:
         """End every worker."""

@@ -7,9 +7,11 @@ nobody else can connect.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import queue
+import select
 import socket
 import sys
 import threading
@@ -20,7 +22,7 @@ from concurrent.futures import Future
 from .. import lines
 
 TRIES = 5
-TCP_BUFFER = 4 << 20  # bytes in either direction; the system may give less
+BUFFER = 4 << 20  # bytes in either direction; the system may give less
 
 
 class Stranger(Exception):
@@ -41,12 +43,24 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def hurry(end: socket.socket) -> None:
-    """Have a pair that is TCP (on Windows) send at once, and take a whole latent before it waits."""
-    if end.family == getattr(socket, "AF_UNIX", None):
-        return
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Have a pair take a whole latent before it waits, and one that is TCP (on Windows) send at once."""
+    if end.family != getattr(socket, "AF_UNIX", None):
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        end.setsockopt(socket.SOL_SOCKET, buffer, TCP_BUFFER)
+        with contextlib.suppress(OSError):  # some systems refuse more than their limit
+            end.setsockopt(socket.SOL_SOCKET, buffer, BUFFER)
+
+
+def ready(end: socket.socket, limit_s: float, writing: bool = False) -> bool:
+    """Wait until `end` has something to read, or takes something; whether it does within `limit_s`."""
+    try:
+        if not hasattr(select, "poll"):  # Windows, where select counts sockets, not their numbers
+            return any(select.select(*([], [end]) if writing else ([end], []), [end], limit_s))
+        poll = select.poll()
+        poll.register(end, select.POLLOUT if writing else select.POLLIN)
+        return bool(poll.poll(1e3 * limit_s))
+    except (OSError, ValueError):  # it was closed meanwhile, as the next use of it shows
+        return True
 
 
 def hand_over(end: socket.socket, way: socket.socket | None, pid: int) -> dict:

@@ -6,11 +6,13 @@ counted where they arise.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,11 +21,15 @@ from .. import lines
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, Expected
-from .messages import FAILED, GROUP_LOST, HEAD, RIGHT, inner_frame, step_frame
-from .requests import Requests
-from .watch import GroupLost, Watch
+from .messages import FAILED, GROUP_LOST, HEAD, NOT_NUMBERS, RIGHT, inner_frame, step_frame
+from .requests import LOAD_LIMIT_S, Requests
+from .room import Room
+from .watch import GroupLost, Watch, WorkerLost
+from .wire import read_description
 
-FIRST_STEP_LIMIT_S = 300.0
+FIRST_STEP_LIMIT_S = 300.0  # at the least
+OWN_TIMES = 5.0  # a first step may take so many times as long as this process's own part
+SPARE = 4096  # bytes for what a message has beside the tensors that count
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,32 @@ class _Pending:
     bytes_sent: int
     expected: Expected
     since: float
+    given: int
+
+
+@dataclass
+class _Owed:
+    """Inner results that were asked for: first the reply comes, which tells their shapes, then the message."""
+
+    reply: Future
+    states: list | None = None
+    expected: Expected | None = None
 
 
 class Steps:
     """What one worker was given to compute and has not answered. `own` is this process's torch device."""
 
-    def __init__(self, channel: Channel, requests: Requests, watch: Watch, own: torch.device):
-        self.channel, self.requests, self.watch, self.own = channel, requests, watch, own
+    def __init__(self, channel: Channel, requests: Requests, watch: Watch, own: torch.device, room: Room):
+        self.channel, self.requests, self.watch, self.own, self.room = channel, requests, watch, own, room
         self._numbers = itertools.count(1)
         self._pending: deque[_Pending] = deque()
+        self._owed: deque[_Owed] = deque()
+        self._copying: list[Expected] = []  # messages that this process's device still copies
         self._times: deque[float] = deque(maxlen=50)
         self._shape: torch.Size | None = None
+        self.answers = 0  # right ones so far
+        self.own_s = 0.0  # what this process takes for its part of such a step, where that is known
+        self._handed = 0
 
     def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
@@ -78,9 +99,10 @@ class Steps:
             self._times.clear()
         number = next(self._numbers)
         of = [[unit] for unit in units] if how else _by_branch(units)
-        self.requests.send(step_frame(number, x, sigma, units, how))
+        self.room.see_to(x.nbytes * max(len(of), 1) + SPARE)
+        given = self.requests.send(step_frame(number, x, sigma, units, how))
         sent = self._send([x, sigma])
-        self._expect(number, of, [HEAD, ((len(of), *x.shape), x.dtype)], x, sent)
+        self._expect(number, of, [HEAD, *[(tuple(x.shape), x.dtype)] * len(of)], x, sent, given)
         self.watch.look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
@@ -88,33 +110,60 @@ class Steps:
 
         Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
         """
-        pending, (predictions,), answer = self._take(check)
-        if not predictions.isfinite().all() and pending.x.isfinite().all():
-            raise self.watch.lost(lines.NOT_NUMBERS())
+        self._see_own_part()
+        pending, predictions, answer = self._take(check)
         self._times.append(answer.compute_s)
         return replace(answer, parts=list(zip(pending.of, predictions)))
+
+    def answered(self) -> bool:
+        """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
+        if self._pending and not self.watch.broken:
+            pending = self._pending[0]
+            if pending.expected.done():
+                return True
+            with contextlib.suppress(WorkerLost):
+                self.watch.look()
+                if time.perf_counter() - pending.since > self._limit():
+                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self._limit()))
+        return not self.watch.alive()
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
         while self._pending:
             self._take(check)
+        while self._owed:
+            self._settle(self._owed[0], check)
 
     def forget_times(self) -> None:
         """Steps take another time from here on, and the first may take long."""
         self._times.clear()
-
-    def receive(
-        self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]], check: Callable[[], None], failed: str
-    ) -> list[torch.Tensor]:
-        """A message of tensors of these shapes and dtypes that a request was answered with. Raises WorkerLost."""
-        with self.watch.connection():
-            expected = self.channel.expect(parts)
-        self.watch.wait(expected.coming, self._limit(), check, failed)
-        tensors = [tensor.to(self.own, copy=True) for tensor in expected.wait(0)]
-        expected.release()
-        return tensors
+        self.own_s = 0.0
 
     # -- inner parts
+
+    def history(self, unit: Unit, count: int, check: Callable[[], None]) -> list[tuple[float, State]]:
+        """The last `count` inner results of `unit` in the worker, with the model's times; all before is collected.
+
+        Raises WorkerLost; what `check` raises goes through, and the rest is left for `drain`.
+        """
+        reply = self.requests.ask("history", unit=[unit.branch, unit.index], count=count)
+        self._owed.append(_Owed(reply))
+        return self._settle(self._owed[-1], check)
+
+    def _settle(self, owed: _Owed, check: Callable[[], None]) -> list[tuple[float, State]]:
+        told = self.watch.wait(owed.reply, LOAD_LIMIT_S, check, lines.DID_NOT_TELL_INNER())
+        if owed.expected is None:
+            try:
+                owed.states = [(float(at), list(map(read_description, state))) for at, state in told["values"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise self.watch.lost(lines.INNER_UNREADABLE(error=error)) from error
+            with self.watch.connection():
+                owed.expected = self.channel.expect([part for _, state in owed.states for part in state])
+        self.watch.wait(owed.expected, self._limit(), check, lines.DID_NOT_SEND_INNER())
+        tensors = iter([tensor.to(self.own, copy=True) for tensor in owed.expected.wait(0)])
+        owed.expected.release()
+        self._owed.remove(owed)
+        return [(at, tuple(next(tensors) for _ in state)) for at, state in owed.states]
 
     def hand_on(
         self,
@@ -134,16 +183,20 @@ class Steps:
         x is not sent: of it only the shape counts here. Raises WorkerLost.
         """
         number = next(self._numbers)
-        self.requests.send(inner_frame(number, unit, x, sigma, h, z, cut.segments, list(route), ""))
+        self.room.see_to(sum(tensor.nbytes for tensor in h) + SPARE)
+        self._handed = self.requests.send(inner_frame(number, unit, x, sigma, h, z, cut.segments, list(route), ""))
         return number, self._send(h)
 
     def expect_inner(self, number: int, z: State, sent: int) -> None:
         """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""
-        self._expect(number, [], [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)], z[0], sent)
+        self.room.see_to(sum(tensor.nbytes for tensor in z) + SPARE)
+        parts = [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
+        self._expect(number, [], parts, z[0], sent, self._handed)
         self.watch.look()
 
     def collect_inner(self, check: Callable[[], None] = lambda: None) -> Answer:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
+        self._see_own_part()
         _, z, answer = self._take(check)
         return replace(answer, parts=[([], tensor) for tensor in z])
 
@@ -151,23 +204,27 @@ class Steps:
 
     def _send(self, tensors: Sequence[torch.Tensor]) -> int:
         with self.watch.connection():
-            return self.channel.send(tensors)
+            self.channel.finish_sending(meanwhile=self.watch.look)
+            sent = self.channel.send(tensors)
+        while self._copying:  # sending waited for the device
+            self._copying.pop(0).release()
+        return sent
 
-    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int) -> None:
+    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int, given: int) -> None:
         with self.watch.connection():
             expected = self.channel.expect(parts)
-        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter()))
+        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter(), given))
 
     def _take(self, check: Callable[[], None]) -> tuple[_Pending, list[torch.Tensor], Answer]:
         """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""
         started = time.perf_counter()
         pending = self._pending[0]
-        self.watch.wait(pending.expected.coming, self._limit(), check, lines.DID_NOT_ANSWER())
+        self.watch.wait(pending.expected, self._limit(), check, lines.DID_NOT_ANSWER())
         head, *tensors = pending.expected.wait(0)
         self._pending.popleft()
+        self.requests.saw(pending.given)
         number, status, microseconds, millionths = numbers = head.tolist()
-        copied = [tensor.to(pending.x.device, copy=True) for tensor in tensors]
-        pending.expected.release()
+        copied = self._copied(tensors, pending)
         now = time.perf_counter()
         if number != pending.number:
             raise self.watch.lost(lines.WRONG_STEP(given=number, asked=pending.number))
@@ -175,15 +232,32 @@ class Steps:
             raise GroupLost(lines.GROUP_OUT(device=self.watch.label, reason=self.requests.failure(number)))
         if status == FAILED:
             raise self.watch.lost(self.requests.failure(number))
-        if status != RIGHT or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
+        if status == NOT_NUMBERS and pending.x.isfinite().all():
+            raise self.watch.lost(lines.NOT_NUMBERS())
+        if status not in (RIGHT, NOT_NUMBERS) or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
             raise self.watch.lost(lines.WRONG_HEAD(numbers=numbers))
         error = None if millionths < 0 else millionths / 1e6
+        self.answers += 1
         answer = Answer([], microseconds / 1e6, now - started, pending.bytes_sent, pending.expected.size, error)
         return pending, copied, answer
 
+    def _see_own_part(self) -> None:
+        # what the worker was given was sent before this process began its own part
+        self.own_s = max(self.own_s, time.perf_counter() - self._pending[0].since)
+
+    def _copied(self, tensors: list[torch.Tensor], pending: _Pending) -> list[torch.Tensor]:
+        """Out of the message's memory. A GPU that copies by itself does so while this process goes on."""
+        by_itself = self.channel.pinned
+        copied = [tensor.to(pending.x.device, copy=True, non_blocking=by_itself) for tensor in tensors]
+        if by_itself:
+            self._copying.append(pending.expected)
+        else:
+            pending.expected.release()
+        return copied
+
     def _limit(self) -> float:
         if not self._times:
-            return FIRST_STEP_LIMIT_S
+            return max(FIRST_STEP_LIMIT_S, OWN_TIMES * self.own_s)
         return max(10.0, 20.0 * statistics.median(self._times))
 
 

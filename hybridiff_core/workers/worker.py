@@ -14,6 +14,7 @@ import torch
 
 from .endpoint import Endpoint
 from .frames import FramePipe
+from .gpus import uuid_of
 from .loop import Backend, Loop, describe
 
 log = logging.getLogger("hybridiff.worker")
@@ -30,10 +31,10 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
         return
     way = socket.socket(fileno=start["way"]) if "way" in start else None
     endpoint = Endpoint(pipe, start["name"], way)
+    if start.get("cpus") and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, start["cpus"])  # of this thread, and of those it starts from here on
     threading.Thread(target=_read_frames, args=(endpoint,), name="frames", daemon=True).start()
     threading.Thread(target=_follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
-    if start.get("cpus") and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, start["cpus"])
     if start.get("threads"):
         torch.set_num_threads(int(start["threads"]))
     try:
@@ -41,8 +42,8 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     except Exception as error:
         log.exception("no start: %s", describe(error))
         os._exit(1)  # at once: torch takes its time to end a process
-    told = {"pid": os.getpid(), "device": str(backend.device), "remarks": list(backend.remarks)}
-    endpoint.send({"op": "ready", **told})
+    told = {"pid": os.getpid(), "device": str(backend.device), "uuid": uuid_of(backend.device)}
+    endpoint.send({"op": "ready", **told, "remarks": list(backend.remarks)})
     with torch.inference_mode():
         Loop(endpoint, backend).run()
 

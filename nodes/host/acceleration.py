@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.patcher_extension import WrappersMP
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from .events import executing_node
 from .host_call import KEY, HostCall
-from .leases import pool
 from .run import Run
+from .unloading import listen
 
 
 class Acceleration:
@@ -47,7 +47,7 @@ class Acceleration:
         ):
             clone.remove_wrappers_with_key(kind, KEY)
             clone.add_wrapper_with_key(kind, KEY, wrapper)
-        _listen_for_unload(clone)
+        listen(clone)
         return clone
 
     def _outer_sample(self, executor: Callable, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -106,20 +106,3 @@ def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options
     if run is None:
         return executor(model, conds, x, timestep, model_options)
     return run.predict(HostCall(executor, model, conds, x, timestep, model_options))
-
-
-def _listen_for_unload(patcher: ModelPatcher | None) -> None:
-    """Hear of it when the host unloads the model, by whichever of its patchers it then holds.
-
-    The sampling's own clone is gone after the node's call; the host goes on with the one before it.
-    """
-    while patcher is not None:
-        patcher.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
-        patcher.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, _on_detach)
-        patcher = patcher.parent
-
-
-def _on_detach(patcher: ModelPatcher, unpatch_all: bool) -> None:
-    # the host detaches without unpatching when it only swaps one clone for another
-    if unpatch_all:
-        pool().unload()

@@ -94,6 +94,15 @@ class ComfyBackend:
             control.cleanup()
         self._controls = []
 
+    def make_room(self) -> None:
+        management = self._comfy.model_management
+        of_run = [self._patcher, *(self._loaded or ())]
+        kept = [loaded for loaded in management.current_loaded_models if loaded.model in of_run]
+        management.free_memory(1e30, self.device, keep_loaded=kept)
+        management.soft_empty_cache()
+        # the host's estimate for the forward was too low: a part of the model goes to RAM
+        self._patcher.partially_unload(self._patcher.offload_device, management.minimum_inference_memory())
+
     def unload(self) -> None:
         self._patcher = self._model = self._loaded = self._splitter = None
         self._conds = []

@@ -50,18 +50,32 @@ def staying_reason(cond: Cond, controls: Controls) -> str | None:
     return line() if line else controls.reason(cond)
 
 
+def crosses(cond: Cond, of_branch: Sequence[Cond], controls: Controls) -> bool:
+    """Whether a worker can compute `cond`; a branch with a default cond stays here whole."""
+    return staying_reason(cond, controls) is None and not any("default" in other for other in of_branch)
+
+
+def due_at(cond: Cond, sigma: float, sampling: object) -> bool:
+    """Whether `cond`, as a guider has it before the run, is due at `sigma`; `sampling` is the model's."""
+    # as the host's calculate_start_end_timesteps decides it (comfy/samplers.py)
+    starts = [cond[name] for name in ("start_percent", "clip_start_percent") if name in cond]
+    ends = [cond[name] for name in ("end_percent", "clip_end_percent") if name in cond]
+    if starts and sigma > sampling.percent_to_sigma(max(starts)):
+        return False
+    return not (ends and sigma < sampling.percent_to_sigma(min(ends)))
+
+
 def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor, controls: Controls) -> list[Unit]:
-    """The conds due at `timestep` as units of work; a branch with a default cond stays here whole.
+    """The conds due at `timestep` as units of work.
 
     x [batch, channels, ...]; timestep [batch], in sigma.
     """
     sigma = float(timestep[0])
     units = []
     for branch, conds_of_branch in enumerate(conds):
-        whole = any("default" in cond for cond in conds_of_branch or ())
         for index, cond in enumerate(conds_of_branch or ()):
             if _due(cond, timestep):
-                local = whole or staying_reason(cond, controls) is not None
+                local = not crosses(cond, conds_of_branch, controls)
                 units.append(Unit(branch, index, _area_share(cond, x), local, active(cond.get("control"), sigma)))
     return units
 
@@ -153,19 +167,27 @@ class Content:
 
     tensor: torch.Tensor
 
-    def same(self, other: Content) -> bool:
-        a, b = self.tensor, other.tensor
-        return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
-
 
 def unchanged(before: object, now: object) -> bool:
-    """Whether two snapshots are the same: objects and tensors by identity, numbers, text and Content by value."""
-    if type(before) is not type(now):
-        return False
-    if isinstance(now, Content):
-        return before.same(now)
-    if isinstance(now, dict):
-        return before.keys() == now.keys() and all(unchanged(before[key], now[key]) for key in now)
-    if isinstance(now, (list, tuple)):
-        return len(before) == len(now) and all(map(unchanged, before, now))
-    return before is now or (isinstance(now, (int, float, str)) and before == now)
+    """Whether two snapshots are the same: objects and tensors by identity, numbers, text and Content by value.
+
+    A device is asked once for all that it holds of them.
+    """
+    compared: dict[torch.device, list[torch.Tensor]] = {}
+
+    def alike(before: object, now: object) -> bool:
+        if type(before) is not type(now):
+            return False
+        if isinstance(now, Content):
+            a, b = before.tensor, now.tensor
+            if (a.dtype, a.device, a.shape) != (b.dtype, b.device, b.shape):
+                return False
+            compared.setdefault(a.device, []).append((a == b).all())
+            return True
+        if isinstance(now, dict):
+            return before.keys() == now.keys() and all(alike(before[key], now[key]) for key in now)
+        if isinstance(now, (list, tuple)):
+            return len(before) == len(now) and all(map(alike, before, now))
+        return before is now or (isinstance(now, (int, float, str)) and before == now)
+
+    return alike(before, now) and all(bool(torch.stack(found).all()) for found in compared.values())

@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from .foreign import changed_methods, of_the_host, replaced_methods
-from .recipe import is_dense, weights_of
+from .weights import is_dense, weights_of
 
 CROSSING = {
     cls.__name__: cls

@@ -12,7 +12,7 @@ from comfy.controlnet import ControlBase, ControlLora, ControlNet, StrengthType
 from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control import CROSSING
-from .recipe import is_dense, take_weights
+from .weights import is_dense, take_weights
 
 FIELDS = {"kind": str, "weights": dict, "dtype": (torch.dtype, type(None)), "average": bool}
 

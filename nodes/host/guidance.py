@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from comfy.model_patcher import ModelPatcher
+
 from .conditioning import Cond
 
 
@@ -23,11 +25,18 @@ class Guidance:
         return [cond for of_branch in self.conds.values() for cond in of_branch]
 
     @property
-    def expected(self) -> list[Cond]:
-        """The conds that a call will have, told before the first one."""
+    def expected(self) -> list[list[Cond]]:
+        """The conds that a call will have, a list per branch, told before the first one."""
         if self.off and not self._guider.model_options.get("disable_cfg1_optimization", False):
-            return list(self.conds.get("positive", ()))
-        return self.all_conds
+            return [list(self.conds.get("positive", ()))]
+        return list(self.conds.values())
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether all branches are asked of this model, in one call, as far as that shows before the first one."""
+        others = (value for value in vars(self._guider).values() if isinstance(value, ModelPatcher))
+        own = all(patcher is self._guider.model_patcher for patcher in others)
+        return own and "sampler_calc_cond_batch_function" not in self._guider.model_options
 
     @property
     def branches(self) -> int:

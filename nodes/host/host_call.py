@@ -10,13 +10,11 @@ import torch
 from ...hybridiff_core.call import Here, Predictions
 from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.share import Unit
-from . import conditioning, settings
+from . import conditioning, options, settings
 from .control import Controls
 from .cuts import hooked
 
 KEY = "hybridiff"  # of all that this pack puts on a model and into its options
-# what the host, or this pack, puts into transformer_options for this process alone; no network reads them
-OWN_OPTIONS = {"wrappers", "callbacks", "cond_or_uncond", "uuids", "sigmas", "context_window", KEY}
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,9 @@ class HostCall:
 
     def plain(self, controls: Controls) -> dict:
         """What a worker must know of this call beside x and sigma."""
-        inner = self.model_options["transformer_options"]
         return {
             **conditioning.crossing(self.conds, controls),
-            "options": {key: value for key, value in inner.items() if key not in OWN_OPTIONS},
+            "options": options.crossing(self.model_options["transformer_options"]),
             "shape": tuple(self.x.shape),
             "settings": settings.read(),
         }
@@ -73,8 +70,8 @@ class HostCall:
 
         def here(mine: list[Unit], through: Pass | None = None) -> Predictions:
             chosen = self.conds if mine == units else conditioning.select(self.conds, mine)
-            options = self.model_options if through is None else hooked(self.model_options, splitter, through)
-            out = self.executor(self.model, chosen, self.x, self.timestep, options)
+            given = self.model_options if through is None else hooked(self.model_options, splitter, through)
+            out = self.executor(self.model, chosen, self.x, self.timestep, given)
             return {branch: out[branch] for branch in {unit.branch for unit in mine}}
 
         return here

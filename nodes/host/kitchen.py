@@ -11,10 +11,12 @@ import gc
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import comfy.model_sampling
 import comfy.sd
+import psutil
 import torch
 from comfy.model_patcher import ModelPatcher
 
@@ -22,19 +24,12 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
+from .loaders import CHECKPOINT, DIFFUSION_MODEL, PLAIN, WEIGHTS, form_of, lies_in
 from .mapped import weights_assigned
-from .recipe import (
-    CHECKPOINT,
-    DIFFUSION_MODEL,
-    SAMPLING_MODULES,
-    WEIGHTS,
-    form_of,
-    is_dense,
-    knows_sampling,
-    lies_in,
-    take_weights,
-)
+from .recipe import SAMPLING_MODULES, knows_sampling
+from .weights import is_dense, take_weights, with_quants
 
+MODELS_KEPT = 4  # in memory, where there is room: two passes of two experts
 # a recipe's fields, and what its stamp and options may hold
 FIELDS = {
     "loader": str,
@@ -48,44 +43,44 @@ FIELDS = {
     "patches": dict,
     "controls": list,
 }
-PLAIN = (bool, int, float, str, torch.dtype, type(None))
+
+
+@dataclass
+class Base:
+    """A model as it was loaded, without what recipes lay over it."""
+
+    recipe: list
+    patcher: ModelPatcher
+    weights: list[torch.Tensor]  # held, so that no other tensor comes to have their ids
+
+    @property
+    def on_device(self) -> int:
+        """Bytes that come back into the system's memory when another model takes its place on the device."""
+        return 0 if self.patcher.load_device.type == "cpu" else self.patcher.loaded_size()
 
 
 class Kitchen:
-    """Makes models from recipes, and keeps the last one: what changed is laid on anew, not read again.
+    """Makes models from recipes, and keeps the last ones: what changed is laid on anew, not read again.
 
-    Reads models from `folders` alone, by the loaders named here: a recipe comes from another process.
+    Reads models from `folders` alone, by the loaders named here: a recipe comes from another process. Models in turn
+    (two experts, base and refiner) stay, the last used longest, while `free` bytes of the system's memory would hold
+    the next one too.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
-        self.folders = folders
+    def __init__(self, folders: Sequence[str], free: Callable[[], int] = lambda: psutil.virtual_memory().available):
+        self.folders, self.free = folders, free
         self.networks = Networks()
-        self._base: ModelPatcher | None = None
-        self._base_recipe: object = None
-        self._base_weights: list[torch.Tensor] = []  # held, so that no other tensor comes to have their ids
+        self._bases: list[Base] = []  # in the order of their use
         self.refusals: list[str | None] = []  # why not, for each ControlNet of the last recipe
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
         """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError, ValueError."""
         _check(recipe)
-        weights = recipe["weights"]
         objects = {name: _object(name, value) for name, value in recipe["objects"].items()}
         patches = {key: _list(value) for key, value in recipe["patches"].items()}
-        base_recipe = [recipe[name] for name in ("loader", "path", "stamp", "options", "form")]
-        base_recipe += [(key, id(weight)) for key, weight in weights.items()]
         self.refusals = self.networks.make(recipe["controls"])
-        anew = self._base_recipe != base_recipe
-        if anew:
-            self._base = self._base_recipe = None
-            self._base_weights = []
-            _give_back()
-            with weights_assigned():
-                if recipe["loader"] == WEIGHTS:
-                    self._base = _build(weights, recipe["options"], recipe["form"])
-                else:
-                    self._base = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
-            self._base_recipe, self._base_weights = base_recipe, list(weights.values())
-        patcher = self._base.clone()
+        base, anew = self._base(recipe)
+        patcher = base.patcher.clone()
         patcher.patches = patches
         patcher.force_cast_weights = recipe["force_cast_weights"]
         for name, value in objects.items():
@@ -95,8 +90,40 @@ class Kitchen:
 
     def clear(self) -> None:
         """Let go of every model, and give its memory back."""
-        self.networks, self._base, self._base_recipe, self._base_weights = Networks(), None, None, []
+        self.networks, self._bases = Networks(), []
         _give_back()
+
+    def _base(self, recipe: dict) -> tuple[Base, bool]:
+        """The model under what the recipe lays over it, and whether it had to be made."""
+        weights = recipe["weights"]
+        key = [recipe[name] for name in ("loader", "path", "stamp", "options", "form")]
+        key += [(name, id(weight)) for name, weight in weights.items()]
+        known = next((base for base in self._bases if base.recipe == key), None)
+        if known:
+            self._bases.remove(known)
+        else:
+            self._make_room(_size(recipe))
+        base = known or Base(key, self._load(recipe), list(weights.values()))
+        self._bases.append(base)
+        return base, not known
+
+    def _make_room(self, size: int) -> None:
+        """Let go of models until another one of `size` bytes has room."""
+        while self._bases and (
+            len(self._bases) >= MODELS_KEPT or self.free() < size + sum(base.on_device for base in self._bases)
+        ):
+            del self._bases[0]
+            _give_back()
+
+    def _load(self, recipe: dict) -> ModelPatcher:
+        with weights_assigned():
+            if recipe["loader"] == WEIGHTS:
+                patcher = _build(recipe["weights"], recipe["options"], recipe["form"])
+            else:
+                patcher = self._read(recipe["loader"], os.path.abspath(recipe["path"]), recipe["options"])
+        if recipe["form"] and form_of(patcher.model) != recipe["form"]:
+            raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
+        return patcher
 
     def _read(self, loader: str, path: str, options: dict) -> ModelPatcher:
         if loader not in (CHECKPOINT, DIFFUSION_MODEL):
@@ -126,17 +153,26 @@ def _check(recipe: dict) -> None:
         raise ValueError(lines.WRONG_VALUE(what="a model's weights", value=shown(list(recipe["weights"]))))
 
 
+def _size(recipe: dict) -> int:
+    """How many bytes the recipe's model takes, about: those of its file or of its weights."""
+    if recipe["loader"] == WEIGHTS:
+        return sum(weight.nbytes for weight in recipe["weights"].values())
+    try:
+        return os.path.getsize(recipe["path"])
+    except (OSError, ValueError):  # that there is no such file, the loading says
+        return 0
+
+
 def _build(weights: dict[str, torch.Tensor], options: dict, form: dict) -> ModelPatcher:
-    """The host's own model around `weights`. Raises ValueError where it is not of this form."""
+    """The host's own model around `weights`. Raises ValueError where they make none."""
     if options.keys() != {"dtype", "fp8_optimizations"}:
         raise ValueError(lines.WRONG_VALUE(what="the options of weights", value=shown(options)))
     try:
-        patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
-        take_weights(patcher.model.diffusion_model, weights)
+        state = with_quants(weights, form["quants"])
+        patcher = comfy.sd.load_diffusion_model_state_dict(dict(state), model_options=options)
+        take_weights(patcher.model.diffusion_model, state)
     except Exception as error:
         raise ValueError(lines.WEIGHTS_MAKE_NO_MODEL(kind=type(error).__name__)) from error
-    if form_of(patcher.model) != form:
-        raise ValueError(lines.WEIGHTS_MAKE_ANOTHER_MODEL())
     return patcher
 
 

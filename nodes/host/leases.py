@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import time
 from collections.abc import Sequence
 
 import comfy
@@ -13,15 +14,18 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
+from ...hybridiff_core.paces import Paces
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
+from ...hybridiff_core.workers.memory import Need
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import conditioning, rounding, settings
 from .control import Controls
-from .recipe import ADAPTER_KINDS, model_folders
+from .loaders import model_folders
+from .recipe import ADAPTER_KINDS, name_of
 
 log = logging.getLogger("hybridiff")
 
@@ -46,7 +50,7 @@ class Leases:
     """A run's workers, with the model of `recipe`.
 
     `places` are asked in their order, as many as are wanted; with `whole` all of them. `wish` is the devices that the
-    user asked for. What keeps a worker from its part is noted in `report`.
+    user asked for, `need` what the model takes. What keeps a worker from its part is noted in `report`.
     """
 
     def __init__(
@@ -58,21 +62,32 @@ class Leases:
         controls: Controls,
         report: RunReport,
         whole: bool,
+        paces: Paces,
+        need: Need | None = None,
     ):
-        self.patcher, self.recipe, self.places, self.wish = patcher, recipe, list(places), wish
+        self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
+        self.need = need
+        self.places = [place for place in places if not self._was_slow(place, paces)]
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
         self._told: object = None
         self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
 
+    def _was_slow(self, place: Place, paces: Paces) -> bool:
+        """Whether the device was too slow for this model in a run before: it is then not even loaded."""
+        times = None if self.whole or self.recipe is None else paces.skips(name_of(self.recipe), place.label)
+        if times is not None:
+            self.report.note(lines.STILL_TOO_SLOW(device=place.label, times=times))
+        return times is not None
+
     def start(self, wanted: int) -> None:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
             order = {"model": self.recipe, "args": settings.read_args()}
-            lease = pool().prepare(place, self.patcher.load_device, order, self.wish)
+            lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
@@ -90,6 +105,32 @@ class Leases:
             self.start(wanted + met - len(exchanges))
         return exchanges
 
+    def arrived(self, wanted: int, patience_s: float = 0.0) -> list[Exchange]:
+        """Those that have got ready since they were asked for last, as far as `wanted` in all.
+
+        Does not wait, but up to `patience_s` for workers that were running before: they have little to do.
+        """
+        deadline = time.perf_counter() + patience_s
+        exchanges = []
+        self.start(wanted)
+        for lease in list(self._leases):
+            if lease in self._met:
+                continue
+            while lease.running and not lease.settled and time.perf_counter() < deadline:
+                time.sleep(0.001)
+            if lease.settled:
+                if exchange := self._meet(lease):
+                    exchanges.append(exchange)
+                else:
+                    self.start(len(self._leases) + 1)
+        return exchanges
+
+    def late(self, others: Sequence[Exchange]) -> None:
+        """The run is over: say which workers were not ready in time, those of `others` too."""
+        starting = [lease.place for lease in self._leases if lease not in self._met]
+        for place in [*starting, *(exchange.place for exchange in others)]:
+            self.report.note(lines.NOT_READY(device=place.label))
+
     def _meet(self, lease: Lease) -> Exchange | None:
         if lease not in self._met:
             self._met[lease] = self._wait_for(lease)
@@ -103,6 +144,8 @@ class Leases:
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
+        if lease.lacking:
+            self.report.note(lease.lacking)
         for remark in exchange.info.get("remarks", ()):
             self.report.note(str(remark))
         if self._rounds and exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ...hybridiff_core import lines
-from . import conditioning
+from . import conditioning, options
 from .control import Controls
 from .foreign import of_the_host, replaced
 from .guidance import Guidance
@@ -23,8 +24,6 @@ INNER_CALLBACKS = (
     CallbacksMP.ON_APPLY_HOOKS,
     CallbacksMP.ON_INJECT_MODEL,
 )
-# options in which the network itself keeps state from call to call; a worker would keep its own
-STATE_OPTIONS = ("ar_state",)
 
 
 # -- the model
@@ -42,7 +41,7 @@ def obstacle(patcher: ModelPatcher, model_options: dict) -> str | None:
     """Why this model cannot be shared, as far as that shows without its recipe; None where it can."""
     if patcher.get_additional_models_with_key("multigpu"):
         return lines.MULTIGPU_SPLIT()
-    return code_inside(model_options)
+    return code_inside(model_options) or options.unsendable(model_options["transformer_options"])
 
 
 def code_inside(model_options: dict) -> str | None:
@@ -50,12 +49,8 @@ def code_inside(model_options: dict) -> str | None:
     inner = model_options["transformer_options"]
     if "model_function_wrapper" in model_options:
         return lines.NETWORK_WRAPPED()
-    for name in ("patches", "patches_replace"):
-        if any(inner.get(name, {}).values()):
-            return lines.NETWORK_PATCHED(patches=", ".join(sorted(inner[name])))
-    for name in STATE_OPTIONS:
-        if name in inner:
-            return lines.STATE_IN_NETWORK(name=name)
+    if found := options.code(inner):
+        return found
     for kind, chosen in (("wrappers", INNER_WRAPPERS), ("callbacks", INNER_CALLBACKS)):
         for of_kind in chosen:
             keys = [key for key, found in inner.get(kind, {}).get(of_kind, {}).items() if found]
@@ -84,11 +79,28 @@ def code_around(executor: Callable, model: torch.nn.Module) -> str | None:
 # -- the conds
 
 
-def expected_conds(guidance: Guidance, controls: Controls) -> int:
-    """How many conds a call will have, 0 where all of them stay here: a worker for nothing costs memory."""
-    conds = guidance.expected
-    crosses = any(conditioning.staying_reason(cond, controls) is None for cond in conds)
-    return len(conds) if crosses else 0
+def none_crosses(guidance: Guidance, controls: Controls) -> str | None:
+    """Why no cond of this run can be computed by a worker; None where one can, or where the guider names none."""
+    found = guidance.conds.values()
+    if not any(found) or any(conditioning.crosses(cond, of, controls) for of in found for cond in of):
+        return None
+    return all_stay(guidance.all_conds, controls)
+
+
+def expected_conds(guidance: Guidance, controls: Controls, sampling: object, sigmas: Sequence[float]) -> int:
+    """How many conds of a call there will be work for, with one worker fewer; 0 where workers may have none.
+
+    The most that are due at one of the run's `sigmas`, by the model's `sampling`. Where it does not show that this
+    model is asked for them in one call, no worker is started before it is.
+    """
+    if not guidance.asks_at_once or not of_the_host(comfy.samplers.calc_cond_batch):
+        return 0
+    most = 0
+    for sigma in sigmas[:-1]:
+        due = [(cond, of) for of in guidance.expected for cond in of if conditioning.due_at(cond, sigma, sampling)]
+        crossing = sum(conditioning.crosses(cond, of, controls) for cond, of in due)
+        most = max(most, min(len(due), crossing + 1) if crossing else 0)
+    return most
 
 
 def all_stay(conds: Iterable[conditioning.Cond], controls: Controls) -> str:

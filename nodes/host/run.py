@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import operator
+import os
 import time
+from collections.abc import Sequence
 
 import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
@@ -15,30 +17,36 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.engine import Engine
-from ...hybridiff_core.modes import mode_for
+from ...hybridiff_core.modes import CUTTING, mode_for
+from ...hybridiff_core.paces import Paces
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
-from ...hybridiff_core.setting import Cuts, Paces, Setting
+from ...hybridiff_core.setting import Cuts, Setting
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.workers.devices import places
-from ...hybridiff_core.workers.exchange import Exchange
-from ...hybridiff_core.workers.wire import CannotCross
+from ...hybridiff_core.workers.devices import own_title, places
+from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import obstacles
+from .comparing import fingerprint, output_of
 from .control import Controls
 from .cuts import splitter_for
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
+from .need import need_of
 from .recipe import name_of, recipe_of
 
 log = logging.getLogger("hybridiff")
+
+# set to 1, a run waits for its workers, and none is left out for its pace: for tests and measurements
+WAIT = "HYBRIDIFF_WAIT"
+PATIENCE_S = 0.25  # for a worker that is running: a changed LoRA has to get there
 
 
 @functools.cache
 def known() -> tuple[Cuts, Paces]:
     """Where this ComfyUI process has cut networks so far, and which devices it found slower."""
-    return {}, {}
+    return {}, Paces()
 
 
 class Run:
@@ -66,7 +74,7 @@ class Run:
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
         self.guidance = Guidance(guider)
         self.controls = Controls(self.guidance.all_conds, self.patcher.model)
-        self.report = RunReport(plan.mode, [str(self.patcher.load_device)], total=steps)
+        self.report = RunReport(plan.mode, [own_title(self.patcher.load_device)], total=steps)
         self.events = StepEvents(node, self.report)
         self.question = Question()
         self.engine: Engine | None = None
@@ -81,16 +89,22 @@ class Run:
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
-        self.leases = self._leases(devices, guider.model_options)
-        conds = obstacles.expected_conds(self.guidance, self.controls) if self.alone is None else 0
-        if conds:
-            self.leases.start(conds - 1)
+        self.leases = self._leases(devices, guider.model_options, noise.shape)
+        if self.alone is None:
+            sampling = self.patcher.get_model_object("model_sampling")
+            if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
+                self.leases.start(conds - 1)
 
-    def _leases(self, devices: tuple[str, ...], model_options: dict) -> Leases:
+    def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places(devices, self.patcher.load_device)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
-        self.alone = self.misfit or nobody or obstacles.obstacle(self.patcher, model_options)
+        self.alone = (
+            self.misfit
+            or nobody
+            or obstacles.obstacle(self.patcher, model_options)
+            or obstacles.none_crosses(self.guidance, self.controls)
+        )
         recipe = None
         if self.alone is None:  # a recipe takes time: not where nobody needs it
             try:
@@ -101,7 +115,9 @@ class Run:
             for line in missing:
                 self.report.note(line)
         whole = self.mode == "pipeline"
-        return Leases(self.patcher, recipe, found if recipe else (), devices, self.controls, self.report, whole)
+        need = need_of(self.patcher, recipe, shape) if recipe else None
+        given = (self.controls, self.report, whole, known()[1])
+        return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need)
 
     # -- the sampler's course
 
@@ -141,12 +157,14 @@ class Run:
         extra = len(units) < (1 if self._one_unit else 2)
         if self.engine is None or extra:
             return self._by_the_host(call, units)
-        if self.engine.exchanges:
+        if first and not (self._waits or code or all(unit.local for unit in units)):
+            self._welcome(len(units) - 1)
+        if self.engine.everyone:
             units = self._with_controls(call, units)
         if not self._allows(code, first):
             return self._by_the_host(call, units)
-        if self.engine.exchanges:
-            for exchange in self.leases.tell(self.engine.exchanges, call.plain(self.controls)):
+        if self.engine.everyone:
+            for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls)):
                 self.engine.remove(exchange)
         here, named = call.network(units, self.splitter), call.names(units)
         return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, again=not first))
@@ -160,11 +178,11 @@ class Run:
         if first and code != self._code:  # it came or went while the run goes on
             self.engine.forget()
             self._code = code
-        if first and code and self.engine.exchanges:
+        if first and code and self.engine.everyone:
             self.report.note(code)
             if self.engine.mode_name != "exact":  # what is predicted does not hang on how many devices there are
                 self.engine.dismiss()
-        return code == self._code and not (code and self.engine.exchanges)
+        return code == self._code and not (code and self.engine.everyone)
 
     def _with_controls(self, call: HostCall, units: list[Unit]) -> list[Unit]:
         """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
@@ -187,7 +205,7 @@ class Run:
         if self.alone is not None and not self._predicts_alone:
             return False
         # the second branch may come later, where a node raises the CFG on the way
-        return self.engine is None or bool(self._one_unit and len(units) > 1 and self.leases.places)
+        return self.engine is None or bool(self._waits and self._one_unit and len(units) > 1 and self.leases.places)
 
     def _make_engine(self, call: HostCall, units: list[Unit]) -> None:
         """Meet the workers, once there is something for them to do, and be an engine with them."""
@@ -198,13 +216,25 @@ class Run:
                 self.report.note(self._why_one())
         elif all(unit.local for unit in units):
             self.report.note(obstacles.all_stay(call.all_conds, self.controls))
-            return
-        exchanges = self.leases.ready(len(units) - 1)
+            if self.mode != "predict":
+                self.report.mode = "exact"
+                return
+        exchanges = self.leases.ready(len(units) - 1) if self._waits and not self.alone else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        self.engine = Engine(exchanges, self.report, self._setting(exchanges), check)
+        self.engine = Engine(exchanges, self.report, self._setting(), check)
         self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
 
-    def _setting(self, exchanges: list[Exchange]) -> Setting:
+    @property
+    def _waits(self) -> bool:
+        """Whether the run waits for its workers: where the network is cut, that is done for the devices there are."""
+        return self.mode in CUTTING or _steady()
+
+    def _welcome(self, wanted: int) -> None:
+        """Workers that have got ready are to join."""
+        for exchange in self.leases.arrived(wanted, 0.0 if self.report.steps else PATIENCE_S):
+            self.engine.welcome(exchange)
+
+    def _setting(self) -> Setting:
         plan = self.plan
         for reason in (self._exact_for, lines.CONTEXT_WINDOWS() if self.guidance.in_windows else None):
             if reason and plan.effective.mode != "exact":
@@ -219,8 +249,11 @@ class Run:
             time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
             openings=self.splitter.openings,
             cuts=cuts,
-            paces=paces,
-            name=name_of(self.leases.recipe) if exchanges else None,
+            paces=None if _steady() else paces,
+            name=name_of(self.leases.recipe) if self.leases.recipe else None,
+            proof=fingerprint(self.patcher) if self.leases.recipe else None,
+            output=output_of(sampling),
+            dtype=dtype_name(self.patcher.model.get_dtype_inference()),
             flow=isinstance(sampling, comfy.model_sampling.CONST),
             first_order=_is_euler(self.sampler),
         )
@@ -233,7 +266,11 @@ class Run:
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
+        if self.engine is not None and self.finished:
+            self.leases.late(self.engine.newcomers.exchanges)
         self.leases.close()
+        if self.engine is None and self.report.mode == "auto":
+            self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()
@@ -260,6 +297,10 @@ class Question:
         """Whether the call now made is the question's first; asked once a call. Outside a question each one is."""
         first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         return first
+
+
+def _steady() -> bool:
+    return os.environ.get(WAIT) == "1"
 
 
 def _is_euler(sampler: object) -> bool:

@@ -24,12 +24,12 @@ def small(comfy):
     """A graph of a small model as the page saves it: small(plan=[...], steps=12, samplers=1, id="1")."""
     from .page import Workflow
 
-    def make(plan=PLAN, steps=12, samplers=1, size=16, id="1"):
+    def make(plan=PLAN, steps=12, samplers=1, size=16, id="1", device="same"):
         flow = Workflow(comfy)
         model = flow.add("UNETLoader", (0, 0), ["sd3_depth4.safetensors", "default"])
         positive, negative = (flow.add("TestConditioning", (0, 170 * seed), [seed, "fixed", *TEXT]) for seed in (1, 2))
         latent = flow.add("TestLatent", (0, 520), [3, "fixed", 16, size, 1])
-        device = flow.add("HybridiffDevices", (330, 0), ["same"])
+        device = flow.add("HybridiffDevices", (330, 0), [device])
         planned = flow.add("HybridiffPlan", (330, 150), plan)
         for place in range(samplers):
             ours = flow.add(
@@ -143,6 +143,14 @@ def test_an_exact_run_has_one_band(tab, small):
     tab.run()
     seen = tab.picture(SAMPLER)
     assert seen["bands"] == [["", 0, 5]] and seen["marks"] == {} and seen["points"] == list(range(6))
+
+
+@pytest.mark.parametrize("saved", ["cuda:77", "cuda:77 (RTX 3090, 24 GB)"])
+def test_a_device_of_another_machine_stays_as_it_was_saved_and_the_run_says_so(tab, small, saved):
+    tab.load(small(plan=["exact", *PLAN[1:]], steps=4, id="7", device=saved))
+    (view,) = tab.run()["outputs"][str(SAMPLER)]["hybridiff_view"]
+    assert "the device cuda:77 is not on this machine" in "; ".join(view["lines"])
+    assert [saved] in tab.saved_widgets().values()
 
 
 def test_several_samplers_each_show_their_own_run(tab, small):

@@ -11,17 +11,21 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
-    "rules lines waiting",
-    "plan discrepancy extrapolation share account network.split workers.wire workers.frames workers.ledger "
-    "workers.messages workers.sockets workers.reap workers.devices workers.torch_settings",
-    "schedule report call setting network.lead workers.channel workers.launch_local",
-    "workers.watch workers.requests workers.steps workers.exchange workers.chain workers.endpoint "
+    "rules lines waiting __version__",
+    "plan discrepancy extrapolation share paces account network.split workers.wire workers.frames workers.ledger "
+    "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
+    "workers.candidates workers.devices workers.torch_settings",
+    "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",
+    "workers.watch workers.memory workers.requests workers.room workers.steps workers.exchange workers.chain "
+    "workers.endpoint "
     "workers.loop workers.worker",
+    "handshake",
     "team",
     "modes",
+    "newcomers",
     "engine",
     "workers.pool",
-    "demo diffusers",
+    "demo diffusers device_report",
     "cli",
     "__main__",
 ]
@@ -64,6 +68,10 @@ def test_imports_within_the_core_point_down(path):
             above = module.split(".")[:-dots]
             target = ".".join([*above, *name.split(".")])
             assert layer_of(target) <= layer_of(module), target
+
+
+def test_one_file_asks_nvml():
+    assert {path.name for path in SOURCES if "pynvml" in {name for _, name in imported(path)}} == {"nvml.py"}
 
 
 def test_only_its_adapter_imports_diffusers():

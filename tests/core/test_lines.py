@@ -22,8 +22,10 @@ SAYING = {
     "note": 0, "stay_exact": 0, "leave_out": 0, "CannotCross": 0, "WorkerLost": 0, "GroupLost": 0, "ChannelBroken": 0,
     "Stranger": 0, "lost": 0, "broke": 0, "ended": 0, "wait": 3, "receive": 2,
 }  # fmt: skip
-# files whose words are about something else than a run: the plan's and the nodes' own fields, the account, the command
-OTHER_WORDS = {"plan.py", "schedule.py", "share.py", "account.py", "cli.py", "split.py", "extrapolation.py"}
+# files whose words are about something else than a run: the plan's and the nodes' own fields, the account, the commands
+OTHER_WORDS = {
+    "plan.py", "schedule.py", "share.py", "account.py", "cli.py", "device_report.py", "split.py", "extrapolation.py",
+}  # fmt: skip
 ABOUT_RUNS = [path for path in SOURCES if path.name not in OTHER_WORDS and path.parent != PACK / "nodes"]
 SENTENCE = re.compile(r"[a-z']+:? [a-z']+ [a-z']{2,}")  # three words that nobody would call a name
 

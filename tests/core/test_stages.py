@@ -20,6 +20,7 @@ from hybridiff_core.modes.estimates import Predictor, difference_gain
 from hybridiff_core.modes.groups import Group, form_groups
 from hybridiff_core.modes.sandwich import FETCHED
 from hybridiff_core.network.split import Reached, central_openings
+from hybridiff_core.paces import Paces
 from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
 from hybridiff_core.rules import AUTO_START, LAST_STEPS, MADE_UP, MOST_PREDICTED
@@ -368,7 +369,7 @@ def test_with_frozen_inputs_the_pipeline_becomes_the_exact_prediction(workers, n
 
 
 def test_two_runs_with_fixed_boundaries_are_bit_for_bit_the_same(workers, network):
-    known = {"cuts": {}, "paces": {}}
+    known = {"cuts": {}, "paces": Paces()}
     for plan in (fixed("pipeline"), fixed("predict")):
         first, _, _ = run(network, workers(1), plan, known=known)
         second, _, _ = run(network, workers(1), plan, known=known)
@@ -491,7 +492,8 @@ def test_a_worker_that_dies_in_an_exact_step(network, mode, at):
             for i in range(STEPS):
                 sigma = sigmas(STEPS)[i].expand(2)
                 if i == at:
-                    engine.team.paces = [1.0, 1.5]  # found unequal
+                    if engine.team.pacing:
+                        engine.team.pacing.paces = [1.0, 1.5]  # found unequal
                     exchange.process.stop(0.0)
                 here = here_of(network, NOISE, sigma)
                 done = engine.step(NOISE, sigma, [Unit(0, 0), Unit(1, 0)], here, no_weight)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from hybridiff_core.cli import main
 from hybridiff_core.demo.demo_backend import DemoBackend
 from hybridiff_core.demo.model import ModelConfig, words_to_context
 from hybridiff_core.engine import Engine
@@ -93,4 +96,12 @@ def test_a_pipeline_beside_a_gpu_becomes_exact(device):
 def test_our_own_gpu_is_known_by_its_identity():
     gpu = gpu_of(torch.device("cuda", 0))
     assert gpu in gpus()
-    assert gpu.title == torch.cuda.get_device_name(0)
+    assert gpu.model == torch.cuda.get_device_name(0)
+
+
+def test_the_devices_command_measures_a_worker_on_each_gpu(capsys):
+    assert main(["devices"]) == 0
+    out = capsys.readouterr().out
+    for gpu in gpus():
+        assert re.search(rf"\n{re.escape(gpu.title)}( \(process 2\))?(\s+\d+\.\d\d){{3}}\n", out), out
+    assert out.count("ComfyUI's own\n") == 1

@@ -161,7 +161,11 @@ class Comfy:
                     *DEVICE_FLAGS, *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **environment},
+                env={
+                    **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
+                    "HYBRIDIFF_WAIT": "1",  # from the first step on, a worker has its part
+                    **environment,
+                },
             )  # fmt: skip
         self.wait_until_up()
 

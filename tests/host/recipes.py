@@ -77,6 +77,8 @@ def refuse_weights(kitchen, right: dict) -> None:
         ({"weights": {name: "x"}}, "not a model's weights"),
         ({"options": {"custom_operations": "x"}}, "not the options"),
         ({"form": {**right["form"], "cast": torch.float16}}, kind),
+        ({"form": {**right["form"], "quants": {"joint_blocks.0.x_block.mlp.fc1": "x"}}}, "no model can be made"),
+        ({"form": {}}, "no model can be made"),
         ({"form": {**right["form"], "of": right["form"]["of"][1:]}}, kind),
         ({"form": {**right["form"], "config": {**right["form"]["config"], "depth": 9}}}, kind),
         ({"options": {**right["options"], "dtype": torch.bfloat16}}, kind),
@@ -101,7 +103,7 @@ def main(root: str, models: str, count: int) -> dict:
     from comfy.model_patcher import ModelPatcher
     from hybridiff_pack.hybridiff_core.workers.ledger import Ledger
     from hybridiff_pack.hybridiff_core.workers.wire import decode
-    from hybridiff_pack.nodes.host import conditioning, control_networks, kitchen, recipe
+    from hybridiff_pack.nodes.host import conditioning, control_networks, kitchen, loaders, recipe
 
     path = os.path.join(models, "diffusion_models", "sd3_depth4.safetensors")
     model = families.load(path, families.FAMILIES["sd3"])
@@ -123,7 +125,7 @@ def main(root: str, models: str, count: int) -> dict:
     unrecorded = model.clone()
     unrecorded.cached_patcher_init = None
     bare = recipe.recipe_of(unrecorded)
-    assert bare["loader"] == recipe.WEIGHTS and not bare["path"] and bare["weights"]
+    assert bare["loader"] == loaders.WEIGHTS and not bare["path"] and bare["weights"]
     refuse_weights(kitchen, bare)
     parcels = [Ledger(False).pack(value, kinds) for value in (right, bare, run)]
     kitchen._sampling_from_plain(right["objects"]["model_sampling"])  # what is imported on demand

@@ -11,7 +11,8 @@ import sys
 import pytest
 from PIL import Image, ImageDraw
 
-from benchmarks import coco, gpu
+from benchmarks import coco
+from benchmarks import gpu_rows as gpu
 from benchmarks.block import kept
 
 from .comfy_server import PACK
@@ -41,7 +42,7 @@ def test_the_gpu_benchmark_on_a_cpu(comfyui_root, tmp_path, model):
     }  # fmt: skip
     numbers = [value for row in block["rows"] for key, value in row.items() if key.endswith("_s") or key == "seconds"]
     numbers += [row["speed_up"] for row in rows["measured"] + rows["alone"] + rows["projected"]]
-    assert len(numbers) == 4 + 2 + 1 + 3 * 4 + 3 * 2 + 3 and all(value > 0 for value in numbers)
+    assert len(numbers) == 4 + 2 * 2 + 1 + 3 * 4 + 3 * 2 + 3 and all(value > 0 for value in numbers)
     (forward,) = rows["forward"]
     first, last = forward["cut"]
     assert 0 < first < last < forward["blocks"]
@@ -57,6 +58,16 @@ def test_a_projection_without_messages_is_the_bound():
         assert gpu.projection(mode, 50, 10, parts, 0.0, 0.0) == pytest.approx(gpu.bound(mode, 50, 10))
         assert gpu.projection(mode, 50, 10, parts, 0.1, 0.1) < gpu.bound(mode, 50, 10)
     assert gpu.bound("pipeline", 50, 10) == pytest.approx(2.22, abs=0.005)
+
+
+def test_messages_are_measured_beside_another_folders(tmp_path):
+    file = tmp_path / "messages.json"
+    run("messages.py", "--before", PACK, "--sizes", 16, "--repeats", 20, "--json", file)
+    rows = kept(file)["rows"]
+    assert [(row["main"], row["package"]) for row in rows] == [
+        ("idle", "before"), ("idle", "now"), ("busy", "before"), ("busy", "now"),
+    ]  # fmt: skip
+    assert all(0 < row["median"] <= row["p90"] for row in rows)
 
 
 def test_without_a_gpu_the_gpu_benchmark_says_so(comfyui_root):

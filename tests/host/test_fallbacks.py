@@ -66,9 +66,10 @@ def test_no_second_device(bench):
     assert_alone(report, "no second GPU was found on this machine")
 
 
-def test_a_device_that_no_longer_exists(bench):
+@pytest.mark.parametrize("saved", ["cuda:7", "cuda:7 (RTX 3090, 24 GB)"])
+def test_a_device_that_no_longer_exists(bench, saved):
     side = bench("sd3")
-    side.devices = ("cuda:7",)
+    side.devices = (saved,)
     difference, report = side.compare()
     assert difference == 0.0
     assert_alone(report, "the device cuda:7 is not on this machine (here are: same, cpu")
@@ -224,22 +225,3 @@ def test_an_interrupt_leaves_the_worker_usable(bench):
     assert difference <= LIMIT
     assert_shared(report)
     assert worker.is_running()
-
-
-def test_unloading_gives_the_workers_memory_back(bench):
-    side = bench("sd15", size=8)
-    side.settings["steps"] = 1
-    side.save(side.sampler("HybridiffKSampler", **side.device_chain()))
-    side.comfy.run(side.graph.nodes)
-    pids = {worker.pid for worker in workers(side.comfy)}
-    side.comfy.post("/free", {"unload_models": True})
-    deadline = time.monotonic() + 20
-    while "(process 2) is given back" not in side.comfy.tail() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert "(process 2) is given back" in side.comfy.tail()
-    again = bench("sd15", size=8)
-    again.settings["steps"] = 1
-    difference, report = again.compare()
-    assert difference <= LIMIT
-    assert_shared(report)
-    assert {worker.pid for worker in workers(side.comfy)} == pids

@@ -35,6 +35,27 @@ def test_a_second_run_starts_at_once(bench):
     assert min(starts) < 0.1
 
 
+@pytest.mark.parametrize("how", ["file"])
+def test_two_models_in_turn_are_read_and_sent_once(bench, how):
+    """As two experts of one graph are, or a base model and its refiner."""
+    found = []
+    for number, depth in enumerate((4, 6) * 3):
+        side = bench("sd3")
+        file = f"sd3_depth{depth}.safetensors"
+        if how == "file":
+            side.model = side.graph.add("UNETLoader", unet_name=file, weight_dtype="fp8_e4m3fn")
+        else:
+            side.model = side.graph.add("TestOwnLoader", file=file, how="changed weights")
+        side.settings |= {"steps": 2, "seed": 10**7 + number}
+        difference, report = side.compare()
+        assert difference <= LIMIT
+        assert_shared(report)
+        (loading,) = report["loadings"]
+        found.append((loading["read_anew"], loading["sent_bytes"] > 100_000))
+    assert found[:2] == [(True, how == "weights")] * 2
+    assert found[2:] == [(False, False)] * 4
+
+
 def test_a_changed_lora_strength_sends_only_patches(bench):
     bench("sd3").compare()
     difference, first = lora_bench(bench, 0.4).compare()

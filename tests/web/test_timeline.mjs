@@ -22,6 +22,13 @@ test('bands and boundaries are the stages', () => {
   assert.deepEqual(boundsOf(bandsOf(STEPS.slice(0, 2))), { tau1: null, tau2: null })
 })
 
+test('a lane has its device\'s name, and the whole title as a tooltip', () => {
+  const devices = ['cuda:0 (RTX 4090, 24 GB)', 'cuda:1 (Arc 140V GPU (16GB), 16 GB) (process 2)']
+  const svg = draw({ ...VIEW, devices }, 400, 300)
+  const names = [...svg.matchAll(/hybridiff-device"[^>]*>([^<]*)<title>([^<]*)/g)].map(([, ...found]) => found)
+  assert.deepEqual(names, [['cuda:0', devices[0]], ['cuda:1 #2', devices[1]]])
+})
+
 test('a step that measured nothing lies between its neighbours', () => {
   assert.deepEqual(curveOf(STEPS)[2], { step: 2, value: 0.2, measured: false })
   assert.equal(curveOf(STEPS.slice(0, 3))[2].value, 0.3)

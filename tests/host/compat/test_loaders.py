@@ -7,6 +7,7 @@ import pytest
 from ...tiers import full
 from ..comfy_server import MODELS, Refused, make_loaders
 from ..conftest import FamilyBench
+from ..test_exact import LIMIT
 from .conftest import compared, without
 
 LORA = "sd3_depth4.safetensors"
@@ -107,6 +108,55 @@ def test_a_loader_that_does_not_say_how(bench, row, how, lora):
     # anew, so those that had one may cross twice.
     whole = (MODELS / "diffusion_models" / "sd3_depth4.safetensors").stat().st_size
     assert sent[0] < 1.1 * whole and max(sent[1:]) < (whole / 4 if lora else 100_000), (sent, whole)
+
+
+RECORDED = {
+    "recorded": ("plain options", True),
+    "recorded, fp16": ("another type of weights", True),
+    "recorded, changed weights": ("weights that it changed in place", False),
+    "recorded, more than a file": ("more than a file", False),
+}
+
+
+@pytest.mark.parametrize("how", RECORDED)
+def test_a_loader_of_a_pack_that_records_itself(bench, row, how):
+    """As KJNodes' does: the file is read where it holds the model's weights, else these are sent."""
+    what, by_file = RECORDED[how]
+    row.of("Loaders", f"a loader of a pack that records itself, {what}")
+    side = bench("sd3")
+    side.settings["steps"] = 3
+    plain = without(side) if not by_file else None
+    side.model = side.graph.add("TestOwnLoader", file="sd3_depth4.safetensors", how=how)
+    row.compared(*(found := compared(side, plain)))
+    (loading,) = found[1]["loadings"]
+    assert found[1]["shared_calls"] == 3 and loading["read_anew"]
+    assert (loading["sent_bytes"] < 100_000) == by_file, loading
+
+
+@pytest.mark.parametrize("strength", [0.0, full(0.7)])
+@pytest.mark.parametrize("how", ["plain", "recorded"])
+def test_scaled_fp8_from_another_loader(bench, row, loaders, how, strength):
+    says = "records itself" if how == "recorded" else "records nothing"
+    row.of("Loaders", f"a loader that {says}, scaled fp8{', and LoRA' if strength else ''}")
+    sent = []
+    for _ in range(3):
+        side = bench("sd3")
+        side.settings["steps"] = 3
+        plain = without(side)
+        side.model = side.graph.add("TestOwnLoader", file="loaders_sd3_scaled.safetensors", how=how)
+        if strength:
+            given = {"lora_name": LORA, "strength_model": strength}
+            side.model = side.graph.add("LoraLoaderModelOnly", model=side.model, **given)
+        difference, report = compared(side, plain)
+        assert report["shared_calls"] == 3, report["lines"]
+        assert difference <= LIMIT
+        sent.append(report["loadings"][0]["sent_bytes"])
+    row.compared(difference, report)
+    whole = (MODELS / "diffusion_models" / "loaders_sd3_scaled.safetensors").stat().st_size
+    if how == "recorded":
+        assert max(sent) < whole / 4, sent  # a LoRA's tensors at most
+    else:
+        assert (strength or whole / 2 < sent[0]) and sum(sent) < 1.2 * whole and sent[2] == 0, (sent, whole)
 
 
 REFUSED = {

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
@@ -18,6 +19,7 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
+from .changes import TestSilentChange
 from .others import TestOtherControl, TestOtherPack, TestReportOf
 
 
@@ -194,6 +196,22 @@ class PackedPatcher(comfy.model_patcher.ModelPatcher):
     """A patcher with code of its own."""
 
 
+def load_recorded(path, options=None, change=None):
+    """A loader of a pack, which the model remembers."""
+    weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=dict(options or {}), metadata=metadata)
+    if change is not None:
+        change_weights(model)
+    model.cached_patcher_init = (load_recorded, (path, options, change))
+    return model
+
+
+def change_weights(model):
+    for name, weight in model.model.diffusion_model.named_parameters():
+        if name.endswith(".attn.qkv.weight"):
+            weight.mul_(0.5)
+
+
 class TestOwnLoader:
     """A diffusion model as loaders of other packs give it: `how` is one of the cases of test_loaders.py."""
 
@@ -210,6 +228,13 @@ class TestOwnLoader:
             network = model.model.diffusion_model
             network.forward = lambda *args, **kwargs: 0.9 * type(network).forward(network, *args, **kwargs)
             return (model,)
+        if how.startswith("recorded"):
+            model = load_recorded(path, {"dtype": torch.float16} if how == "recorded, fp16" else {})
+            if how == "recorded, changed weights":
+                change_weights(model)
+            if how == "recorded, more than a file":
+                model = load_recorded(path, {}, "halved")
+            return (model,)
         weights, options = comfy.utils.load_torch_file(path), {}
         if how.startswith("packed"):
             names = [name for name in weights if name.endswith((".mlp.fc1.weight", ".attn.qkv.weight"))]
@@ -219,9 +244,7 @@ class TestOwnLoader:
             options = {"custom_operations": PackedOps}
         model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
         if how == "changed weights":
-            for name, weight in model.model.diffusion_model.named_parameters():
-                if name.endswith(".attn.qkv.weight"):
-                    weight.mul_(0.5)
+            change_weights(model)
         if how == "packed, patcher of its own":
             model = PackedPatcher(model.model, model.load_device, model.offload_device)
         return (model,)
@@ -306,6 +329,34 @@ class TestAttentionPatch:
     def patch(self, model):
         model = model.clone()
         model.set_model_attn1_patch(lambda q, k, v, options: (q, k, v))
+        return (model,)
+
+
+class Untold:
+    """An object with code, of a pack."""
+
+    def __call__(self):
+        return 1
+
+
+class TestOptions:
+    """A sampler's or a node's values among the options: "attention", "unread" ones, or a "wrong" one that is read."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "put", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": ("STRING", {"default": "unread"})}}
+
+    def put(self, model, what):
+        model = model.clone()
+        options = model.model_options["transformer_options"]
+        if what == "attention":
+            options["optimized_attention_override"] = lambda function, *args, **kwargs: function(*args, **kwargs)
+        elif what == "unread":
+            options |= {"ExtraOptions": Untold(), "model_sampling": model.get_model_object("model_sampling")}
+        else:
+            options["rope_options"] = {"scale_x": Untold()}
         return (model,)
 
 
@@ -405,6 +456,41 @@ class TestModelAt:
         return (comfy.sd.load_diffusion_model(path),)
 
 
+class TestHuge:
+    """The model, said to be larger than any machine's memory."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "enlarge", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def enlarge(self, model):
+        model = model.clone()
+        model.size = 1 << 50
+        return (model,)
+
+
+class TestFreed:
+    """The latent, after the host made room for another model, or after a node unloaded every model."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "free", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "how": (["room", "all"],), "turn": ("INT", {"default": 0})}}
+
+    def free(self, latent, how, turn):
+        management = comfy.model_management
+        if how == "room":
+            # as load_models_gpu does for a model that is larger than what is free
+            management.free_memory(1e15, management.get_torch_device())
+        else:
+            management.unload_all_models()
+        assert not management.loaded_models()
+        return (latent,)
+
+
 @PromptServer.instance.routes.get("/hybridiff_tests/events/{which}")
 async def switch_events(request):
     """Send all of the pack's step events from now on, none, or a random half of them (all, none, half).
@@ -444,6 +530,7 @@ NODE_CLASS_MAPPINGS = {
         TestMissingFile,
         TestHooks,
         TestAttentionPatch,
+        TestOptions,
         TestSplitOfTheHost,
         TestPlan,
         TestValue,
@@ -451,8 +538,11 @@ NODE_CLASS_MAPPINGS = {
         TestSigmas,
         TestModelWithoutWeights,
         TestModelAt,
+        TestFreed,
+        TestHuge,
         TestOtherControl,
         TestOtherPack,
         TestReportOf,
+        TestSilentChange,
     )
 }

@@ -1,0 +1,74 @@
+"""Whether a device computes what this process computes: its first results beside this process's own.
+
+A network can be changed in ways that no recipe shows (a block's class swapped, weights changed in
+place). So a result is believed where one like it was compared before.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .call import Call
+from .rules import ROUNDING, ROUNDING_BFLOAT16, ROUNDING_FLOAT16, ROUNDING_TF32
+from .setting import Setting
+from .workers.exchange import Exchange
+
+WHOLE = {"float32", "float64"}  # types of which rounding leaves next to nothing
+
+
+class Handshake:
+    """A run's comparisons. What they found is kept by the worker (Exchange.compared), for the runs after it.
+
+    A worker that is new to a model and latent is compared at its first result, and once more in the
+    second half of the same run.
+    """
+
+    def __init__(self, setting: Setting):
+        self.output, self.dtype, self.steps = setting.output, setting.dtype, setting.steps
+        self._name = setting.name if setting.proof is None else setting.proof
+        self._again: set[Exchange] = set()
+
+    def _key(self, call: Call) -> object:
+        return self._name, tuple(call.x.shape)
+
+    def trusts(self, exchange: Exchange, call: Call) -> bool:
+        """Whether the worker's results for this model and latent were found right before."""
+        return self._key(call) in exchange.compared
+
+    def due(self, exchange: Exchange, call: Call, step: int | None) -> bool:
+        """Whether the worker's result of this exact call is to be compared."""
+        if not self.trusts(exchange, call):
+            return True
+        return exchange in self._again and step is not None and step >= self.steps // 2
+
+    def passed(self, exchange: Exchange, call: Call) -> None:
+        """A result was found right."""
+        if self.trusts(exchange, call):
+            self._again.discard(exchange)
+        else:
+            self._again.add(exchange)
+            exchange.compared.add(self._key(call))
+
+    def failed(self, exchange: Exchange) -> None:
+        """A result was found wrong."""
+        exchange.compared.clear()
+        self._again.discard(exchange)
+
+    def off(self, call: Call, theirs: torch.Tensor, own: torch.Tensor) -> float:
+        """How far a worker's prediction is from this process's, as a share of what the network put out.
+
+        Both in denoised space, of x's shape. 0 where this process's own has values that are no numbers.
+        """
+        expected = self.output(call.x, call.sigma, own).double()
+        apart = (self.output(call.x, call.sigma, theirs).double() - expected).norm()
+        share = float(apart / expected.norm().clamp_min(1e-12))
+        return share if math.isfinite(float(expected.norm())) else 0.0
+
+    def allowed(self, exchange: Exchange) -> float:
+        """What rounding alone may make of it, by the types and devices that compute."""
+        dtypes = {self.dtype, exchange.info.get("dtype") or self.dtype}
+        if not dtypes <= WHOLE:
+            return ROUNDING_FLOAT16 if dtypes <= {*WHOLE, "float16"} else ROUNDING_BFLOAT16
+        return ROUNDING if exchange.own.type == "cpu" and exchange.place.device == "cpu" else ROUNDING_TF32

@@ -1,0 +1,145 @@
+"""Workers that get ready while a run goes on: each shows in a trial what it computes, and how fast.
+
+A trial is a part of a call that this process computes all the same. So nobody waits for it, and
+there is something to compare it with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from . import lines
+from .call import Call, Predictions
+from .handshake import Handshake
+from .modes.mode import RunState
+from .report import StepRecord
+from .share import Unit, share
+from .team import label
+from .workers.exchange import Answer, Exchange
+from .workers.watch import WorkerLost
+
+TRIALS = 3  # the first may be slow for other reasons: a network that is loaded, kernels that are chosen
+
+
+@dataclass
+class Trial:
+    """`units` of `call`, all those of a branch, and this process's own prediction once it is there."""
+
+    call: Call
+    units: list[Unit]
+    own: torch.Tensor | None = None
+    own_s: float = 0.0  # this process's seconds for the whole call
+
+    @property
+    def pace_s(self) -> float:
+        """This process's seconds for a unit."""
+        return self.own_s / sum(unit.cost for unit in self.call.units)
+
+
+class Newcomers:
+    """Workers that are to join the run's team."""
+
+    def __init__(self, state: RunState, handshake: Handshake):
+        self.state, self.team, self.handshake = state, state.team, handshake
+        self._trials: dict[Exchange, Trial | None] = {}
+        self._took: dict[Exchange, list[float]] = {}  # seconds for a unit, in each trial
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return list(self._trials)
+
+    def add(self, exchange: Exchange) -> None:
+        self._trials[exchange], self._took[exchange] = None, []
+
+    def remove(self, exchange: Exchange) -> None:
+        self._trials.pop(exchange, None)
+
+    def begin(self, call: Call) -> None:
+        """A call that is computed exactly begins: give those who do nothing a part of it."""
+        for exchange, trial in list(self._trials.items()):
+            units = _branch(call.units)
+            if trial or not units:
+                continue
+            try:
+                exchange.submit(call.x, call.sigma, units)
+                self._trials[exchange] = Trial(call, units)
+            except WorkerLost as error:
+                self._lose(exchange, error)
+
+    def end(self, call: Call, done: Predictions, record: StepRecord) -> None:
+        """The call is computed: `done`, as `record` says."""
+        for exchange, trial in self._trials.items():
+            if trial and trial.call is call:
+                trial.own = done[trial.units[0].branch]
+                trial.own_s = record.compute_s[0] * len(call.units) / max(record.conds[0], 1)
+                exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s)
+
+    def ready(self, call: Call) -> list[Exchange]:
+        """Those that join with this call. Does not wait."""
+        joining = []
+        for exchange, trial in list(self._trials.items()):
+            try:
+                if trial is None:
+                    # it computed this before, and will at once
+                    if self.handshake.trusts(exchange, call) and self._is_known_to_help(exchange, call):
+                        joining.append(exchange)
+                    continue
+                exchange.look()
+                if exchange.answered():
+                    self._trials[exchange] = None
+                    if self._meet(exchange, trial, exchange.collect(self.team.check), call):
+                        joining.append(exchange)
+            except WorkerLost as error:
+                self._lose(exchange, error)
+        for exchange in joining:
+            self.remove(exchange)
+        return joining
+
+    def _meet(self, exchange: Exchange, trial: Trial, answer: Answer, call: Call) -> bool:
+        """Whether the worker's answer is one to go on with. One that is off is compared once more, alone (Team)."""
+        if trial.own is None:  # the call came to no end here
+            return False
+        of_branch = answer.parts[0][1]
+        if self.handshake.off(trial.call, of_branch, trial.own) <= self.handshake.allowed(exchange):
+            self.handshake.passed(exchange, trial.call)
+        if self.team.known is None:  # devices count as equal
+            return True
+        took = self._took[exchange]
+        took.append(answer.compute_s / sum(unit.cost for unit in trial.units))
+        self.team.known.seconds |= {self._key(exchange): min(took), self._key(None): trial.pace_s}
+        if self._helps(call, trial.pace_s, min(took)):
+            return True
+        if len(took) == TRIALS:
+            self.remove(exchange)
+            self.team.leave_out_slow(exchange, min(took) / trial.pace_s)
+        return False
+
+    def _is_known_to_help(self, exchange: Exchange, call: Call) -> bool:
+        known = self.team.known
+        if known is None:
+            return True
+        own_s, its_s = (known.seconds.get(self._key(device)) for device in (None, exchange))
+        return not (own_s and its_s) or self._helps(call, own_s, its_s)
+
+    def _helps(self, call: Call, own_s: float, its_s: float) -> bool:
+        """Whether the worker would be given something, by the seconds for a unit here and there."""
+        paces = [*(self.team.paces or [own_s] * len(self.team.devices)), its_s]
+        return bool(share(call.units, len(paces), paces)[-1])
+
+    def _key(self, device: Exchange | None) -> tuple[object, str]:
+        return self.state.name, label(device)
+
+    def _lose(self, exchange: Exchange, error: WorkerLost) -> None:
+        self.remove(exchange)
+        self.team.report.note(lines.TOOK_OVER(reason=error))
+
+
+def _branch(units: list[Unit]) -> list[Unit]:
+    """All units of the last branch of which none has to stay; empty where there is none."""
+    for branch in sorted({unit.branch for unit in units}, reverse=True):
+        mine = [unit for unit in units if unit.branch == branch]
+        if not any(unit.local for unit in mine):
+            return mine
+    return []

@@ -1,0 +1,62 @@
+"""A demo worker whose device fails as its start frame says. Run in the real one's place, by its path."""
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    core = Path(__file__).resolve().parents[2] / "hybridiff_core"
+    spec = importlib.util.spec_from_file_location(
+        "hybridiff_core", core / "__init__.py", submodule_search_locations=[str(core)]
+    )
+    sys.modules["hybridiff_core"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["hybridiff_core"])
+
+    import torch
+
+    from hybridiff_core.demo.demo_backend import DemoBackend
+    from hybridiff_core.workers.worker import serve
+
+    class Failing(DemoBackend):
+        """`fault` is what happens in a step, "load: ..." in loading; with `times`, so often at first."""
+
+        def __init__(self, start: dict):
+            super().__init__(start)
+            self.where, _, self.fault = start.get("fault", "").rpartition(": ")
+            self.left = start.get("times", 1 << 30)
+
+        def fail(self):
+            if not self.fault or not self.left:
+                return
+            self.left -= 1
+            match self.fault:
+                case "no kernel image":
+                    raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+                case "out of memory":
+                    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+                case "cannot allocate":  # a real one: no machine has an exabyte
+                    torch.empty(1 << 60, dtype=torch.uint8)
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "ended":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                case seconds:
+                    time.sleep(float(seconds))
+
+        def load(self, recipe):
+            if self.where == "load":
+                self.fail()
+            return super().load(recipe)
+
+        def predict(self, x, sigma, units, through=None):
+            if not self.where:
+                self.fail()
+            return super().predict(x, sigma, units, through)
+
+        def make_room(self):
+            print("room was made", file=sys.stderr, flush=True)
+
+    serve(Failing)

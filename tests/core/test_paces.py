@@ -1,0 +1,71 @@
+"""Which device is found slower, by given times."""
+
+import pytest
+
+from hybridiff_core.paces import Paces, Pacing
+from hybridiff_core.share import Unit, share
+
+UNITS = [Unit(0, 0), Unit(1, 0)]
+LABELS = ("here", "cuda:1")
+
+
+def dealt(pacing, units=UNITS):
+    return [len(mine) for mine in share(units, len(pacing.labels), pacing.paces)]
+
+
+def take(pacing, *calls, units=UNITS):
+    """Calls in which the devices took so many seconds for a unit."""
+    for paces in calls:
+        shares = share(units, len(paces), pacing.paces)
+        pacing.take(shares, [pace * len(mine) for pace, mine in zip(paces, shares)], max(paces))
+
+
+def test_a_device_five_times_slower_is_known_after_two_calls_and_in_the_next_run_from_the_first():
+    known = Paces()
+    pacing = Pacing(known, "model", LABELS)
+    take(pacing, (0.2, 1.0))
+    assert dealt(pacing) == [1, 1]
+    take(pacing, (0.2, 1.0))
+    assert dealt(pacing) == [2, 0]
+    assert dealt(Pacing(known, "model", LABELS)) == [2, 0]
+    assert dealt(Pacing(known, "another model", LABELS)) == [1, 1]
+
+
+def test_one_slow_call_decides_nothing():
+    pacing = Pacing(Paces(), "model", LABELS)
+    take(pacing, (0.2, 0.2), (0.2, 3.0), (0.2, 0.2))
+    assert dealt(pacing) == [1, 1]
+
+
+def test_what_was_found_on_a_busy_machine_is_found_otherwise_later():
+    known = Paces()
+    take(Pacing(known, "model", LABELS), (0.2, 0.9), (0.2, 0.9))
+    pacing = Pacing(known, "model", ("here", "cuda:1"))
+    pacing.paces = None  # some runs later it is asked again
+    take(pacing, (0.2, 0.2), (0.2, 0.2))
+    assert dealt(Pacing(known, "model", LABELS)) == [1, 1]
+
+
+@pytest.mark.parametrize(("paces", "expected"), [((0.2, 0.41), [1, 1]), ((0.2, 0.5), [2, 0]), ((0.001, 0.005), [1, 1])])
+def test_units_are_dealt_anew_only_where_it_gains_enough(paces, expected):
+    pacing = Pacing(Paces(), "model", LABELS)
+    take(pacing, paces, paces)
+    assert dealt(pacing) == expected
+
+
+def test_three_units_go_to_unlike_devices_by_pace():
+    pacing = Pacing(Paces(), "model", LABELS)
+    units = [*UNITS, Unit(2, 0)]
+    take(pacing, (0.3, 0.2), (0.3, 0.2), units=units)
+    assert dealt(pacing, units) == [1, 2]
+
+
+def test_sharing_that_takes_longer_than_one_device_alone_is_a_loss():
+    pacing = Pacing(Paces(), "model", LABELS, alone_s=0.4)
+    for wall in (0.5, 0.39):
+        pacing.take([UNITS[:1], UNITS[1:]], [0.2, 0.2], wall)
+    assert not pacing.loses
+    pacing = Pacing(Paces(), "model", LABELS, alone_s=0.4)
+    for wall in (0.5, 0.45):
+        pacing.take([UNITS[:1], UNITS[1:]], [0.2, 0.2], wall)
+    assert pacing.loses

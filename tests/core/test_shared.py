@@ -1,0 +1,226 @@
+"""Memory that two processes share: what lies where in it, who has it, and what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from hybridiff_core.share import Unit
+from hybridiff_core.workers import room as room_module
+from hybridiff_core.workers.channel import HEAD, MARK, Channel, ChannelBroken
+from hybridiff_core.workers.devices import Place
+from hybridiff_core.workers.pool import Pool
+from hybridiff_core.workers.shared import COUNTERS, Halves, NoSharedMemory, Segment
+from hybridiff_core.workers.sockets import pair
+
+CPU = torch.device("cpu")
+PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(2)]
+SIGMA = torch.ones(1)
+ECHO = {"sizes": {"h": [[1]], "z": [[1]], "dtype": "float32"}}  # it answers 0.9 x
+unix = pytest.mark.skipif(sys.platform == "win32", reason="there memory is handed over by its name")
+
+
+def other(segment):
+    """`segment` as another process has it."""
+    if sys.platform == "win32":
+        return Segment.take_over(segment.hand_over(None), None)
+    with contextlib.ExitStack() as stack:
+        here, there = map(stack.enter_context, socket.socketpair())
+        return Segment.take_over(segment.hand_over(here), there)
+
+
+def halves(each_way):
+    segment = Segment.make(each_way)
+    ends = Halves(segment, 0, CPU), Halves(other(segment), 1, CPU)
+    segment.close_file()
+    return ends
+
+
+def test_what_lies_in_it_is_not_written_over_before_it_is_taken():
+    here, there = halves(1 << 16)
+    chance, out, refused = random.Random(0), [], 0
+    for number in range(3000):
+        size = chance.choice([1, 16, 1000, 9000, 20000, 40000])
+        if placed := here.place(size):
+            start, memory = placed
+            memory.fill_(number % 251)
+            out.append((start, size, number % 251))
+        else:
+            refused += 1
+        while out and (not placed or chance.random() < 0.4):
+            start, size, value = out.pop(0)
+            assert (there.at(start, size) == value).all()
+            there.took()
+            placed = True
+    assert 100 < refused < 2000  # it was full time and again
+
+
+def test_both_directions_have_memory_of_their_own():
+    here, there = halves(4096)
+    for sender, receiver, value in ((here, there, 1), (there, here, 2)):
+        start, memory = sender.place(4096)
+        memory.fill_(value)
+        assert receiver.at(start, 4096).eq(value).all() and sender.place(1) is None
+    assert here.place(4097) is None
+
+
+@pytest.mark.parametrize("number, start", [(1, 1 << 16), (1, 1 << 40), (1, 8), (2, 0), (1, (1 << 16) - 64)])
+def test_a_message_that_would_lie_elsewhere_is_refused(number, start):
+    segment = Segment.make(1 << 16)
+    end, bare = pair()
+    channel = Channel(end, CPU, 0, segment)
+    segment.close_file()
+    coming = channel.expect([((20,), torch.float32)])
+    bare.sendall(HEAD.pack(MARK, number, 80, start))
+    with pytest.raises(ChannelBroken, match="what came is not a message"):
+        coming.wait(5)
+    channel.close()
+    bare.close()
+
+
+@unix
+def test_memory_shorter_than_told_is_refused():
+    segment = Segment.make(4096)
+    segment.told = {"bytes": COUNTERS + (1 << 20)}
+    with pytest.raises(NoSharedMemory, match="not of the 1052672 bytes"):
+        other(segment)
+    segment.close_file()
+
+
+@pytest.mark.parametrize("size", [0, -1, COUNTERS, 1 << 60, "1", None, 4.5])
+def test_a_size_of_no_sense_is_refused(size):
+    with pytest.raises(NoSharedMemory, match="that were announced"):
+        Segment.take_over({"bytes": size}, None)
+
+
+@unix
+def test_it_has_no_name_where_memory_files_have_one(monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").exists() else set()
+    here, there = halves(1 << 16)
+    assert not Path("/dev/shm").exists() or set(Path("/dev/shm").iterdir()) == before
+    start, memory = here.place(100)
+    memory.fill_(7)
+    assert there.at(start, 100).eq(7).all()
+
+
+@unix
+def test_neither_end_can_make_it_shorter():
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("there are no seals")
+    segment = Segment.make(4096)
+    with pytest.raises(PermissionError):
+        os.ftruncate(segment._descriptor, 0)
+    segment.close_file()
+
+
+# -- with workers
+
+
+@pytest.fixture
+def pool():
+    pool = Pool("demo", lambda place: {"threads": 1})
+    yield pool
+    pool.close()
+
+
+def exchange_of(pool, place=PLACES[0]):
+    exchange = pool.prepare(place, CPU, ECHO).ready(lambda: None)
+    exchange.begin({"conds": [torch.zeros(1, 1, 1)]})
+    return exchange
+
+
+def echo(exchange, x):
+    exchange.submit(x, SIGMA, [Unit(0, 0)])
+    ((_, answer),) = exchange.collect().parts
+    return torch.equal(answer, 0.9 * x)
+
+
+def test_steps_go_by_it(pool):
+    exchange = exchange_of(pool)
+    assert echo(exchange, torch.randn(1, 1000))
+    ends = exchange.channel._segments[1]
+    assert ends._placed == 2 and int(ends._taken_by_me[0]) == 1  # the conditioning and the step; the answer
+
+
+def test_it_grows_where_a_message_needs_it_and_nobody_waits(pool):
+    exchange, x = exchange_of(pool), torch.randn(1, 3 << 20)  # 12 MiB
+    before = exchange.channel.room
+    assert before < x.nbytes
+    for _ in range(20):
+        assert echo(exchange, x)
+    assert exchange.channel.room >= 2 * x.nbytes
+    assert sorted(exchange.channel._segments) == [2]  # the first is given back
+    assert echo(exchange, torch.randn(1, 10))
+
+
+def test_without_it_the_socket_carries_everything(pool, monkeypatch):
+    def none(each_way):
+        raise NoSharedMemory("there is none")
+
+    monkeypatch.setattr(room_module.Segment, "make", none)
+    exchanges = [exchange_of(pool, place) for place in PLACES]
+    exchanges[0].link(exchanges[1])
+    for size in (10, 3 << 20):
+        assert echo(exchanges[0], torch.randn(1, size))
+    assert exchanges[0].channel.room == 0
+
+
+@unix
+def test_where_the_worker_cannot_have_it_the_socket_carries_everything(pool, monkeypatch):
+    hand_over = Segment.hand_over
+    monkeypatch.setattr(Segment, "hand_over", lambda self, way: {**hand_over(self, way), "bytes": 1 << 30})
+    exchange = exchange_of(pool)
+    assert exchange.channel.room == 0
+    for size in (10, 3 << 20):
+        assert echo(exchange, torch.randn(1, size))
+
+
+def maps(pid):
+    return [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "hybridiff" in line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc shows what is mapped")
+@pytest.mark.parametrize("end", ["kill", "close"])
+def test_a_worker_that_ends_leaves_no_memory_behind(pool, end):
+    exchange = exchange_of(pool)
+    assert echo(exchange, torch.randn(1, 1000))
+    assert maps(exchange.process.pid) and maps(os.getpid())
+    if end == "kill":
+        psutil.Process(exchange.process.pid).kill()
+    exchange.close()
+    del exchange
+    pool.close()
+    gc.collect()
+    assert maps(os.getpid()) == []
+
+
+def test_no_tracker_of_multiprocessing_is_started_or_warns():
+    script = (
+        "import sys, psutil, torch\n"
+        "from hybridiff_core.share import Unit\n"
+        "from hybridiff_core.workers.pool import Pool\n"
+        "from hybridiff_core.workers.devices import Place\n"
+        "pool = Pool('demo', lambda place: {'threads': 1})\n"
+        f"lease = pool.prepare(Place('cpu#0', 'cpu', 'cpu'), torch.device('cpu'), {ECHO!r})\n"
+        "exchange = lease.ready(lambda: None)\n"
+        "assert exchange.channel.room\n"
+        "print(len(psutil.Process().children()), 'multiprocessing.resource_tracker' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    alone = subprocess.run(
+        [sys.executable, "-c", "import sys, torch; print('multiprocessing.resource_tracker' in sys.modules)"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1", *alone.stdout.split()] and done.stderr == ""

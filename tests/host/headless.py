@@ -19,6 +19,7 @@ PACK = Path(__file__).resolve().parents[2]
 
 def enter(root: str):
     """Be a ComfyUI process, started with the flags below, whose workers run headless_worker.py."""
+    os.environ["HYBRIDIFF_WAIT"] = "1"  # from the first step on, a worker has its part
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]

@@ -26,6 +26,7 @@ MOMENTS = {"start": None, "load": None, "first step": 0, "mid warm-up": 3, "stag
 
 
 def enter(root: str):
+    os.environ["HYBRIDIFF_WAIT"] = "1"  # a worker has its part from the first step on
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]

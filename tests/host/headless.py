@@ -2,8 +2,8 @@
 
     python headless.py COMFYUI_ROOT MODELS_FOLDER
 
-Reads a case a line and prints a line of JSON for it: "alike", "changed", "unknown", "mainless" or, with weights of 8
-bits and a LoRA on them, "rounding" and "other rounding".
+Reads a case a line and prints a line of JSON for it: "alike", "changed", "unknown", "mainless", "memory" or, with
+weights of 8 bits and a LoRA on them, "rounding" and "other rounding".
 """
 
 import importlib
@@ -19,6 +19,7 @@ PACK = Path(__file__).resolve().parents[2]
 
 def enter(root: str):
     """Be a ComfyUI process, started with the flags below, whose workers run headless_worker.py."""
+    os.environ["HYBRIDIFF_WAIT"] = "1"  # from the first step on, a worker has its part
     for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
         package = sys.modules[name] = types.ModuleType(name)
         package.__path__ = [str(folder)]
@@ -27,7 +28,8 @@ def enter(root: str):
 
     args = comfy.cli_args.args
     args.cpu = args.use_split_cross_attention = args.dont_upcast_attention = True
-    args.listen, args.reserve_vram, args.extra_model_paths_config = "0.0.0.0", 0.5, None
+    args.listen, args.reserve_vram = "0.0.0.0", 0.5
+    args.cuda_malloc = True  # ComfyUI sets it itself, by the GPU
     import torch
 
     torch.set_num_threads(1)
@@ -104,10 +106,43 @@ def lora_for(torch, weights: dict) -> dict:
     return lora_for(weights, seed=1)
 
 
+def memory(bench: Bench) -> dict:
+    """How much memory a worker's backend has to itself, in MiB, before a model is loaded, after, and unloaded."""
+    import comfy.ops
+    import folder_paths
+    import psutil
+    from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+    from hybridiff_pack.nodes.host import backend, kitchen, recipe, settings
+    from make_models import fill, sd3_config
+    from safetensors.torch import save_file
+
+    def own() -> float:
+        kitchen._give_back()
+        return psutil.Process().memory_full_info().uss / (1 << 20)
+
+    file = bench.file.with_name("large.safetensors")
+    operations = comfy.ops.disable_weight_init
+    network = MMDiT(**sd3_config(8), dtype=bench.torch.float32, device="cpu", operations=operations)
+    fill(network, seed=1, last=())
+    save_file({**network.state_dict(), "pos_embed": bench.torch.zeros(1, 64 * 64, 64 * 8)}, file)
+    folder_paths.add_model_folder_path("diffusion_models", str(file.parent))
+    model = bench.comfy.sd.load_diffusion_model(str(file))
+    order = {"model": recipe.recipe_of(model), "args": settings.read_args()}
+    del network, model
+    worker = backend.ComfyBackend({"device": "cpu", "model_folders": [str(file.parent)]})
+    before = own()
+    worker.load(order)
+    loaded = own()
+    worker.unload()
+    return {"file": file.stat().st_size / (1 << 20), "before": before, "loaded": loaded, "unloaded": own()}
+
+
 def case(bench: Bench, name: str) -> dict:
     from hybridiff_pack.hybridiff_core.workers import torch_settings
     from hybridiff_pack.nodes.host import settings
 
+    if name == "memory":
+        return memory(bench)
     torch, args = bench.torch, bench.comfy.cli_args.args
     os.environ["HYBRIDIFF_OTHERWISE"] = {"mainless": "main", "other rounding": "rounding"}.get(name, "")
     bench.host.leases.pool().close()

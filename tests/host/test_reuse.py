@@ -35,17 +35,17 @@ def test_a_second_run_starts_at_once(bench):
     assert min(starts) < 0.1
 
 
-@pytest.mark.parametrize("how", ["file"])
+@pytest.mark.parametrize("how", ["file", "weights"])
 def test_two_models_in_turn_are_read_and_sent_once(bench, how):
     """As two experts of one graph are, or a base model and its refiner."""
+    side = bench("sd3")
+    loader, given = "UNETLoader", {"weight_dtype": "fp8_e4m3fn"}
+    if how == "weights":
+        loader, given = "TestOwnLoader", {"how": "changed weights"}
+    name = {"UNETLoader": "unet_name", "TestOwnLoader": "file"}[loader]
+    models = [side.graph.add(loader, **{name: f"sd3_depth{depth}.safetensors"}, **given) for depth in (4, 6)]
     found = []
-    for number, depth in enumerate((4, 6) * 3):
-        side = bench("sd3")
-        file = f"sd3_depth{depth}.safetensors"
-        if how == "file":
-            side.model = side.graph.add("UNETLoader", unet_name=file, weight_dtype="fp8_e4m3fn")
-        else:
-            side.model = side.graph.add("TestOwnLoader", file=file, how="changed weights")
+    for number, side.model in enumerate(models * 3):
         side.settings |= {"steps": 2, "seed": 10**7 + number}
         difference, report = side.compare()
         assert difference <= LIMIT

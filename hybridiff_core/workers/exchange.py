@@ -65,7 +65,7 @@ class Exchange:
         self._forget()
 
     def _forget(self) -> None:
-        self._recipe = Ledger(by_content=False)
+        self._recipe = Ledger(by_content=False, keeps=True)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
 
@@ -180,6 +180,7 @@ class Exchange:
             self.spent, self.watch.lost_at = True, self.watch.lost_at or time.perf_counter()
             raise
         self._loaded = parcel.value
+        self._recipe.forgotten(info.pop("forgotten", ()))
         self.info.update(info)
         sent = sum(tensor.nbytes for _, tensor in parcel.tensors)
         return Loading(sent, bool(info.get("read_anew")), time.perf_counter() - started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -40,11 +41,12 @@ class Ledger:
 
     `by_content=True` recognises a tensor by a digest of its bytes (conditioning: small, and made
     anew by the host in each run); otherwise by object identity and version (weights: large, and
-    kept by the host between runs).
+    kept by the host between runs). With `keeps` the other side may go on holding what a value no
+    longer needs, until it says that it does not (`forgotten`), or the tensor is gone here.
     """
 
-    def __init__(self, by_content: bool, first_number: int = 0):
-        self.by_content = by_content
+    def __init__(self, by_content: bool, first_number: int = 0, keeps: bool = False):
+        self.by_content, self.keeps = by_content, keeps
         self._numbers: dict[object, tuple[int, weakref.ref]] = {}
         self._next = first_number
         self._before = self._numbers, self._next
@@ -68,11 +70,19 @@ class Ledger:
             return number
 
         encoded = encode(value, number_of, kinds, where)
+        if self.keeps:
+            alive = {key: known for key, known in self._numbers.items() if known[1]() is not None}
+            kept = {**alive, **kept}
         used = {number for number, _ in kept.values()}
         forget = sorted(number for number, _ in self._numbers.values() if number not in used)
         self._before = self._numbers, self._next
         self._numbers, self._next = kept, following
         return Parcel(encoded, list(new.items()), forget)
+
+    def forgotten(self, numbers: Iterable[int]) -> None:
+        """The other side let these go."""
+        gone = set(numbers)
+        self._numbers = {key: known for key, known in self._numbers.items() if known[0] not in gone}
 
     def take_back(self) -> None:
         """What `pack` gave last was not sent."""

@@ -40,7 +40,10 @@ class Backend(Protocol):
     remarks: Sequence[str]  # what users must know of this process, in their words
 
     def load(self, recipe: object) -> dict:
-        """Hold the model that `recipe` describes; the answer goes back as information."""
+        """Hold the model that `recipe` describes; the answer goes back as information.
+
+        But "holds" in it: tensors of earlier recipes that models it keeps are made of. Others are forgotten.
+        """
 
     def begin(self, run: object, fresh: bool) -> None:
         """Take a run's conditioning and options; `fresh` is False where a run's conditioning changed."""
@@ -73,6 +76,8 @@ class Loop:
     def __init__(self, endpoint: Endpoint, backend: Backend):
         self.endpoint, self.backend = endpoint, backend
         self.tensors: dict[int, torch.Tensor] = {}
+        self.of_models: set[int] = set()  # those that came with a model
+        self.needed: set[int] = set()  # those in the value that was unpacked last
         self.failure: str | None = None
         self.lead: Lead | None = None
         self.measured: dict = {}
@@ -112,7 +117,9 @@ class Loop:
                 return self.endpoint.enlarge(frame)
             case "load":
                 self.failure = None
-                return self.backend.load(self.unpack(frame))
+                info = dict(self.backend.load(self.unpack(frame)))
+                holds = info.pop("holds", ())
+                return {**info, "forgotten": self.let_go(frame, holds)}
             case "begin" | "renew" as op:
                 self.failure, self.measured = None, {}
                 self.backend.begin(self.unpack(frame), fresh=op == "begin")
@@ -130,6 +137,7 @@ class Loop:
                 self.backend.end()
             case "unload":
                 self.tensors.clear()
+                self.of_models.clear()
                 self.backend.unload()
             case op:
                 raise ValueError(lines.UNKNOWN_REQUEST(op=op))
@@ -141,7 +149,24 @@ class Loop:
         for item in frame["tensors"]:
             tensor = self.endpoint.parent.receive_whole(item["shape"], DTYPES[item["dtype"]])
             self.tensors[item["number"]] = tensor.to(self.backend.device) if item["on_device"] else tensor
-        return decode(frame["value"], self.tensors.__getitem__, self.backend.kinds)
+        self.needed.clear()
+        return decode(frame["value"], self.needed_tensor, self.backend.kinds)
+
+    def needed_tensor(self, number: int) -> torch.Tensor:
+        """A tensor that the value which is being unpacked has in it."""
+        self.needed.add(number)
+        return self.tensors[number]
+
+    def let_go(self, frame: dict, holds: Sequence[torch.Tensor]) -> list[int]:
+        """Forget models' tensors, but those that `frame` needs and those in `holds`; gives the numbers."""
+        self.of_models |= {item["number"] for item in frame["tensors"]}
+        held = set(map(id, holds))
+        kept = self.needed | {number for number, tensor in self.tensors.items() if id(tensor) in held}
+        gone = sorted(self.of_models - kept)
+        for number in gone:
+            self.tensors.pop(number, None)
+        self.of_models &= kept
+        return gone
 
     # -- steps
 

@@ -48,9 +48,9 @@ class ComfyBackend:
             self._made_with = recipe["args"]
         self._patcher, anew = self._kitchen.make(recipe["model"])
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
-        refused = self._kitchen.refusals
+        refused, holds = self._kitchen.refusals, self._kitchen.held
         told = {"dtype": str(dtype).removeprefix("torch."), "dynamic": self._is_dynamic(self._patcher)}
-        return {"read_anew": anew, **told, "refused": refused}
+        return {"read_anew": anew, **told, "refused": refused, "holds": holds}
 
     def begin(self, run: dict, fresh: bool) -> None:
         self._lay(run["settings"], self._told)

@@ -88,6 +88,11 @@ class Kitchen:
         patcher.patches_uuid = uuid.uuid4()  # a changed strength is another model to the host's loading
         return patcher, anew
 
+    @property
+    def held(self) -> list[torch.Tensor]:
+        """The weights of the models that are kept, as they came."""
+        return [weight for base in self._bases for weight in base.weights]
+
     def clear(self) -> None:
         """Let go of every model, and give its memory back."""
         self.networks, self._bases = Networks(), []

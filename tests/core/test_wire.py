@@ -1,3 +1,4 @@
+import gc
 import io
 import uuid
 
@@ -125,3 +126,18 @@ def test_a_failed_packing_leaves_the_books_unchanged():
         ledger.pack([torch.zeros(3), len])
     again = ledger.pack([torch.zeros(3)])
     assert len(again.tensors) == 1 and again.forget == [0]
+
+
+def test_a_ledger_that_keeps_forgets_what_it_is_told_and_what_is_gone():
+    """Two models in turn: neither is sent twice, until the other side says that it let one go."""
+    ledger = Ledger(by_content=False, keeps=True)
+    one, two = torch.zeros(3), torch.ones(3)
+    assert [number for number, _ in ledger.pack([one]).tensors] == [0]
+    assert [number for number, _ in ledger.pack([two]).tensors] == [1]
+    again = ledger.pack([one])
+    assert (again.tensors, again.forget) == ([], [])
+    ledger.forgotten([1])
+    assert [number for number, _ in ledger.pack([two]).tensors] == [2]
+    del one
+    gc.collect()
+    assert ledger.pack([two]).forget == [0]

@@ -161,3 +161,17 @@ def test_lazycache_is_around_the_network(bench):
     difference, report = side.compare()
     assert difference <= LIMIT
     assert report["lines"] == [] and 0 < report["calls"] == report["shared_calls"]
+
+
+@pytest.mark.parametrize("what", ["extra_conds", "latent_format"])
+def test_what_is_used_in_this_process_alone_may_be_replaced(bench, what):
+    """As IC-Light's and Playground's nodes do."""
+    side = bench("sd3")
+    plain = side.save(side.sampler("KSampler"))
+    side.model = side.graph.add("TestOwnObjects", model=side.model, what=what)
+    stock, ours = side.save(side.sampler("KSampler")), side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    outputs = side.comfy.run(side.graph.nodes)
+    (report,) = outputs[ours[0]]["hybridiff"]
+    assert_shared(report)
+    assert side.difference(outputs, stock, saved) <= LIMIT < 1e-3 < side.difference(outputs, plain, stock)

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import comfy.clip_vision
+import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -360,6 +361,32 @@ class TestOptions:
         return (model,)
 
 
+class TestOwnObjects:
+    """What IC-Light and Playground nodes replace in a model: its "extra_conds", or its "latent_format"."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "put", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": ("STRING", {"default": "extra_conds"})}}
+
+    def put(self, model, what):
+        model = model.clone()
+        if what == "latent_format":
+            value = comfy.latent_formats.SD3()
+            value.scale_factor *= 0.8
+        else:
+
+            def extra_conds(network, **given):
+                found = type(network).extra_conds(network, **given)
+                found["c_crossattn"] = found["c_crossattn"]._copy_with(0.5 * found["c_crossattn"].cond)
+                return found
+
+            value = types.MethodType(extra_conds, model.model)
+        model.add_object_patch(what, value)
+        return (model,)
+
+
 class TestSplitOfTheHost:
     """The mark that the host's MultiGPU CFG Split leaves where it finds a second GPU: a model of the key "multigpu"."""
 
@@ -531,6 +558,7 @@ NODE_CLASS_MAPPINGS = {
         TestHooks,
         TestAttentionPatch,
         TestOptions,
+        TestOwnObjects,
         TestSplitOfTheHost,
         TestPlan,
         TestValue,

@@ -96,7 +96,8 @@ class Run:
 def until_answered(exchanges):
     def pause(step):
         deadline = time.perf_counter() + 30.0
-        while not all(exchange.answered() for exchange in exchanges) and time.perf_counter() < deadline:
+        while any(exchange.steps._pending and not exchange.answered() for exchange in exchanges):
+            assert time.perf_counter() < deadline
             time.sleep(0.001)
 
     return pause

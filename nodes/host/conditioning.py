@@ -65,6 +65,20 @@ def due_at(cond: Cond, sigma: float, sampling: object) -> bool:
     return not (ends and sigma < sampling.percent_to_sigma(min(ends)))
 
 
+def with_boxes(conds: dict[str, list[Cond]]) -> dict[str, list[Cond]]:
+    """The branches' conds, with the positive one's GLIGEN boxes on the others too, where the host will put them."""
+    # as the host's apply_empty_x_to_equal_area does it (comfy/samplers.py)
+    whole = {name: [i for i, cond in enumerate(of) if "area" not in cond] for name, of in conds.items()}
+    given = {name: [c for c in of if "area" not in c and c.get("gligen") is not None] for name, of in conds.items()}
+    spread = {name: list(of) for name, of in conds.items()}
+    for name, of in spread.items():
+        if name != "positive" and whole[name] and not given[name]:
+            for number, cond in enumerate(given.get("positive", ())):
+                place = whole[name][number % len(whole[name])]
+                of[place] = {**of[place], "gligen": cond["gligen"]}
+    return spread
+
+
 def units_of(conds: Conds, x: torch.Tensor, timestep: torch.Tensor, controls: Controls) -> list[Unit]:
     """The conds due at `timestep` as units of work.
 

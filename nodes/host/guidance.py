@@ -6,7 +6,7 @@ import math
 
 from comfy.model_patcher import ModelPatcher
 
-from .conditioning import Cond
+from .conditioning import Cond, with_boxes
 
 
 class Guidance:
@@ -18,7 +18,7 @@ class Guidance:
     @property
     def conds(self) -> dict[str, list[Cond]]:
         """The branches' conds by the guider's names for them; empty for a guider that keeps none."""
-        return getattr(self._guider, "conds", {})
+        return with_boxes(getattr(self._guider, "conds", {}))
 
     @property
     def all_conds(self) -> list[Cond]:

@@ -1,6 +1,6 @@
 """Measure everything, and write docs/BENCHMARKS.md from what was measured.
 
-    python -m benchmarks [--only speed stages bytes places dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
+    python -m benchmarks [--only speed stages bytes samplings places dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
 
 Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
 benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.
@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import torch
 
+from hybridiff_core.rules import AUTO_TOLERANCE
+
 from . import bytes as crossing
-from . import choice, curve, gpu, places, projection, quality, speed, stages
+from . import choice, curve, gpu, places, projection, quality, samplings, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -49,6 +51,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
         Part("gpu", ["gpu.py"], gpu.render, "On a GPU", GPU),
         Part("gpu_sdxl", [], gpu.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
+        Part("samplings", ["samplings.py"], samplings.render, "Every sampling", SAMPLINGS),
         Part("places", ["places.py", str(unet), "--models", "unet"], places.render, PREDICTED, PLACES),
         Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{PREDICTED}: DiT", ""),
         Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
@@ -90,7 +93,9 @@ def document(chosen: list[Part]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=["speed", "stages", "bytes", "places", "dit", "unet", "gpu"])
+    parser.add_argument(
+        "--only", nargs="+", choices=["speed", "stages", "bytes", "samplings", "places", "dit", "unet", "gpu"]
+    )
     parser.add_argument("--unet", type=Path, default=Path("training") / "unet")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--render", action="store_true", help="measure nothing")
@@ -139,6 +144,12 @@ rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole st
 next table has it again. The run was stopped when its time was up: a few of Wan's rows are missing."""
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
+
+SAMPLINGS = f"""auto beside its tolerance, {AUTO_TOLERANCE:g}, with each sampling that ComfyUI's nodes set, all of its
+schedulers, 12, 20 and 30 steps, euler and dpmpp_2m, CFG 1 and 5. `ideal` are two networks whose answer is known in
+closed form, the mean of the pictures that a noisy latent may have come from: Gaussians with a picture's spectrum, and a
+few single pictures; `random` is a small one with random weights. `off` is how far the final latent is from that of the
+exact run, as a share of it; `predicted` how many of the steps were; the last columns count runs."""
 
 PLACES = """One step of euler is predicted, and the others are computed: 20 steps, CFG 1, the small trained models.
 `error` is how far the predicted output is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,

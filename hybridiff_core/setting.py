@@ -24,7 +24,8 @@ class Setting:
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
     `noise` has what sigma is at each of `sigmas`, where these only number levels. `flow` says that
-    the model is a flow, and sigma its time; `first_order` that each of the sampler's steps is eps
+    the model is a flow, and sigma its time; `scale` how large its noise is at sigma 1 beside a
+    picture; `first_order` that each of the sampler's steps is eps
     times the change of sigma, as Euler's. `extrapolate=False` takes inner results as they come,
     for comparison.
     """
@@ -39,6 +40,7 @@ class Setting:
     name: object = None
     noise: Sequence[float] | None = None
     flow: bool = False
+    scale: float = 1.0
     first_order: bool = False
     extrapolate: bool = True
 

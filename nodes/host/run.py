@@ -222,6 +222,7 @@ class Run:
             paces=paces,
             name=name_of(self.leases.recipe) if exchanges else None,
             flow=isinstance(sampling, comfy.model_sampling.CONST),
+            scale=getattr(sampling, "noise_scale", 1.0) / getattr(sampling, "sigma_data", 1.0),
             first_order=_is_euler(self.sampler),
         )
 
@@ -234,6 +235,8 @@ class Run:
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         self.leases.close()
+        if self.engine is not None:
+            self.engine.conclude()
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()

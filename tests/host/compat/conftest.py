@@ -91,8 +91,8 @@ class Pair:
 
     @property
     def told(self) -> list[str]:
-        """The report's lines without those that say what a plan came to."""
-        return [line for line in self.report["lines"] if "for this run's" not in line and "cuda:7" not in line]
+        """The report's lines without those that say what came of a plan."""
+        return [line for line in self.report["lines"] if " steps predicted" not in line and "cuda:7" not in line]
 
     def apart(self, other: Pair) -> float:
         return (self.ours - other.ours).abs().max().item()

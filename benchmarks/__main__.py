@@ -1,6 +1,7 @@
 """Measure everything, and write docs/BENCHMARKS.md from what was measured.
 
-    python -m benchmarks [--only speed stages bytes samplings places dit unet gpu] [--unet FOLDER] [--prompts 64] [--render]
+    python -m benchmarks [--only speed stages bytes samplings places dit unet gpu] [--unet FOLDER] [--prompts 64]
+        [--render]
 
 Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
 benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.

@@ -43,7 +43,7 @@ them, with 20 and 28 steps. Captions that played no part in any choice have a se
    The expected error is scaled from those measured last by how far the step is from the two computed ones (the product
    of both distances), and grows with the noise level as they grew. No step is predicted that is further beyond the
    later one than {REACH:g} times their distance, or far from the last measured error: where there is much noise, by
-   more than a factor of e in sigma. Once a later error was measured, it rates the predicted steps before it; if they
+   more than a factor of 2.1 in sigma. Once a later error was measured, it rates the predicted steps before it; if they
    turn out beyond the tolerance, the rest of the run is exact, and a line says so.
 3. A step's part counts for more where the guidance is strong and the steps are few: with CFG above 1 and fewer than
    {STEPS_PER_CFG:g} steps for each unit of CFG, in proportion.

@@ -147,9 +147,9 @@ next table has it again. The run was stopped when its time was up: a few of Wan'
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 
 SAMPLINGS = f"""auto beside its tolerance, {AUTO_TOLERANCE:g}, with each sampling that ComfyUI's nodes set, all of its
-schedulers, 12, 20 and 30 steps, euler and dpmpp_2m, CFG 1 and 5. `ideal` are two networks whose answer is known in
-closed form, the mean of the pictures that a noisy latent may have come from: Gaussians with a picture's spectrum, and a
-few single pictures; `random` is a small one with random weights. `off` is how far the final latent is from that of the
+schedulers, 12, 20 and 30 steps. `ideal` are networks whose answer is known in closed form, the mean of the pictures
+that a noisy latent may have come from: Gaussians with a picture's spectrum (mixture), and a few single pictures
+(pictures); `random` is a small one with random weights. `off` is how far the final latent is from that of the
 exact run, as a share of it; `predicted` how many of the steps were; the last columns count runs."""
 
 PLACES = """One step of euler is predicted, and the others are computed: 20 steps, CFG 1, the small trained models.

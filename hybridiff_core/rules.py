@@ -27,7 +27,8 @@ HIGHER_ORDER = 3.5  # how much more than Euler a sampler of higher order makes o
 STEPS_PER_CFG = 6  # with fewer steps for each unit of CFG every sampler makes more of it, in proportion (quality.py)
 # how errors are expected to grow (modes/expectation.py). By the error measured last alone, runs on a network with a
 # known answer were off by up to 17 times the tolerance; so none by twice it (samplings.py)
-NEAR = 0.75  # levels of noise from the last measured error that it holds for; where there is much noise, a factor of 2.1
+# levels of noise from the last measured error that it holds for; where there is much noise, a factor of 2.1 in sigma
+NEAR = 0.75
 GROWTHS = 2  # how many times errors grew from one to the next, of which the fastest is followed
 MOST_GROWTH = 8.0  # times what was measured, at most
 CHECK_EVERY = 5  # where only exact steps show the error: every how many steps one is, with a tolerance

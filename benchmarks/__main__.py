@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import torch
 
+from hybridiff_core.rules import AUTO_TOLERANCE
+
 from . import bytes as crossing
-from . import choice, curve, gpu_rows, messages, places, projection, quality, speed, stages
+from . import choice, curve, gpu_rows, messages, places, projection, quality, samplings, speed, stages
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -26,7 +28,7 @@ PACK = Path(__file__).resolve().parents[1]
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
 PREDICTED = "What one predicted step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
-ONLY = ["speed", "stages", "bytes", "messages", "places", "dit", "unet", "gpu"]
+ONLY = ["speed", "stages", "bytes", "messages", "samplings", "places", "dit", "unet", "gpu"]
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -51,6 +53,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("messages", ["messages.py"], messages.render, "Messages to a worker and back", MESSAGES),
         Part("gpu", ["gpu.py"], gpu_rows.render, "On a GPU", GPU),
         Part("gpu_sdxl", [], gpu_rows.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
+        Part("samplings", ["samplings.py"], samplings.render, "Every sampling", SAMPLINGS),
         Part("places", ["places.py", str(unet), "--models", "unet"], places.render, PREDICTED, PLACES),
         Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{PREDICTED}: DiT", ""),
         Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
@@ -145,6 +148,12 @@ rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole st
 next table has it again. The run was stopped when its time was up: a few of Wan's rows are missing."""
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
+
+SAMPLINGS = f"""auto beside its tolerance, {AUTO_TOLERANCE:g}, with each sampling that ComfyUI's nodes set, all of its
+schedulers, 12, 20 and 30 steps. `ideal` are networks whose answer is known in closed form, the mean of the pictures
+that a noisy latent may have come from: Gaussians with a picture's spectrum (mixture), and a few single pictures
+(pictures); `random` is a small one with random weights. `off` is how far the final latent is from that of the
+exact run, as a share of it; `predicted` how many of the steps were; the last columns count runs."""
 
 PLACES = """One step of euler is predicted, and the others are computed: 20 steps, CFG 1, the small trained models.
 `error` is how far the predicted output is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,

@@ -18,6 +18,7 @@ from .handshake import Handshake
 from .modes import CUTTING, make_mode, mode_for, obstacle
 from .modes.cut_mode import EARLIEST
 from .modes.mode import Mode, RunState
+from .modes.outcome import outcome
 from .newcomers import Newcomers
 from .plan import HybridPlan
 from .report import RunReport, StepRecord
@@ -199,11 +200,12 @@ class Engine:
     def _make_schedule(self) -> None:
         setting = self.state.setting
         earliest = {"earliest": EARLIEST} if self.mode_name in CUTTING else {}
-        schedule = Schedule(setting.plan, setting.sigmas, noise=setting.noise, flow=setting.flow, **earliest)
+        schedule = Schedule(
+            setting.plan, setting.sigmas, noise=setting.noise, flow=setting.flow, scale=setting.scale, **earliest
+        )
         self.state.schedule = schedule
         if self.mode_name == "exact":
             return
-        self.report.note(lines.PLAN_CAME_TO(mode=self.mode_name, steps=setting.steps, numbers=schedule.used))
         if len(self.state.branches) < 2 and schedule.used.start is None:
             self.report.note(lines.NO_SLOPE())
 
@@ -222,6 +224,11 @@ class Engine:
             self.state.setting = replace(self.state.setting, cfg=cfg)
             if self.mode_name == "predict":
                 self.forget()
+
+    def conclude(self) -> None:
+        """Say what came of the plan, at the run's end."""
+        for line in outcome(self.schedule, self.mode_name) if self.schedule else ():
+            self.report.note(line)
 
     def forget(self) -> None:
         """What was found so far holds for no call to come."""

@@ -39,12 +39,6 @@ class Thresholds:
     tolerance: float
     last: int = 0  # how many steps at the end are in no stage, however late it begins
 
-    def __str__(self) -> str:
-        start = f"start_step {self.start}" if self.start is not None else (
-            f"slope_window {self.window}, slope_threshold {self.slope:.2g}, warmup_cap {self.cap}"
-        )  # fmt: skip
-        return f"{start}, parallel_steps {self.interval}, tolerance {self.tolerance:g}"
-
 
 @dataclass(frozen=True)
 class HybridPlan:

@@ -20,9 +20,17 @@ LAST_STEPS = 2  # always computed: one predicted step among them cost 15 to 20 d
 MOST_PREDICTED = 2  # steps in a row; with three dpmpp_2m at 28 steps and CFG 1 gave 38.3 dB, with two 47.5 (quality.py)
 REACH = 1.5  # times the distance of the last two computed values a line is followed; without it 37 dB, with it 48
 FAR = 0.2  # an error, as a share of the prediction, beyond which it says nothing of where the picture will go
-NOISE_SHARE = 0.3  # what an error in noise times a change of sigma makes of the picture, against a flow's (places.py)
+# what an error in noise times a change of sigma makes of the picture, against a flow's (places.py); below sigma 1 more,
+# up to twice as much: there less is taken back by the steps that follow (samplings.py)
+NOISE_SHARE = 0.3
 HIGHER_ORDER = 3.5  # how much more than Euler a sampler of higher order makes of a step's error (quality.py, dpmpp_2m)
 STEPS_PER_CFG = 6  # with fewer steps for each unit of CFG every sampler makes more of it, in proportion (quality.py)
+# how errors are expected to grow (modes/expectation.py). By the error measured last alone, runs on a network with a
+# known answer were off by up to 17 times the tolerance; so none by twice it (samplings.py)
+# levels of noise from the last measured error that it holds for; where there is much noise, a factor of 2.1 in sigma
+NEAR = 0.75
+GROWTHS = 2  # how many times errors grew from one to the next, of which the fastest is followed
+MOST_GROWTH = 8.0  # times what was measured, at most
 CHECK_EVERY = 5  # where only exact steps show the error: every how many steps one is, with a tolerance
 
 # -- how a value is estimated

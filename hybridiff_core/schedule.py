@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,15 +59,18 @@ class Schedule:
 
     `earliest` is the first step that may be in the parallelism stage: what a mode needs to know
     comes from the steps before. `noise` has sigma itself, where `sigmas` only number levels. `flow`
-    says that sigma is a flow's time, and `weight` how much of
-    what a step is off the sampler makes of it (1 where the next step takes some back). Raises
-    ValueError where the plan does not fit the run.
+    says that sigma is a flow's time, `weight` how much of what a step is off the sampler makes of it (1 where
+    the next step takes some back), and `scale` how large noise is at sigma 1 beside a picture. Raises ValueError
+    where the plan does not fit the run.
 
     With a tolerance, a step may be left out or run on old features only while what such steps are
     off together stays within it. A step's part is the error expected of it, or else measured last,
     times the step's change of sigma: by that the latent is off, and later steps do not take it back
-    (docs/BENCHMARKS.md). Parts add up as their squares do. Where sigma is not a flow's, the first steps
-    are the dearest by far, so the tolerance is to be had bit by bit, in proportion to the stage's steps.
+    (docs/BENCHMARKS.md). Parts add up as their squares do, but for those of predicted steps in a row, which
+    are told by the same values and so are off in one direction. What a step turned out to be off, by the
+    errors measured after it, takes the place of what was expected; beyond the tolerance, nothing more is
+    affordable. Where sigma is not a flow's, the first steps are the dearest by far, so the tolerance is to
+    be had bit by bit, in proportion to the stage's steps.
     """
 
     def __init__(
@@ -78,19 +81,21 @@ class Schedule:
         noise: Sequence[float] | None = None,
         flow: bool = False,
         weight: float = 1.0,
+        scale: float = 1.0,
     ):
         self.sigmas = [float(sigma) for sigma in sigmas]
         self.noise = list(noise or self.sigmas)
         self.steps = len(self.sigmas) - 1
         self.used = plan.for_run(self.steps)
-        self.earliest, self.flow, self.weight = earliest, flow, weight
-        self.off = 0.0
+        self.earliest, self.flow, self.weight, self.scale = earliest, flow, weight, scale
         self.tau1: int | None = None
         self.tau2: int | None = None
         self.error: float | None = None
+        self.nearest_miss: float | None = None  # of steps that were not affordable: how many times too far off
         self.curve: dict[int, float] = {}
         self._errors: dict[int, float] = {}
         self._expected: dict[int, float] = {}
+        self._parts: dict[int, float] = {}
         self._stages: dict[int, Stage] = {}
         self._works: dict[int, Work] = {}
         self._calls_at: dict[int, int] = {}
@@ -145,14 +150,29 @@ class Schedule:
         if error is not None:
             self._expected[step] = error
 
+    def revise(self, step: int, error: float | None) -> None:
+        """Say how far `step`, which was not computed, turned out to be off; None where that is not known."""
+        if error is not None:
+            self._expected[step] = error
+            self._parts[step] = self._part(step)
+
+    @property
+    def off(self) -> float:
+        """How far the picture is off by the steps that were not computed exactly, as a share of it."""
+        return self._together(self._parts)
+
     def affords(self, step: int) -> bool:
         """Whether `step` may be left out or run on old features, by the error expected of it or measured last."""
         if self.used.tolerance == 0:
             return True
         error = self._likely(step)
-        if error is None or self.weight * error > FAR:
+        if error is None:
             return False
-        return math.hypot(self.off, self._part(step)) <= self.used.tolerance * math.sqrt(self._share_of_stage(step))
+        allowed = self.used.tolerance * math.sqrt(self._share_of_stage(step))
+        times = max(self.weight * error / FAR, self._together({**self._parts, step: self._part(step)}) / allowed)
+        if times > 1.0:
+            self.nearest_miss = min(times, self.nearest_miss or math.inf)
+        return times <= 1.0
 
     def _likely(self, step: int) -> float | None:
         return self._expected.get(step, self.error)
@@ -160,7 +180,20 @@ class Schedule:
     def _part(self, step: int) -> float:
         """How far `step` will put the picture off, as a share of it, if it is not computed exactly."""
         before, after = self.noise[step : step + 2]
-        return self.weight * self._likely(step) * abs(before - after) * (1.0 if self.flow else NOISE_SHARE)
+        moved = self.scale * abs(before - after)
+        if not self.flow:
+            moved *= NOISE_SHARE * max(1.0, 2.0 / (1.0 + self.scale * after))
+        return self.weight * self._likely(step) * moved
+
+    def _together(self, parts: Mapping[int, float]) -> float:
+        """How far steps put the picture off together; predicted ones in a row are off in one direction."""
+        found: list[float] = []
+        for step in sorted(parts):
+            if self._works.get(step - 1) is Work.PREDICTED:
+                found[-1] += parts[step]
+            else:
+                found.append(parts[step])
+        return math.hypot(*found)
 
     def _share_of_stage(self, step: int) -> float:
         """How much of the tolerance, squared, may be used up to `step`."""
@@ -170,8 +203,8 @@ class Schedule:
 
     def note(self, step: int, work: Work, rel_mae: float | None = None, error: float | None = None) -> None:
         """Take down what a call of `step` did and measured. A step's first discrepancy is the one that counts."""
-        if step not in self._works and work is not Work.EXACT and self.error is not None:
-            self.off = math.hypot(self.off, self._part(step))
+        if step not in self._works and work is not Work.EXACT:
+            self._parts[step] = self._part(step) if self.error is not None else 0.0
         self._works.setdefault(step, work)
         if rel_mae is not None:
             self.curve.setdefault(step, rel_mae)

@@ -33,7 +33,8 @@ class Setting:
     count as compared with this process's (handshake.py), by what `output` says of a prediction;
     `dtype` is what the model computes in.
     `noise` has what sigma is at each of `sigmas`, where these only number levels. `flow` says that
-    the model is a flow, and sigma its time; `first_order` that each of the sampler's steps is eps
+    the model is a flow, and sigma its time; `scale` how large its noise is at sigma 1 beside a
+    picture; `first_order` that each of the sampler's steps is eps
     times the change of sigma, as Euler's. `extrapolate=False` takes inner results as they come,
     for comparison.
     """
@@ -51,6 +52,7 @@ class Setting:
     dtype: str = "float32"
     noise: Sequence[float] | None = None
     flow: bool = False
+    scale: float = 1.0
     first_order: bool = False
     extrapolate: bool = True
 

@@ -295,6 +295,8 @@ class Run:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
+        if self.engine is not None:
+            self.engine.conclude()
         if self._alone:
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self._alone))
         elif not self.report.steps:

@@ -2,13 +2,50 @@
 
 from .line import Group, Line
 
-# what the plan came to
+# what came of the plan
 
-PLAN_CAME_TO = Line(
-    "{mode}, for this run's {steps} steps: {numbers}",
-    "A plan's numbers are for 50 steps; this is what they are for this run. auto is called by what it became.",
-    "No fault.",
+STEPS_PREDICTED = Line(
+    "{count} of {steps} steps predicted",
+    "Told from the steps before instead of computed, as the plan, or auto's tolerance, allowed.",
+    "No fault. For KSampler's own picture choose the mode exact.",
     Group.NOTHING,
+)
+STEPS_ON_OLD_RESULTS = Line(
+    "{count} of {steps} steps in the mode {mode}",
+    "In these, devices worked on each other's results of a step before.",
+    "No fault. For KSampler's own picture choose the mode exact.",
+    Group.NOTHING,
+)
+NONE_PREDICTED = Line(
+    "0 of {steps} steps predicted: {reason}",
+    "Every step of the run was exact, for the reason given.",
+    "Nothing: the picture is KSampler's.",
+    Group.NOTHING,
+)
+ERRORS_TOO_LARGE = Line(
+    "the best of them would be {times} times as far off as the tolerance of {tolerance} allows",
+    "By the errors measured in the run, no step can be told well enough from those before it.",
+    "Nothing: the picture is KSampler's. For more speed take more steps, or allow a larger tolerance.",
+    Group.NOTHING,
+)
+ERRORS_NOT_NEAR = Line(
+    "the sampler's steps are too far apart to tell one from those before it",
+    "Predictions go by errors measured at nearly the same noise level, and there was none so near.",
+    "Nothing: the picture is KSampler's. For more speed take more steps.",
+    Group.NOTHING,
+)
+ERRORS_NOT_MEASURED = Line(
+    "how far off they would be was not measured",
+    "It is measured in the first steps, and the conditioning changed, or there were too few.",
+    "Nothing: the picture is KSampler's.",
+    Group.NOTHING,
+)
+FURTHER_OFF = Line(
+    "predicted steps put the picture off by {off}, as measured after them, and the tolerance is {tolerance}; "
+    "from step {step} on every step is exact",
+    "Errors grew faster than those before had shown, so nothing more was predicted in this run.",
+    "If the picture is not close enough, choose the mode exact, or a smaller tolerance.",
+    Group.SETTING,
 )
 NO_SLOPE = Line(
     "with one branch there is no difference to measure, so the middle begins at warmup_cap",

@@ -87,7 +87,7 @@ class CutMode(Mode):
     def observe(self, call: Call, done: Predictions, record: StepRecord) -> Predictions:
         eps = call.eps(done)
         if self._stride > 1:
-            record.error = self.predicting.error(call, eps)
+            record.error = self.predicting.error(call, eps, record.step)
         self._learn(call, eps, record)
         given = self.predicting.take(call, eps, record)
         return done if given is eps else call.denoised(given)

@@ -24,7 +24,6 @@ class Predictor:
 
     def __init__(self) -> None:
         self.histories: dict[int, History] = {}
-        self._bend: float | None = None
         self._predicted: list[tuple[float, float, Eps]] = []
 
     def ready(self, branches: set[int]) -> bool:
@@ -85,22 +84,14 @@ class Predictor:
         def together(of: Eps, pair: tuple[int, ...]) -> torch.Tensor:
             return guided(dict(enumerate(of[branch] for branch in pair)), cfg)
 
-        found = max(relative_error((together(estimate, pair),), (together(eps, pair),)) for pair in pairs)
-        self._bend = found / spread if (spread := self._spread(time)) else None
-        return found
-
-    def expected(self, time: float) -> float | None:
-        """How far the estimate for `time` may be off, by the error measured last; None where none was.
-
-        What a line through two points misses of a curve grows with the product of the distances to both.
-        """
-        return None if self._bend is None else self._bend * self._spread(time)
+        return max(relative_error((together(estimate, pair),), (together(eps, pair),)) for pair in pairs)
 
     def reach(self, time: float) -> float:
         """How far the estimate for `time` lies beyond the last computed value, by the distance of the last two."""
         return abs(factor(*self._times(), time))
 
-    def _spread(self, time: float) -> float:
+    def spread(self, time: float) -> float:
+        """The product of the distances to the last two computed values."""
         then, now = self._times()
         return abs((time - then) * (time - now))
 

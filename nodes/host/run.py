@@ -158,7 +158,7 @@ class Run:
         if self.engine is None or extra:
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):
-            self._welcome(len(units) - 1)
+            self._welcome(_helpers(units))
         if self.engine.everyone:
             units = self._with_controls(call, units)
         if not self._allows(code, first):
@@ -219,7 +219,7 @@ class Run:
             if self.mode != "predict":
                 self.report.mode = "exact"
                 return
-        exchanges = self.leases.ready(len(units) - 1) if self._waits and not self.alone else []
+        exchanges = self.leases.ready(_helpers(units)) if self._waits and not self.alone else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = Engine(exchanges, self.report, self._setting(), check)
         self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
@@ -255,6 +255,7 @@ class Run:
             output=output_of(sampling),
             dtype=dtype_name(self.patcher.model.get_dtype_inference()),
             flow=isinstance(sampling, comfy.model_sampling.CONST),
+            scale=getattr(sampling, "noise_scale", 1.0) / getattr(sampling, "sigma_data", 1.0),
             first_order=_is_euler(self.sampler),
         )
 
@@ -269,7 +270,9 @@ class Run:
         if self.engine is not None and self.finished:
             self.leases.late(self.engine.newcomers.exchanges)
         self.leases.close()
-        if self.engine is None and self.report.mode == "auto":
+        if self.engine is not None:
+            self.engine.conclude()
+        elif self.report.mode == "auto":
             self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
@@ -297,6 +300,11 @@ class Question:
         """Whether the call now made is the question's first; asked once a call. Outside a question each one is."""
         first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         return first
+
+
+def _helpers(units: list[Unit]) -> int:
+    """How many devices beside this process's have something to do."""
+    return min(len(units) - 1, sum(not unit.local for unit in units))
 
 
 def _steady() -> bool:

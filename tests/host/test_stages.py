@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hybridiff_core.rules import AUTO_TOLERANCE
 from hybridiff_core.schedule import Stage, Work, parse
 
 from ..tiers import full
@@ -71,6 +72,25 @@ def test_auto_is_exact_in_few_steps_and_where_nothing_can_be_foreseen(bench):
     assert report["mode"] == "predict" and works(report) == ["exact"] * 20 and difference <= LIMIT
     difference, report = sampled(bench("sd3"), "auto", steps=6, start_step=2)
     assert report["mode"] == "exact" and difference <= LIMIT
+
+
+@pytest.mark.parametrize("steps", [12, full(20)])
+def test_auto_is_exact_or_within_its_tolerance_over_a_very_wide_range_of_noise(bench, steps):
+    # Stable Video Diffusion's sampling, in which auto once was off by 0.62 of the latent
+    side = bench("sd15", size=8)
+    values = {"sampling": "v_prediction", "sigma_max": 700.0, "sigma_min": 0.002}
+    side.model = side.graph.add("ModelSamplingContinuousEDM", model=side.model, **values)
+    side.settings.update(cfg=2.5, scheduler="karras", steps=steps)
+    side.plan = {}
+    stock, node = side.save(side.sampler("KSampler")), side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(node)
+    outputs = side.comfy.run(side.graph.nodes)
+    (report,) = outputs[node[0]]["hybridiff"]
+    exact, close = side.latent_of(outputs, stock), side.latent_of(outputs, saved)
+    off = ((close - exact).norm() / exact.norm()).item()
+    (said,) = (line for line in report["lines"] if " steps predicted" in line)
+    assert said.startswith(f"{works(report).count('predicted')} of {steps} steps predicted")
+    assert off <= (LIMIT if set(works(report)) == {"exact"} else AUTO_TOLERANCE), (report["schedule"], report["lines"])
 
 
 def test_predict_on_one_device(bench):
@@ -148,14 +168,10 @@ def test_part_of_a_schedule_counts_what_is_run(bench):
         sampled(side, "predict", steps=8)
 
 
-def test_the_slope_rule_says_which_values_it_used(bench):
+def test_the_slope_rule_is_scaled_to_the_run(bench):
     side = bench("sd3")
     _, report = sampled(side, "predict", steps=20, warmup="slope", parallel_steps=10)
-    assert any(
-        "predict, for this run's 20 steps: slope_window 5, slope_threshold 0.001, warmup_cap 6, parallel_steps 4"
-        in line
-        for line in report["lines"]
-    )
+    assert "2 of 20 steps predicted" in report["lines"]
     assert [line.stage for line in parse(report["schedule"])].count(Stage.PARALLELISM) == 4
 
 

@@ -91,8 +91,9 @@ class Pair:
 
     @property
     def told(self) -> list[str]:
-        """The report's lines without those that say what a plan came to."""
-        return [line for line in self.report["lines"] if "for this run's" not in line and "cuda:7" not in line]
+        """The report's lines without those that say what came of a plan."""
+        left_out = (" steps predicted", " steps in the mode ", "cuda:7")
+        return [line for line in self.report["lines"] if not any(words in line for words in left_out)]
 
     def apart(self, other: Pair) -> float:
         return (self.ours - other.ours).abs().max().item()

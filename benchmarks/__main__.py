@@ -20,7 +20,20 @@ import torch
 from hybridiff_core.rules import AUTO_TOLERANCE
 
 from . import bytes as crossing
-from . import choice, curve, gpu_rows, messages, places, projection, quality, samplings, speed, stages
+from . import (
+    choice,
+    curve,
+    false_alarms,
+    gpu_rows,
+    messages,
+    places,
+    projection,
+    quality,
+    samplings,
+    speed,
+    stages,
+    start,
+)
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
@@ -28,7 +41,7 @@ PACK = Path(__file__).resolve().parents[1]
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
 PREDICTED = "What one predicted step costs"
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
-ONLY = ["speed", "stages", "bytes", "messages", "samplings", "places", "dit", "unet", "gpu"]
+ONLY = ["speed", "stages", "bytes", "messages", "start", "false_alarms", "samplings", "places", "dit", "unet", "gpu"]
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -51,6 +64,8 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
         Part("messages", ["messages.py"], messages.render, "Messages to a worker and back", MESSAGES),
+        Part("start", ["start.py"], start.render, "The first run of a fresh ComfyUI", START),
+        Part("false_alarms", ["false_alarms.py"], false_alarms.render, "How near devices are", FALSE_ALARMS),
         Part("gpu", ["gpu.py"], gpu_rows.render, "On a GPU", GPU),
         Part("gpu_sdxl", [], gpu_rows.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
         Part("samplings", ["samplings.py"], samplings.render, "Every sampling", SAMPLINGS),
@@ -138,6 +153,15 @@ the true sizes. The paper's and AsyncDiff's figures are the published ones, for 
 MESSAGES = """Until the answer is here, the main thread waits (idle), or does small operations one after the other
 (busy), as it launches kernels in a forward. What the worker computed meanwhile is taken off. `before` is the package
 of an older commit, in which other threads sent and received; the two take turns."""
+
+START = """A worker is started and given its model while the run goes on, and joins when it is ready. A run is never to
+be more than 5 % longer than KSampler's, whatever the worker does. In the last column a run's step counts where both
+devices worked for it."""
+
+FALSE_ALARMS = """The first result of a worker that is new to a model and a latent's shape, and one of the same run's
+second half, are compared with this process's own; beyond what is allowed the device is left out. Here the worker
+computes with other instructions of the processor, and so rounds otherwise, as unlike devices do: no run may raise an
+alarm."""
 
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.

@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
                 for tokens, pooled in map(text.encode, (drawn.choice(("red heart", "cat", "rocket")), ""))
             ]
         for lease in host.leases.pool()._leases.values():
-            lease.exchange.compared.clear()
+            lease.exchange._found.clear()
         seen.clear()
         acceleration = host.acceleration.Acceleration(HybridPlan(mode="exact"), ("same",))
         comfy.sample.sample(

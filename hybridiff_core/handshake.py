@@ -6,6 +6,7 @@ place). So a result is believed where one like it was compared before.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -27,8 +28,12 @@ class Handshake:
 
     def __init__(self, setting: Setting):
         self.output, self.dtype, self.steps = setting.output, setting.dtype, setting.steps
-        self._name = setting.name if setting.proof is None else setting.proof
+        self._proof = setting.proof or (lambda: setting.name)
         self._again: set[Exchange] = set()
+
+    @functools.cached_property
+    def _name(self) -> object:
+        return self._proof()  # takes some time, and is for nothing where no worker comes
 
     def _key(self, call: Call) -> object:
         return self._name, tuple(call.x.shape)
@@ -51,18 +56,25 @@ class Handshake:
             self._again.add(exchange)
             exchange.compared.add(self._key(call))
 
-    def failed(self, exchange: Exchange) -> None:
-        """A result was found wrong."""
-        exchange.compared.clear()
+    def failed(self, exchange: Exchange, call: Call, off: float) -> None:
+        """A result was found wrong: `off` as `off` gives it."""
+        exchange.compared.discard(self._key(call))
+        exchange.differs[self._key(call)] = off
         self._again.discard(exchange)
+
+    def differs(self, exchange: Exchange, call: Call) -> float | None:
+        """How far off the worker was found before, for this model and latent; None where it was not."""
+        return exchange.differs.get(self._key(call))
 
     def off(self, call: Call, theirs: torch.Tensor, own: torch.Tensor) -> float:
         """How far a worker's prediction is from this process's, as a share of what the network put out.
 
         Both in denoised space, of x's shape. 0 where this process's own has values that are no numbers.
         """
-        expected = self.output(call.x, call.sigma, own).double()
-        apart = (self.output(call.x, call.sigma, theirs).double() - expected).norm()
+        # not every device has float64
+        x, sigma, own, theirs = (tensor.cpu() for tensor in (call.x, call.sigma, own, theirs))
+        expected = self.output(x, sigma, own).double()
+        apart = (self.output(x, sigma, theirs).double() - expected).norm()
         share = float(apart / expected.norm().clamp_min(1e-12))
         return share if math.isfinite(float(expected.norm())) else 0.0
 

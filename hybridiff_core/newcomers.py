@@ -30,7 +30,7 @@ class Trial:
     call: Call
     units: list[Unit]
     own: torch.Tensor | None = None
-    own_s: float = 0.0  # this process's seconds for the whole call
+    own_s: float = 0.0  # this process's seconds for the whole call, 0 where it computed nothing of it
 
     @property
     def pace_s(self) -> float:
@@ -60,7 +60,11 @@ class Newcomers:
         """A call that is computed exactly begins: give those who do nothing a part of it."""
         for exchange, trial in list(self._trials.items()):
             units = _branch(call.units)
-            if trial or not units:
+            if trial or exchange.behind or not units:
+                continue
+            if (off := self.handshake.differs(exchange, call)) is not None:
+                self.remove(exchange)
+                self.team.report.note(lines.ANOTHER_PICTURE(device=exchange.place.label, off=off))
                 continue
             try:
                 exchange.submit(call.x, call.sigma, units)
@@ -73,7 +77,8 @@ class Newcomers:
         for exchange, trial in self._trials.items():
             if trial and trial.call is call:
                 trial.own = done[trial.units[0].branch]
-                trial.own_s = record.compute_s[0] * len(call.units) / max(record.conds[0], 1)
+                if record.conds[0]:
+                    trial.own_s = record.compute_s[0] * len(call.units) / record.conds[0]
                 exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s)
 
     def ready(self, call: Call) -> list[Exchange]:
@@ -82,14 +87,13 @@ class Newcomers:
         for exchange, trial in list(self._trials.items()):
             try:
                 if trial is None:
-                    # it computed this before, and will at once
-                    if self.handshake.trusts(exchange, call) and self._is_known_to_help(exchange, call):
+                    if self._is_known(exchange, call):
                         joining.append(exchange)
                     continue
                 exchange.look()
                 if exchange.answered():
                     self._trials[exchange] = None
-                    if self._meet(exchange, trial, exchange.collect(self.team.check), call):
+                    if self._meet(exchange, trial, exchange.collect(self.team.check), call) and not exchange.behind:
                         joining.append(exchange)
             except WorkerLost as error:
                 self._lose(exchange, error)
@@ -108,15 +112,25 @@ class Newcomers:
             return True
         took = self._took[exchange]
         took.append(answer.compute_s / sum(unit.cost for unit in trial.units))
-        self.team.known.seconds |= {self._key(exchange): min(took), self._key(None): trial.pace_s}
-        if self._helps(call, trial.pace_s, min(took)):
+        known = self.team.known
+        own_s = trial.pace_s or known.seconds.get(self._key(None))
+        if not own_s:  # this process does nothing: others are faster
             return True
-        if len(took) == TRIALS:
+        known.seconds |= {self._key(exchange): min(took), self._key(None): own_s}
+        if len(self.team.devices) == 1:
+            known.alone.setdefault(self.state.name, trial.own_s)
+        if self._helps(call, own_s, min(took)):
+            return True
+        # a call that has nothing for one more device says nothing of this one
+        if len(took) >= TRIALS and share(call.units, len(self.team.devices) + 1)[-1]:
             self.remove(exchange)
-            self.team.leave_out_slow(exchange, min(took) / trial.pace_s)
+            self.team.leave_out_slow(exchange, min(took) / own_s)
         return False
 
-    def _is_known_to_help(self, exchange: Exchange, call: Call) -> bool:
+    def _is_known(self, exchange: Exchange, call: Call) -> bool:
+        """Whether the worker computed this before, will at once, and was fast enough."""
+        if exchange.behind or not (exchange.warm and self.handshake.trusts(exchange, call)):
+            return False
         known = self.team.known
         if known is None:
             return True

@@ -26,6 +26,7 @@ class Paces:
     seconds: dict[Key, float] = field(default_factory=dict)
     left_out: dict[Key, tuple[int, float]] = field(default_factory=dict)
     strikes: dict[Key, int] = field(default_factory=dict)
+    alone: dict[object, float] = field(default_factory=dict)  # this process's least seconds for a whole call
 
     def of(self, name: object, labels: Sequence[str]) -> list[float] | None:
         """Each device's seconds for a unit; None where one is not known, or they count as equal."""

@@ -29,7 +29,7 @@ class Setting:
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
     Without `paces` devices count as equal.
-    `proof` tells everything that the model computes with, patches too: under it, a worker's results
+    `proof` gives what tells everything that the model computes with, patches too: under it, a worker's results
     count as compared with this process's (handshake.py), by what `output` says of a prediction;
     `dtype` is what the model computes in.
     `noise` has what sigma is at each of `sigmas`, where these only number levels. `flow` says that
@@ -47,7 +47,7 @@ class Setting:
     cuts: Cuts = field(default_factory=dict)
     paces: Paces | None = field(default_factory=Paces)
     name: object = None
-    proof: object = None
+    proof: Callable[[], object] | None = None
     output: Output = lambda x, sigma, denoised: to_eps(denoised, x, sigma)
     dtype: str = "float32"
     noise: Sequence[float] | None = None

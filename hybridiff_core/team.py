@@ -42,7 +42,6 @@ class Team:
         self.report, self.handshake, self.check, self.left = report, handshake, check, left
         self.known, self.model = known, model
         self.pacing: Pacing | None = None
-        self._alone: dict[object, float] = {}  # the least seconds of a call that this process computed alone
         self._compared = False  # in the call under way
 
     @property
@@ -70,7 +69,7 @@ class Team:
     def at_pace_of(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
         if self.known is not None and (self.pacing is None or self.pacing.name != name):
-            self.pacing = Pacing(self.known, name, self.labels, self._alone.get(name))
+            self.pacing = Pacing(self.known, name, self.labels, self.known.alone.get(name))
 
     def deal(self, units: Sequence[Unit], record: StepRecord) -> list[list[Unit]]:
         """The units of each device in an exact call."""
@@ -152,7 +151,7 @@ class Team:
         if off <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, call)
             return theirs
-        self.handshake.failed(exchange)
+        self.handshake.failed(exchange, call, off)
         record.helpers -= 1
         self.remove(exchange)
         self.report.note(lines.ANOTHER_PICTURE(device=exchange.place.label, off=off))
@@ -166,7 +165,7 @@ class Team:
             return
         if len(self.devices) == 1:
             name = self.pacing.name
-            self._alone[name] = min(wall_s, self._alone.get(name, wall_s))
+            self.known.alone[name] = min(wall_s, self.known.alone.get(name, wall_s))
             return
         took = dict(zip(record.lanes, record.compute_s))
         lanes = [0, *(self.lanes[exchange] for exchange in self.exchanges)]
@@ -176,7 +175,7 @@ class Team:
         self.pacing.take(shares, [took.get(lane, 0.0) for lane in lanes], wall_s)
         if self.pacing.loses:
             self._leave_out_slowest(self.pacing.wall_s, self.pacing.alone_s)
-        elif self.pacing.settled:
+        elif self.pacing.settled and self.pacing.alone_s:
             for exchange, mine in zip(self.exchanges, shares[1:]):
                 if mine:
                     self.known.helped(self.model, label(exchange))

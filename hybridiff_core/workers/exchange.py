@@ -60,7 +60,8 @@ class Exchange:
         self.steps: Steps | None = None
         self.info: dict = {}
         self.loading = Loading()
-        self.compared: set = set()  # what this worker computed as this process does, and would again at once
+        self.warm = False  # its next step takes no longer than others
+        self.behind = False  # the run's conditioning changed, and this worker was not told yet
         self.spent = False  # alive, but not to be trusted with another run: it failed to open, or to load a model
         self._forget()
 
@@ -68,6 +69,17 @@ class Exchange:
         self._recipe = Ledger(by_content=False, keeps=True)
         self._conds = Ledger(by_content=True, first_number=CONDS_FIRST_NUMBER)
         self._loaded: object = None
+        self._found: dict[object, tuple[set, dict]] = {}
+
+    @property
+    def compared(self) -> set:
+        """What this worker computed as this process does, with the model that it holds (handshake.py)."""
+        return self._found.setdefault(repr(self._loaded), (set(), {}))[0]
+
+    @property
+    def differs(self) -> dict:
+        """What it computed otherwise, and how far off it was."""
+        return self._found.setdefault(repr(self._loaded), (set(), {}))[1]
 
     # -- life
 
@@ -171,8 +183,7 @@ class Exchange:
         parcel = self._recipe.pack(recipe, self.kinds, "the model")
         if self._loaded == parcel.value and not parcel.tensors:
             return Loading(seconds=time.perf_counter() - started)
-        self._loaded = None
-        self.compared.clear()
+        self._loaded, self.warm = None, False
         reply = self._give("load", parcel, self._recipe)
         try:
             info = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_LOAD())
@@ -188,16 +199,18 @@ class Exchange:
     def unload(self) -> None:
         """Ask the worker to give its model's memory back; nothing that it was sent is there after that."""
         self._forget()
-        self.compared.clear()  # its next step takes long
+        self.warm = False
         self.requests.ask("unload")
 
     def begin(self, run: object) -> None:
         """Give the worker a run's conditioning and options. Does not wait. Raises WorkerLost, CannotCross."""
         self.steps.forget_times()  # another model or latent has other step times, and the first step may load
+        self.behind = False
         self._give("begin", self._conds.pack(run, self.kinds, "the conditioning"), self._conds)
 
     def renew(self, run: object) -> None:
         """Like `begin`, for conditioning that changed within a run."""
+        self.behind = False
         self._give("renew", self._conds.pack(run, self.kinds, "the conditioning"), self._conds)
 
     def end(self) -> None:
@@ -248,7 +261,14 @@ class Exchange:
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""
-        return self.steps.collect(check)
+        answer = self.steps.collect(check)
+        self.warm = True
+        return answer
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do that `renew` might wait for."""
+        return bool(self.steps and self.steps.pending) or not self.requests.settled
 
     def answered(self) -> bool:
         """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""

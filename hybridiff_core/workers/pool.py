@@ -160,10 +160,13 @@ class Pool:
 
     def _ask_for_memory(self, lease: Lease, need: Need | None) -> None:
         """Raises WorkerLost where there is too little."""
-        there, lease.lacking = lease.usable(), None
+        there = lease.usable()
         if not there:
             lease.held = {}
-        if need is None or need.key in lease.held:
+        if need is not None and need.key in lease.held:
+            return
+        lease.lacking = None
+        if need is None:
             return
         with self._asking:  # several may start at once
             held = lease.held.values() if there else None

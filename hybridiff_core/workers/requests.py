@@ -72,10 +72,15 @@ class Requests:
     def let_finish(self) -> None:
         """Wait for the last request that nobody waited for: while it runs, the worker takes no tensors."""
         deadline = time.perf_counter() + LOAD_LIMIT_S
-        while not (self._last is None or self._last.done()):
+        while not self.settled:
             if self.watch.broken or time.perf_counter() > deadline:
                 raise self.watch.lost(lines.DID_NOT_FINISH())
             wait_for([self._last], POLL_S)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last request is answered."""
+        return self._last is None or self._last.done()
 
     def failure(self, number: int) -> str:
         """Why a step failed."""

@@ -115,6 +115,11 @@ class Steps:
         self._times.append(answer.compute_s)
         return replace(answer, parts=list(zip(pending.of, predictions)))
 
+    @property
+    def pending(self) -> int:
+        """Steps that were submitted and not collected."""
+        return len(self._pending)
+
     def answered(self) -> bool:
         """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
         if self._pending and not self.watch.broken:

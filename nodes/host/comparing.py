@@ -14,6 +14,7 @@ from ...hybridiff_core.setting import Output
 from .weights import is_dense
 
 SAMPLED = 8  # values of each weight
+NETWORKS = "comfy.ldm."  # where the host's networks and what they call are
 
 
 def output_of(sampling: torch.nn.Module) -> Output:
@@ -49,17 +50,27 @@ def _parts(network: torch.nn.Module) -> Iterator[object]:
         yield name
         yield id(cls)
         yield id(vars(module).get("forward"))
-    for cls in classes:
-        # a method that was exchanged, or a function that the methods call (the attention, for one)
+    for cls in classes:  # a method that was exchanged
         for base in cls.__mro__[:-2]:
             yield from (id(value) for value in vars(base).values() if callable(value))
-        scope = vars(sys.modules.get(cls.__module__, torch))
-        yield from (id(value) for value in scope.values() if callable(value))
+    # or a function that the methods call: the attention, for one, which may be called from a further file
+    scopes = {cls.__module__ for cls in classes} | {name for name in list(sys.modules) if name.startswith(NETWORKS)}
+    for name in sorted(scopes):
+        yield from (id(value) for value in list(vars(sys.modules.get(name, torch)).values()) if callable(value))
     yield _sample(network)
 
 
 def _sample(network: torch.nn.Module) -> bytes:
     """Some values of every weight: within an execution tensors keep no count of changes in place."""
-    taken = [weight.detach().view(-1) for weight in network.parameters() if is_dense(weight) and weight.numel()]
-    taken = [weight[:: max(1, len(weight) // SAMPLED)][:SAMPLED].float() for weight in taken]
-    return torch.cat([weight.cpu() for weight in taken]).numpy().tobytes() if taken else b""
+    taken: dict[torch.device, list[torch.Tensor]] = {}  # one copy from each device
+    for weight in network.parameters():
+        if is_dense(weight) and weight.numel():
+            flat = _flat(weight.detach())
+            taken.setdefault(weight.device, []).append(flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].float())
+    return b"".join(torch.cat(values).cpu().numpy().tobytes() for values in taken.values())
+
+
+def _flat(weight: torch.Tensor) -> torch.Tensor:
+    """Its values one after the other, without a copy of one that lies close in memory."""
+    close = weight.is_contiguous() or (weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last))
+    return weight.as_strided((weight.numel(),), (1,)) if close else weight.reshape(-1)

@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import comfy
 import comfy.model_management
@@ -148,7 +148,9 @@ class Leases:
             self.report.note(lease.lacking)
         for remark in exchange.info.get("remarks", ()):
             self.report.note(str(remark))
-        if self._rounds and exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher):
+        # weights that are loaded in part are not rounded, or at another time
+        in_part = bool(lease.lacking) or bool(getattr(self.patcher.model, "model_lowvram", False))
+        if self._rounds and (in_part or exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher)):
             self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
             return None
         self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
@@ -158,16 +160,19 @@ class Leases:
             self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
 
-    def tell(self, exchanges: Sequence[Exchange], told: dict) -> list[Exchange]:
+    def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.
 
-        Does not wait.
+        Does not wait. Those of `joining`, whose work nobody waits for, are told later where they have something to do.
         """
         changed = not conditioning.unchanged(self._told, conditioning.snapshot(told))
         failed = []
         for exchange in exchanges:
             begun = exchange in self._begun
-            if begun and not changed:
+            if begun and not (changed or exchange.behind):
+                continue
+            if begun and exchange in joining and exchange.busy:
+                exchange.behind = True
                 continue
             try:
                 (exchange.renew if begun else exchange.begin)(told)

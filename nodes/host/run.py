@@ -164,7 +164,8 @@ class Run:
         if not self._allows(code, first):
             return self._by_the_host(call, units)
         if self.engine.everyone:
-            for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls)):
+            joining = self.engine.newcomers.exchanges
+            for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls), joining):
                 self.engine.remove(exchange)
         here, named = call.network(units, self.splitter), call.names(units)
         return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, again=not first))
@@ -251,7 +252,7 @@ class Run:
             cuts=cuts,
             paces=None if _steady() else paces,
             name=name_of(self.leases.recipe) if self.leases.recipe else None,
-            proof=fingerprint(self.patcher) if self.leases.recipe else None,
+            proof=lambda: fingerprint(self.patcher),
             output=output_of(sampling),
             dtype=dtype_name(self.patcher.model.get_dtype_inference()),
             flow=isinstance(sampling, comfy.model_sampling.CONST),

@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
 X = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.7])
+LEVELS = [1.0, 0.7, 0.5, 0.4, 0.3, 0.2, 0.0]  # at the second half a result is compared once more
 CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "")]
 UNITS = [Unit(0, 0), Unit(1, 0)]
 
@@ -68,7 +69,7 @@ def test_this_process_waits_four_times_in_an_exact_step(monkeypatch):
     try:
         exchange = pool.prepare(Place("cpu#0", "cpu", "cpu"), CPU, {"config": SMALL}).ready(lambda: None)
         exchange.begin({"conds": CONDS})
-        engine = Engine([exchange], RunReport("exact", []), Setting(HybridPlan(mode="exact"), [1.0, 0.7, 0.0]))
+        engine = Engine([exchange], RunReport("exact", []), Setting(HybridPlan(mode="exact"), LEVELS))
         answers = {unit.branch: backend.predict(X, SIGMA, [(unit.branch, 0)])[0] for unit in UNITS}
 
         def here(units, through=None):  # without the network's own waits

@@ -111,7 +111,9 @@ def _busy(gpu: Gpu, ours: set[int]) -> str | None:
     held = seen.of_others(ours) if told else None
     if held is not None and held >= COMPUTING:
         return lines.GPU_IS_USED(size=f"{held / 2**30:.1f}")
-    if not any(pid in ours for pid in seen.held) and not (held is None and gpu.name in _idle):
+    # where the numbers tell nothing, what is on a GPU that was idle before may be our own workers', if there are any
+    maybe_ours = not told and gpu.name in _idle and len(ours) > 1
+    if not any(pid in ours for pid in seen.held) and not maybe_ours:
         free, total = memory(gpu) or (0, 0)
         if total - free >= max(OCCUPIED, OCCUPIED_SHARE * total):
             return lines.GPU_IS_USED(size=f"{(total - free) / 2**30:.1f}")

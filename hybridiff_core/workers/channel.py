@@ -161,6 +161,8 @@ class Channel:
             except NotYet as error:
                 if not late:
                     return
+                if self._expected:  # the other end may wait for the same, until it is read from
+                    self.receive(self._expected[0], 0.0)
                 if time.monotonic() > deadline:
                     raise ChannelBroken(lines.NOTHING_CAME(seconds=limit_s)) from error
                 meanwhile()
@@ -306,9 +308,7 @@ class Channel:
         return lines.CLOSED() if self._closed else str(error)
 
     def _buffer(self, size: int) -> torch.Tensor:
-        # inference_mode(False): a buffer born in inference mode could not be written outside it
-        with torch.inference_mode(False):
-            return torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        return _memory(size, self.device)
 
     def _grown(self, buffer: torch.Tensor, size: int) -> torch.Tensor:
         return buffer if buffer.numel() >= size else self._buffer(size)
@@ -355,6 +355,16 @@ class Expected:
             self.segment.took()
         elif self.buffer is not None:
             self._channel._unused.append(self.buffer)
+
+
+def _memory(size: int, device: torch.device) -> torch.Tensor:
+    """Bytes that go to `device` or come from it."""
+    # inference_mode(False): a buffer born in inference mode could not be written outside it
+    with torch.inference_mode(False):
+        if device.type == "cuda":
+            with contextlib.suppress(RuntimeError):  # where no more can be pinned, a copy waits for the device
+                return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        return torch.empty(size, dtype=torch.uint8)
 
 
 def _layout(parts: Parts) -> tuple[list[int], int]:

@@ -46,6 +46,15 @@ def short_name(choice: str) -> str:
     return titled[1] if titled else choice
 
 
+def _now(choice: str) -> str:
+    """The name that a titled GPU has here now, for numbers change with drivers and cards; else the one it had."""
+    titled, here = TITLED.fullmatch(choice), {gpu.name: gpu.title for gpu in gpus()}
+    if titled is None or here.get(titled[1]) == choice:
+        return short_name(choice)
+    alike = [name for name, title in here.items() if title.partition(" (")[2] == choice.partition(" (")[2]]
+    return alike[0] if len(alike) == 1 else titled[1]
+
+
 def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[str]]:
     """Turn the user's device names into places for workers beside this process on `own`.
 
@@ -53,7 +62,7 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
     "cpu" a process on the CPU. Returns the places, and lines: for each name that led nowhere, each GPU that auto
     leaves out, and each choice that loads a model twice where once would do.
     """
-    names, own_gpu = [short_name(name) for name in wanted], gpu_of(own)
+    names, own_gpu = [_now(name) for name in wanted], gpu_of(own)
     found: list[Place] = []
     said: list[str] = []
 

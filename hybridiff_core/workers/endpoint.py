@@ -131,7 +131,7 @@ class PeerLink:
         self.endpoint.send_to(peer, frame)
         self.endpoint.to(peer).send(h, GROUP_LIMIT_S)
         parts = [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
-        self._expected.append(self.endpoint.channels[self.route[-1][0]].expect(parts))
+        self._expected.append(self.endpoint.to(self.route[-1][0]).expect(parts))
 
     def receive(self) -> State:
         expected = self._expected.popleft()

@@ -147,12 +147,14 @@ class Exchange:
         shared = self.channel.room and other.channel.room  # they could map it
         memory = first_memory(LINK_BYTES) if shared else None
         with ends[0], ends[1]:
-            replies = [
-                here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank], memory))
-                for rank, (here, there) in enumerate(((self, other), (other, self)))
-            ]
-            if memory:
-                memory.close_file()
+            try:
+                replies = [
+                    here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank], memory))
+                    for rank, (here, there) in enumerate(((self, other), (other, self)))
+                ]
+            finally:
+                if memory:
+                    memory.close_file()
             for here, reply in zip((self, other), replies):
                 here.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT_TO_ANOTHER())
 

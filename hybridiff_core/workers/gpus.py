@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import psutil
 import torch
 
 from . import nvml
+
+log = logging.getLogger("hybridiff")
 
 CUDA, HIP, LEVEL_ZERO = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
 WHO = "HYBRIDIFF_GPU_CHOSEN_BY"  # host or user: for this process after a restart
@@ -90,10 +93,20 @@ def unopened() -> dict[str, str]:
 
 def _of_torch() -> list[Gpu]:
     if torch.cuda.is_available():
-        return [_cuda_gpu(index) for index in range(torch.cuda.device_count())]
+        return _described(_cuda_gpu, torch.cuda.device_count())
     if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return [_xpu_gpu(index) for index in range(torch.xpu.device_count())]
+        return _described(_xpu_gpu, torch.xpu.device_count())
     return []
+
+
+def _described(describe: Callable[[int], Gpu], count: int) -> list[Gpu]:
+    found = []
+    for index in range(count):
+        try:
+            found.append(describe(index))
+        except (RuntimeError, AssertionError) as error:  # the driver lists it, but cannot open it
+            log.warning("GPU %d cannot be opened: %s", index, error)
+    return found
 
 
 def _cuda_gpu(index: int) -> Gpu:

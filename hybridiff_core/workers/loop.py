@@ -233,8 +233,11 @@ class Loop:
         following = frame["route"][0][0] if frame["route"] else frame["back"]
         try:
             expected = self.endpoint.expect(frame, parts)
-            h = tuple(tensor.to(self.backend.device, copy=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
-            expected.release()
+            came = expected.wait(MESSAGE_LIMIT_S)
+            try:
+                h = tuple(tensor.to(self.backend.device, copy=True) for tensor in came)
+            finally:
+                expected.release()
             started = time.perf_counter()
             if self.failure:
                 raise FailedBefore(self.failure)

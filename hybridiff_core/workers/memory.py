@@ -5,6 +5,7 @@ What cannot be told is not guessed: without NVML nothing is said of a GPU.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ def require_room(place: Place, need: Need, held: Iterable[Need] | None, promised
 
 def free_ram(groups: Path = GROUPS) -> int:
     """Bytes that this machine's processes, or this container's, can still have, in RAM and swap."""
-    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(RuntimeError, OSError):  # Windows with its performance counters off
+        free += psutil.swap_memory().free
     for limit, used, cached in GROUP_FILES:
         try:
             most, now = (int((groups / name).read_text()) for name in (limit, used))

@@ -55,10 +55,11 @@ class Lease:
         Raises what kept it from getting ready: WorkerLost, CannotCross.
         """
         while True:
+            came = self._prepared.done()  # asked before: what comes meanwhile is seen the next time round
             try:
-                return self._prepared.result(0.02)
+                return self._prepared.result(0.0 if came else 0.02)
             except NotYet:
-                if self._prepared.done():
+                if came:
                     raise
             check()
 
@@ -214,18 +215,29 @@ class Pool:
             if lease._prepared.done():
                 lease.take_stock()
                 if exchange and (exchange.spent or not exchange.alive()):
+                    lease.exchange = None
                     # in the background: a worker that is stopped takes a moment to kill
                     threading.Thread(target=exchange.close, daemon=True).start()
                 self._settle(lease)
-            lease._idle_timer = threading.Timer(self.idle_s, self._end_idle, (lease,))
-            lease._idle_timer.daemon = True
-            lease._idle_timer.start()
+            self._begin_idle(lease)
+
+    def _begin_idle(self, lease: Lease) -> None:
+        lease._idle_timer = threading.Timer(self.idle_s, self._end_idle, (lease,))
+        lease._idle_timer.daemon = True
+        lease._idle_timer.start()
 
     def _end_idle(self, lease: Lease) -> None:
         with self._lock:
-            if not lease.busy and lease.exchange and lease.exchange.alive():
+            if lease.busy:
+                return
+            if not lease._prepared.done():  # an interrupted run left it under way
+                self._begin_idle(lease)
+                return
+            exchange, lease.exchange = lease.exchange, None
+        if exchange:
+            if exchange.alive():
                 log.info("ended the worker on %s after %.0f idle seconds", lease.place.label, self.idle_s)
-                lease.exchange.close()
+            exchange.close()
 
     def unload(self, entirely: bool = False) -> None:
         """Have every worker give its device memory back, or `entirely` all that it has, by its end.

@@ -44,13 +44,14 @@ class Room:
         if size <= self.channel.room or self._refused or self._coming or size > MOST_BYTES:
             return
         each_way = -(-(size + min(size, SPARE_BYTES)) // ROUND) * ROUND
+        segment = None
         try:
             segment = Segment.make(min(each_way, MOST_BYTES))
-            told = self.process.hand_memory(segment)
+            self._coming = self.requests.ask("memory", memory=self.process.hand_memory(segment))
+            self.channel.adopt(segment)
         except (NoSharedMemory, OSError) as error:
             log.debug("no more shared memory: %s", error)
             self._refused = True
-            return
-        self._coming = self.requests.ask("memory", memory=told)
-        self.channel.adopt(segment)
-        segment.close_file()
+        finally:
+            if segment:
+                segment.close_file()

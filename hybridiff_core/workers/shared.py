@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 from collections import deque
+from collections.abc import Iterator
 
 import torch
 
@@ -93,20 +94,31 @@ def _nameless(size: int) -> int:
         import fcntl
 
         descriptor = os.memfd_create("hybridiff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, size)
-        # neither end can make it shorter under the other's feet
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        with _closed_on_error(descriptor):
+            os.ftruncate(descriptor, size)
+            # neither end can make it shorter under the other's feet
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return descriptor
     # what multiprocessing.shared_memory uses, without its tracker, which would take it for left behind
     from _posixshmem import shm_open, shm_unlink
 
     name = f"/hyb{secrets.token_hex(12)}"  # macOS takes 31 characters
     descriptor = shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
-    shm_unlink(name)
-    os.ftruncate(descriptor, size)
-    if hasattr(os, "posix_fallocate"):  # or an access to memory that is not there would end this process
-        os.posix_fallocate(descriptor, 0, size)
+    with _closed_on_error(descriptor):
+        shm_unlink(name)
+        os.ftruncate(descriptor, size)
+        if hasattr(os, "posix_fallocate"):  # or an access to memory that is not there would end this process
+            os.posix_fallocate(descriptor, 0, size)
     return descriptor
+
+
+@contextlib.contextmanager
+def _closed_on_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class Halves:

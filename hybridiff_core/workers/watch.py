@@ -79,10 +79,11 @@ class Watch:
         """
         deadline = time.perf_counter() + limit_s
         while True:
+            came = waiting.done()  # asked before: what comes while it is waited for is seen the next time round
             try:
-                return waiting.result(POLL_S)
+                return waiting.result(0.0 if came else POLL_S)
             except NotYet:
-                if waiting.done():
+                if came:  # the error is its own
                     raise
             except ChannelBroken as error:
                 reason = lines.CONNECTION_BROKE(error=error)

@@ -139,6 +139,8 @@ class Leases:
     def _wait_for(self, lease: Lease) -> Exchange | None:
         try:
             exchange = lease.ready(comfy.model_management.throw_exception_if_processing_interrupted)
+        except comfy.model_management.InterruptProcessingException:  # in older releases an Exception
+            raise
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE

@@ -374,8 +374,8 @@ def test_a_busy_gpu_without_memory_of_others_is_named(machine):
 
 
 @pytest.mark.parametrize("held", [{}, {4_100_000: 14 * GIB}, {1: None}], ids=["hidden", "another namespace", "Windows"])
-def test_where_the_driver_does_not_tell_who_it_is_memory_counts(machine, held):
-    """In containers and on Windows; once found idle, what is there later may be our own worker's."""
+def test_where_the_driver_does_not_tell_who_it_is_memory_counts(machine, held, monkeypatch):
+    """In containers and on Windows; once found idle, what is there later may be our own worker's, if there is one."""
     card = rtx3090(held=held, free=10 * GIB)
     machine([rtx4090(), card])
     taken, (line,) = chosen(["auto"], FIRST)
@@ -383,6 +383,9 @@ def test_where_the_driver_does_not_tell_who_it_is_memory_counts(machine, held):
     card.held, card.free = {}, 24 * GIB
     assert chosen(["auto"], FIRST) == (["GPU-3090"], [])
     card.held, card.free = held, 10 * GIB
+    assert chosen(["auto"], FIRST)[0] == []
+    ours = candidates._ours() | {1}
+    monkeypatch.setattr(candidates, "_ours", lambda: ours)
     assert chosen(["auto"], FIRST) == (["GPU-3090"], [])
 
 
@@ -574,3 +577,9 @@ def test_a_processor_named_twice_gets_two_processes(no_gpus):
     assert [place.key for place in found] == ["cpu#0", "cpu#1", "cpu#2"]
     assert [place.label for place in found] == ["cpu (process 2)", "cpu (process 3)", "cpu (process 4)"]
     assert all(place.device == "cpu" and place.visibility == {"CUDA_VISIBLE_DEVICES": ""} for place in found)
+
+
+def test_a_saved_title_is_that_cards_wherever_it_is_now(machine):
+    machine([rtx3090(), rtx4090()])
+    assert chosen(["cuda:1 (RTX 3090, 24 GB)"], FIRST)[0] == ["GPU-3090"]
+    assert chosen(["cuda:1 (RTX 2080, 8 GB)"], FIRST)[0] == ["GPU-4090"]  # no such card: by its number

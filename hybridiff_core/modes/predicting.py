@@ -25,7 +25,9 @@ class Predicting:
         """How far a prediction of `step` may be off, by the errors measured before; None where none was."""
         if not self.ready:
             return None
-        return self.expectation.at(self._noise(step), self.predictor.spread(self._time(step)))
+        # a sampler with two calls a step (heun) asked at this sigma before: what it asks next counts
+        spread = self.predictor.spread(self._time(step)) or self.predictor.spread(self._time(step + 1))
+        return self.expectation.at(self._noise(step), spread)
 
     def reach(self, step: int) -> float:
         return self.predictor.reach(self._time(step))

@@ -40,7 +40,25 @@ def enter_comfyui(root: Path, cpu: bool = True):
     host = host_side()
     pool = host.leases.pool()
     pool.start = lambda place: {**host.leases.start_frame(place), "cpus": cores[1:2]}
+    start_workers_on(cores[1:2])
     return host
+
+
+def start_workers_on(cores: list[int]) -> None:
+    """Have workers start on these cores: a process inherits those of the thread that starts it."""
+    from hybridiff_pack.hybridiff_core.workers import pool
+
+    started = pool.WorkerProcess
+
+    def start(*arguments: object):
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)
+        try:
+            return started(*arguments)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    pool.WorkerProcess = start
 
 
 def host_side():

@@ -10,7 +10,7 @@ import torch
 from ...hybridiff_core.call import Here, Predictions
 from ...hybridiff_core.network.split import Pass
 from ...hybridiff_core.share import Unit
-from . import conditioning, options, settings
+from . import conditioning, options
 from .control import Controls
 from .cuts import hooked
 
@@ -58,7 +58,6 @@ class HostCall:
             **conditioning.crossing(self.conds, controls),
             "options": options.crossing(self.model_options["transformer_options"]),
             "shape": tuple(self.x.shape),
-            "settings": settings.read(),
         }
 
     def by_the_host(self) -> list[torch.Tensor]:

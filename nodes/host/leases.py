@@ -73,6 +73,7 @@ class Leases:
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
         self._told: object = None
+        self._settings: dict | None = None
         self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
@@ -177,7 +178,8 @@ class Leases:
                 exchange.behind = True
                 continue
             try:
-                (exchange.renew if begun else exchange.begin)(told)
+                self._settings = self._settings or settings.read()  # as they are at the run's beginning
+                (exchange.renew if begun else exchange.begin)({**told, "settings": self._settings})
                 self._begun.add(exchange)
             except (CannotCross, WorkerLost) as error:
                 self.report.note(lines.PART_WAS_DONE_HERE(reason=error))

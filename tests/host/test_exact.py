@@ -27,7 +27,9 @@ def assert_shared(report: dict, calls: int | None = None) -> None:
 @pytest.mark.parametrize(("sampler", "scheduler"), PAIRS)
 def test_sd3_equals_stock(bench, sampler, scheduler):
     side_by_side = bench("sd3")
-    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": 12}
+    # heun's last step divides the host's rounding of x - denoised by its smallest sigma: finer steps, less of it
+    steps = 20 if sampler == "heun" else 12
+    side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": steps}
     difference, report = side_by_side.compare()
     assert difference <= LIMIT
     assert_shared(report)
@@ -36,7 +38,6 @@ def test_sd3_equals_stock(bench, sampler, scheduler):
 @pytest.mark.parametrize(("sampler", "scheduler"), PAIRS)
 def test_sd15_unet_equals_stock(bench, sampler, scheduler):
     side_by_side = bench("sd15", size=8)
-    # heun's last step divides the host's rounding of x - denoised by its smallest sigma: finer steps, less of it
     steps = 8 if sampler == "heun" else 5
     side_by_side.settings |= {"sampler_name": sampler, "scheduler": scheduler, "steps": steps}
     difference, report = side_by_side.compare()

@@ -192,7 +192,8 @@ class Team:
                 self.report.note(lines.DEVICE_SLOWER(device=name, times=times))
 
     def _leave_out_slowest(self, shared_s: float, alone_s: float) -> None:
-        *_, slowest = sorted(self.exchanges, key=lambda exchange: self.known.seconds[self.pacing.name, label(exchange)])
+        name, known = self.pacing.name, self.known.seconds  # a device that had no part has no time
+        slowest = max(self.exchanges, key=lambda exchange: known.get((name, label(exchange)), 0.0))
         self.known.leave_out(self.model, slowest.place.label, shared_s / alone_s)
         self.remove(slowest)
         times = {"shared": shared_s * 1e3, "alone": alone_s * 1e3}

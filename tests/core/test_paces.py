@@ -3,7 +3,10 @@
 import pytest
 
 from hybridiff_core.paces import Paces, Pacing
+from hybridiff_core.report import RunReport, StepRecord
 from hybridiff_core.share import Unit, share
+from hybridiff_core.team import Team
+from hybridiff_core.workers.devices import Place
 
 UNITS = [Unit(0, 0), Unit(1, 0)]
 LABELS = ("here", "cuda:1")
@@ -69,3 +72,20 @@ def test_sharing_that_takes_longer_than_one_device_alone_is_a_loss():
     for wall in (0.5, 0.45):
         pacing.take([UNITS[:1], UNITS[1:]], [0.2, 0.2], wall)
     assert pacing.loses
+
+
+def test_a_loss_is_judged_though_a_device_had_no_part_and_no_time():
+    paces, devices = Paces(alone={"model": 0.1}), [Device("cuda:1"), Device("cuda:2")]
+    team = Team(devices, RunReport("exact", ["here"]), None, known=paces, model="model")
+    team.at_pace_of("model")
+    record = StepRecord(1.0, [1, 1, 0], compute_s=[0.2, 0.2], lanes=[0, 1])
+    for _ in range(2):
+        team.learn(record, [UNITS[:1], UNITS[1:], []], wall_s=0.3)
+    assert len(team.exchanges) == 1
+
+
+class Device:
+    """Of a worker, only where it is."""
+
+    def __init__(self, name):
+        self.place = Place(name, name, "cpu")

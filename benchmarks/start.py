@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.block import heading, keep, table
 from benchmarks.inside import enter_comfyui, run_inside
-from hybridiff_core.demo import text, trained
+from benchmarks.speed import conds_of
+from hybridiff_core.demo import trained
 from tests.host.comfy_server import MODELS
 
 SEED = 0
@@ -60,8 +61,7 @@ def one(options: argparse.Namespace, root: Path) -> dict:
     model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models" / trained.NETWORK.name))
 
     def cond(caption: str) -> list:
-        tokens, pooled = (torch.cat([part] * options.batch) for part in text.encode(caption))
-        return [[tokens, {"pooled_output": pooled}]]
+        return [conds_of([caption] * options.batch)]
 
     noise = torch.randn(options.batch, *trained.LATENT, generator=torch.Generator().manual_seed(SEED))
     acceleration = None

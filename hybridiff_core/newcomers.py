@@ -105,7 +105,7 @@ class Newcomers:
         """Whether the worker's answer is one to go on with. One that is off is compared once more, alone (Team)."""
         if trial.own is None:  # the call came to no end here
             return False
-        of_branch = answer.parts[0][1]
+        of_branch = answer.parts[0].prediction
         if self.handshake.off(trial.call, of_branch, trial.own) <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, trial.call)
         if self.team.known is None:  # devices count as equal

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from . import lines
-from .call import Call, Parts
+from .call import Call, Parts, Piece
 from .handshake import Handshake
 from .paces import UNEQUAL, Paces, Pacing
 from .report import RunReport, StepRecord
@@ -92,7 +92,7 @@ class Team:
         def plain(units: list[Unit]) -> Parts:
             if not units:
                 return []
-            return [([unit for unit in units if unit.branch == b], d) for b, d in call.here(units).items()]
+            return [Piece([unit for unit in units if unit.branch == b], d) for b, d in call.here(units).items()]
 
         given: list[tuple[Exchange, list[Unit]]] = []
         fallen: list[Unit] = []
@@ -146,8 +146,8 @@ class Team:
         if not self.handshake.due(exchange, call, record.step):
             return theirs
         self._compared = True
-        own = [(units, plain(units)[0][1]) for units, _ in theirs]
-        off = max(self.handshake.off(call, a, b) for (_, a), (_, b) in zip(theirs, own))
+        own = [plain(piece.units)[0] for piece in theirs]
+        off = max(self.handshake.off(call, a.prediction, b.prediction) for a, b in zip(theirs, own))
         if off <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, call)
             return theirs

@@ -97,7 +97,7 @@ def test_a_worker_waits_twice_in_a_step(monkeypatch):
     here, there = (Channel(end, CPU) for end in pair())
     backend = network()
     answer = backend.predict(X, SIGMA, [(1, 0)])
-    monkeypatch.setattr(backend, "predict", lambda *args: answer)  # without the network's own waits
+    monkeypatch.setattr(backend, "predict", lambda *args, **how: answer)  # without the network's own waits
     frame = step_frame(1, X, SIGMA, UNITS[1:], {})
     here.send([X, SIGMA])
     coming = there.expect([(tuple(X.shape), X.dtype), (tuple(SIGMA.shape), SIGMA.dtype)])

@@ -268,7 +268,7 @@ def test_an_interrupted_step_leaves_the_worker_usable(pool, local):
     other = 0.5 * X
     with torch.inference_mode():
         again.submit(other, SIGMA, UNITS[1:])
-        ((_, prediction),) = again.collect().parts
+        ((_, prediction, _),) = again.collect().parts
         (expected,) = local.predict(other, SIGMA, [(1, 0)])
     assert (prediction - expected).abs().max() < 1e-5
 
@@ -365,7 +365,7 @@ def test_a_message_too_large_to_be_sent_is_not_counted_as_sent(pool, local, monk
             exchange.begin({"conds": CONDS, "more": ["x" * 100] * 1000})
     exchange.begin({"conds": CONDS})
     exchange.submit(X, SIGMA, UNITS[1:])
-    ((_, prediction),) = exchange.collect().parts
+    ((_, prediction, _),) = exchange.collect().parts
     assert torch.allclose(prediction, local.predict(X, SIGMA, [(1, 0)])[0], atol=1e-5)
 
 
@@ -395,7 +395,7 @@ def test_an_interrupt_while_inner_results_are_fetched_leaves_the_worker_usable(p
     _, again = exchange_of(pool, config=deep)
     assert again is exchange
     again.submit(X, SIGMA, UNITS[1:])
-    ((_, prediction),) = again.collect().parts
+    ((_, prediction, _),) = again.collect().parts
     assert torch.allclose(prediction, backend.predict(X, SIGMA, [(1, 0)])[0], atol=1e-5)
 
 
@@ -426,7 +426,7 @@ def test_after_unloading_a_run_loads_the_model_again(pool, local):
     lease, again = exchange_of(pool)
     assert again is exchange and again.loading.read_anew
     again.submit(X, SIGMA, UNITS[1:])
-    ((_, prediction),) = again.collect().parts
+    ((_, prediction, _),) = again.collect().parts
     assert torch.allclose(prediction, local.predict(X, SIGMA, [(1, 0)])[0], atol=1e-5)
 
 

@@ -12,7 +12,7 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
     "rules lines waiting __version__",
-    "plan discrepancy extrapolation share paces account network.split workers.wire workers.frames workers.ledger "
+    "plan discrepancy extrapolation share paces account network.split network.tokens workers.wire workers.frames workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
     "workers.candidates workers.devices workers.torch_settings",
     "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",

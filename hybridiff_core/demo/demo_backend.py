@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from ..network.split import Pass
+from ..network.tokens import Look, Shard
 from . import trained
 from .model import ModelConfig, SmallModel
 from .sd3 import SmallSD3
@@ -45,7 +46,7 @@ class DemoBackend:
         x: torch.Tensor,
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
-        through: Pass | None = None,
+        through: Pass | Look | Shard | None = None,
     ) -> list[torch.Tensor]:
         count, batch = len(units), x.shape[0]
         given = zip(*(self._contexts[branch] for branch, _ in units))

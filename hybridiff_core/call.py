@@ -64,7 +64,7 @@ class Call:
     def branches(self) -> set[int]:
         return {unit.branch for unit in self.units}
 
-    def one(self, unit: Unit, through: Pass) -> torch.Tensor:
+    def one(self, unit: Unit, through: object) -> torch.Tensor:
         """A single unit's prediction, computed in this process."""
         return self.here([unit], through)[unit.branch]
 

@@ -9,6 +9,7 @@ import torch
 
 from ..call import Rows
 from ..network.split import Pass
+from ..network.tokens import Look, Shard
 from . import trained
 from .model import ModelConfig, SmallModel
 from .sd3 import SmallSD3
@@ -46,7 +47,7 @@ class DemoBackend:
         x: torch.Tensor,
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
-        through: Pass | None = None,
+        through: Pass | Look | Shard | None = None,
         rows: Rows | None = None,
     ) -> list[torch.Tensor]:
         count, batch = len(units), x.shape[0]

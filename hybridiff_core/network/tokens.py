@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .. import lines
 from ..waiting import wait_for
 from .split import Reached
 
@@ -43,6 +44,10 @@ class Form:
     def of(cls, told: dict) -> Form:
         """Undo `dataclasses.asdict`, after JSON too."""
         return cls(**{**told, "attends": tuple(told["attends"])})
+
+
+class NotDivided(Exception):
+    """The network does something with its tokens that a divided forward does not do as the whole one does."""
 
 
 class Look:
@@ -85,7 +90,7 @@ class Shard:
     def __init__(self, form: Form, rank: int, bounds: Sequence[int], ways: Sequence[Way | None], halves: int = 1):
         self.form, self.rank, self.bounds, self.halves = form, rank, tuple(bounds), halves
         if self.bounds[0] != 0 or self.bounds[-1] != SHARES or list(self.bounds) != sorted(self.bounds):
-            raise ValueError(f"bounds {self.bounds} do not rise from 0 to {SHARES}")
+            raise ValueError(f"bounds {self.bounds}: not 0 ... {SHARES}")
         self.waited_s = 0.0  # for other devices, while this one had nothing to do
         self.gathered = False
         self._others = [(other, way) for other, way in enumerate(ways) if other != rank]
@@ -153,7 +158,7 @@ class Shard:
         """A whole in which there is only this device's part."""
         first, end = self.mine(n)
         if part.shape[dim] != end - first:
-            raise ValueError(f"{part.shape[dim]} tokens along {dim} of {tuple(part.shape)} instead of {end - first}")
+            raise NotDivided(lines.OTHER_TOKENS(found=part.shape[dim], expected=end - first))
         whole = part.new_empty(_with_size(part, dim, n))
         whole.narrow(dim, first, end - first).copy_(part)
         return whole

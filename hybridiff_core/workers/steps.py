@@ -89,6 +89,7 @@ class Steps:
         self.answers = 0  # right ones so far
         self.own_s = 0.0  # what this process takes for its part of such a step, where that is known
         self._handed = 0
+        self._unwanted = 0  # of the oldest answers that are out
 
     def submit(
         self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], rows: Rows | None = None, **how: object
@@ -106,6 +107,7 @@ class Steps:
             x, sigma = x[rows[0] : rows[1]], sigma[rows[0] : rows[1]]
         number = next(self._numbers)
         of = [[unit] for unit in units] if how else _by_branch(units)
+        of = [] if how.get("rank") else of  # not the lead of those that divide a forward by tokens
         self.room.see_to(x.nbytes * max(len(of), 1) + SPARE)
         given = self.requests.send(step_frame(number, x, sigma, units, how, rows))
         sent = self._send([x, sigma])
@@ -117,6 +119,7 @@ class Steps:
 
         Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
         """
+        self._skip(check)
         self._see_own_part()
         pending, predictions, answer = self._take(check)
         self._times.append(answer.compute_s)
@@ -129,20 +132,42 @@ class Steps:
 
     def answered(self) -> bool:
         """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
-        if self._pending and not self.watch.broken:
-            pending = self._pending[0]
-            if pending.expected.done():
-                return True
+        if self.here():
+            return True
+        if self.pending > self._unwanted and not self.watch.broken:
+            pending = self._pending[self._unwanted]
             with contextlib.suppress(WorkerLost):
                 self.watch.look()
-                if time.perf_counter() - pending.since > self._limit():
-                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self._limit()))
+                if time.perf_counter() - pending.since > self.limit():
+                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self.limit()))
         return not self.watch.alive()
+
+    def here(self, limit_s: float = 0.0) -> bool:
+        """Whether the oldest step's answer is here within so many seconds, or the connection broke. Never raises."""
+        with contextlib.suppress(WorkerLost):
+            while self._unwanted and self._pending[0].expected.done():
+                self._skip_one(lambda: None)
+        if self.watch.broken or len(self._pending) <= self._unwanted:
+            return False
+        return self._pending[0].expected.done(limit_s) and not self._unwanted
+
+    def disown(self) -> None:
+        """Nobody wants the answers that are out. They are passed over when they come."""
+        self._unwanted = len(self._pending)
+
+    def _skip(self, check: Callable[[], None]) -> None:
+        while self._unwanted:
+            self._skip_one(check)
+
+    def _skip_one(self, check: Callable[[], None]) -> None:
+        with contextlib.suppress(GroupLost):
+            self._take(check)
+        self._unwanted -= 1
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
-        while self._pending:
-            self._take(check)
+        self.disown()
+        self._skip(check)
         while self._owed:
             self._settle(self._owed[0], check)
 
@@ -171,7 +196,7 @@ class Steps:
                 raise self.watch.lost(lines.INNER_UNREADABLE(error=error)) from error
             with self.watch.connection():
                 owed.expected = self.channel.expect([part for _, state in owed.states for part in state])
-        self.watch.wait(owed.expected, self._limit(), check, lines.DID_NOT_SEND_INNER())
+        self.watch.wait(owed.expected, self.limit(), check, lines.DID_NOT_SEND_INNER())
         tensors = iter([tensor.to(self.own, copy=True) for tensor in owed.expected.wait(0)])
         self._release_copied()  # in the order in which they came; this copy waited for those before it
         owed.expected.release()
@@ -217,7 +242,7 @@ class Steps:
 
     def _send(self, tensors: Sequence[torch.Tensor]) -> int:
         with self.watch.connection():
-            sent = self.channel.send(tensors, self._limit(), self.watch.look)
+            sent = self.channel.send(tensors, self.limit(), self.watch.look)
         self._release_copied()  # sending waited for the device
         return sent
 
@@ -243,7 +268,7 @@ class Steps:
         """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""
         started = time.perf_counter()
         pending = self._pending[0]
-        self.watch.wait(pending.expected, self._limit(), check, lines.DID_NOT_ANSWER())
+        self.watch.wait(pending.expected, self.limit(), check, lines.DID_NOT_ANSWER())
         head, *tensors = pending.expected.wait(0)
         self._pending.popleft()
         self.requests.saw(pending.given)
@@ -279,7 +304,8 @@ class Steps:
             pending.expected.release()
         return copied
 
-    def _limit(self) -> float:
+    def limit(self) -> float:
+        """The seconds within which a step is to be answered."""
         if not self._times:
             return max(FIRST_STEP_LIMIT_S, OWN_TIMES * self.own_s)
         return max(10.0, 20.0 * statistics.median(self._times))

@@ -17,6 +17,7 @@ import torch
 from hybridiff_core.workers import channel as channel_module
 from hybridiff_core.workers.channel import HEAD, MARK, MOST_UNTAKEN, Channel, ChannelBroken, connect
 from hybridiff_core.workers.launch_local import environment
+from hybridiff_core.workers.pieces import receive_whole, send_whole
 from hybridiff_core.workers.shared import FIRST_BYTES, Segment
 from hybridiff_core.workers.sockets import pair
 
@@ -89,9 +90,9 @@ def test_messages_cross_in_order_both_ways(ends):
 def test_a_message_larger_than_the_sockets_buffers(ends):
     here, there = ends
     whole = torch.randn(9 << 20)  # 36 MB: three pieces
-    sending = threading.Thread(target=here.send_whole, args=(whole,))
+    sending = threading.Thread(target=send_whole, args=(here, whole))
     sending.start()
-    assert torch.equal(there.receive_whole(whole.shape, whole.dtype), whole)
+    assert torch.equal(receive_whole(there, whole.shape, whole.dtype), whole)
     sending.join()
 
 

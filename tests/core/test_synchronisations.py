@@ -72,7 +72,7 @@ def test_this_process_waits_four_times_in_an_exact_step(monkeypatch):
         engine = Engine([exchange], RunReport("exact", []), Setting(HybridPlan(mode="exact"), LEVELS))
         answers = {unit.branch: backend.predict(X, SIGMA, [(unit.branch, 0)])[0] for unit in UNITS}
 
-        def here(units, through=None):  # without the network's own waits
+        def here(units, through=None, rows=None):  # without the network's own waits
             return {unit.branch: answers[unit.branch] for unit in units}
 
         monkeypatch.setattr(Channel, "pinned", True)  # as with a GPU

@@ -72,7 +72,7 @@ def exchange_of(pool, place=PLACES[0], config=SMALL):
 
 
 def here_with(backend, computed=None):
-    def here(units, through=None):
+    def here(units, through=None, rows=None):
         if computed is not None:
             computed.extend(units)
         predictions = backend.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units])
@@ -222,7 +222,7 @@ def test_a_worker_that_hangs_in_a_forward_is_given_up_by_the_steps_times(pool, l
     engine = engine_of([exchange], report)
     for _ in range(3):
         step(engine, local)
-    monkeypatch.setattr(exchange.steps, "_limit", lambda: 1.0)  # 10 s at least, in truth
+    monkeypatch.setattr(exchange.steps, "limit", lambda: 1.0)  # 10 s at least, in truth
     exchange.requests.send({"op": "step", "number": 0, "x": [[1], "uint8"], "sigma": [[1], "uint8"], "units": []})
     done = step(engine, local)  # the worker takes this step's message for another's, and waits for more
     for branch, prediction in here_with(local)(UNITS).items():
@@ -317,7 +317,7 @@ def test_a_lost_worker_counts_as_answered(pool, monkeypatch):
     os.kill(exchange.process.pid, signal.SIGSTOP)
     exchange.submit(X, SIGMA, UNITS[1:])
     assert not exchange.answered()
-    monkeypatch.setattr(exchange.steps, "_limit", lambda: 0.0)  # 10 s at least, in truth
+    monkeypatch.setattr(exchange.steps, "limit", lambda: 0.0)  # 10 s at least, in truth
     assert exchange.answered()
     with pytest.raises(WorkerLost, match="did not answer"):
         exchange.collect()

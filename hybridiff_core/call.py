@@ -49,7 +49,8 @@ class Call:
     the sigma as a number: asking a GPU for it waits for all that it has to do, so it is asked once.
 
     `here` computes units in this process; `weight` gives the sum of some units' masks, of x's shape,
-    and is asked only for a branch that was taken apart.
+    and is asked only for a branch that was taken apart. `undividable` is why the batch items cannot be computed apart,
+    in words for users; None where they can.
     """
 
     x: torch.Tensor
@@ -59,10 +60,15 @@ class Call:
     weight: Callable[[list[Unit]], torch.Tensor]
     time: float = 0.0
     value: float = 0.0
+    undividable: str | None = None
 
     @property
     def branches(self) -> set[int]:
         return {unit.branch for unit in self.units}
+
+    def rows(self, span: tuple[int, int] | None) -> Rows | None:
+        """Batch items [first, end), as a network is asked for them."""
+        return None if span is None else (*span, len(self.x))
 
     def one(self, unit: Unit, through: object) -> torch.Tensor:
         """A single unit's prediction, computed in this process."""

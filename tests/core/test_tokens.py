@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import queue
 import signal
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -22,7 +25,11 @@ from hybridiff_core.token_group import TokenGroup
 from hybridiff_core.workers import launch_local
 from hybridiff_core.workers.devices import Place
 from hybridiff_core.workers.pool import Pool
+from hybridiff_core.workers.sockets import pair
+from hybridiff_core.workers.token_ways import TokenWay
 from hybridiff_core.workers.watch import GroupLost, WorkerLost
+from tests.core.test_channel import both, twice
+from tests.tiers import full
 
 CPU = torch.device("cpu")
 SMALL = {"size": 14, "width": 32, "depth": 3, "heads": 2}  # 49 tokens
@@ -34,6 +41,12 @@ EXACT = 1e-6
 NOTICED_S = 2.0
 # uneven, and where there are three or more, one has nothing at all
 BOUNDS = {1: (0, SHARES), 2: (0, 1500, SHARES), 3: (0, 1000, 1010, SHARES), 4: (0, 900, 1300, 3000, SHARES)}
+BLOCKS = [full(0, id="first block"), pytest.param(1, id="middle block"), full(5, id="last block")]
+FAULTS = [
+    ("SIGKILL", "killed by signal 9"),
+    ("SIGSTOP", "has not moved"),
+    ("exception", "this block cannot be computed"),
+]
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no signal that stops a process")
 
 
@@ -117,7 +130,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("halves", [1, 2])
 @pytest.mark.parametrize("here", [True, False], ids=["with this process", "workers alone"])
-@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [2, full(3), full(4)])
 def test_a_divided_forward_is_the_whole_one(bench, count, here, halves):
     group = TokenGroup([*[None] * here, *bench.workers(count - here)], CPU)
     for _ in range(2):
@@ -192,20 +205,16 @@ def lose(bench, group, culprit, others, within_s=NOTICED_S):
 
 
 @needs_signals
-@pytest.mark.parametrize("at", [0, 1, 5], ids=["first block", "middle block", "last block"])
-@pytest.mark.parametrize("fault, words", [
-    ("SIGKILL", "killed by signal 9"), ("SIGSTOP", "has not moved"), ("exception", "this block cannot be computed"),
-])  # fmt: skip
+@pytest.mark.parametrize("at", BLOCKS)
+@pytest.mark.parametrize("fault, words", FAULTS)
 def test_a_lost_worker_is_noticed_at_once_by_all(bench, fault, words, at):
     one, other = bench.workers(2, w1=(fault, at))
     assert words in lose(bench, TokenGroup([None, one, other], CPU), other, [one])
 
 
 @needs_signals
-@pytest.mark.parametrize("lead", [True, False], ids=["lead", "second"])
-@pytest.mark.parametrize("fault, words", [
-    ("SIGKILL", "killed by signal 9"), ("SIGSTOP", "has not moved"), ("exception", "this block cannot be computed"),
-])  # fmt: skip
+@pytest.mark.parametrize("lead", [pytest.param(True, id="lead"), full(False, id="second")])
+@pytest.mark.parametrize("fault, words", FAULTS)
 def test_a_lost_worker_of_a_group_without_this_process(bench, fault, words, lead):
     culprit, other = bench.workers(2, w0=(fault, 4))
     devices = [culprit, other] if lead else [other, culprit]
@@ -240,10 +249,28 @@ def test_a_group_is_lost_with_one_of_its_devices_and_the_other_group_is_not(benc
     assert bench.off([(UNITS[1:], prediction)])[0] <= EXACT
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="there are no file descriptors to count")
+def test_channels_that_were_closed_are_forgotten(bench):
+    workers = bench.workers(2)
+    processes = [psutil.Process(pid) for pid in (os.getpid(), *(worker.process.pid for worker in workers))]
+    group = TokenGroup([None, *workers], CPU)
+    bench.step(group)
+    group.abandon()
+    held = []
+    for _ in range(3):
+        for worker in workers:
+            worker.wait_idle()
+        gc.collect()
+        held.append([(process.num_fds(), process.num_threads()) for process in processes])
+        bench.step(group)
+        group.abandon()
+    assert held[1] == held[2]
+
+
 # -- this process gives up
 
 
-@pytest.mark.parametrize("at", [0, 1, 5], ids=["first block", "middle block", "last block"])
+@pytest.mark.parametrize("at", BLOCKS)
 def test_an_exception_here_ends_the_call_in_every_device(bench, at, monkeypatch):
     workers = bench.workers(2)
     group, plain, exchanges = TokenGroup([None, *workers], CPU), Shard.exchange, itertools.count()
@@ -283,6 +310,22 @@ def test_an_interrupt_is_heard_while_others_are_waited_for(bench, here):
     assert bench.off([(UNITS[1:], prediction)])[0] <= EXACT
     group.check = lambda: None
     assert bench.step(group)[0] <= EXACT
+
+
+@needs_signals
+def test_an_interrupt_while_the_devices_meet(bench):
+    one, other = bench.workers(2)
+
+    def check():
+        raise Stop
+
+    os.kill(other.process.pid, signal.SIGSTOP)
+    group = TokenGroup([None, one, other], CPU, check)
+    with pytest.raises(Stop):
+        bench.step(group)
+    os.kill(other.process.pid, signal.SIGCONT)
+    group.check = lambda: None
+    assert bench.step(group)[0] <= EXACT and not one.broken and not other.broken
 
 
 def test_a_network_that_is_not_divided_is_the_groups_loss(bench):
@@ -356,6 +399,27 @@ def test_parts_are_put_together_in_order(devices):
     threads = [threading.Thread(target=device, args=(rank,)) for rank in range(devices)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     assert done == {rank: "reached" if rank else "whole" for rank in range(devices)}
+
+
+@pytest.mark.parametrize("each_way", [None, 8 << 20, 96 << 20], ids=["socket", "memory for some", "memory"])
+def test_large_parts_cross_each_other(each_way):
+    """Each device sends before it reads, and may be one exchange ahead."""
+    n, width, ends, done = 64, 1 << 16, both(*pair(), memory=twice(each_way) if each_way else (None, None)), []
+    whole = [torch.randn(1, 2, n, width).half() for _ in range(4)]  # 8 MB of each to each
+
+    def device(rank):
+        way = TokenWay(ends[rank], 20.0)
+        shard = Shard(Form(1, (0,), n, 0, 1), rank, (0, 2048, SHARES), [way, way], 2)
+        mine = slice(*shard.mine(n))
+        for one in whole:
+            halves = shard.exchange([(one[:, :1, mine],), (one[:, 1:, mine],)], 2, n)
+            assert torch.equal(torch.cat([half for (half,) in halves], 1), one)
+        done.append(rank)
+
+    threads = [threading.Thread(target=device, args=(rank,)) for rank in (0, 1)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert sorted(done) == [0, 1]
+    [end.close() for end in ends]
 
 
 def test_a_part_of_another_size_is_refused():

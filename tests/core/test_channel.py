@@ -20,6 +20,7 @@ from hybridiff_core.workers.launch_local import environment
 from hybridiff_core.workers.pieces import receive_whole, send_whole
 from hybridiff_core.workers.shared import FIRST_BYTES, Segment
 from hybridiff_core.workers.sockets import pair
+from hybridiff_core.workers.wire import DTYPES, as_bytes
 
 CPU = torch.device("cpu")
 TOKEN = bytes(range(32))
@@ -85,6 +86,19 @@ def test_messages_cross_in_order_both_ways(ends):
             for tensor, got in zip(message, coming.wait(5)):
                 assert torch.equal(tensor, got)
             coming.release()
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_tensor_of_any_strides_crosses(ends, dtype):
+    """It is copied once, into the memory where the message lies."""
+    here, there = ends
+    plain = (torch.arange(192) % 3 % 2).to(torch.uint8).view(dtype)[:24].reshape(2, 3, 4)
+    for tensor in (plain, plain.transpose(0, 2), plain[:, 1:, ::2], plain[:1].expand(5, 3, 4), plain[0, 0, 0]):
+        coming = there.expect([((3,), torch.uint8), (tuple(tensor.shape), dtype)])
+        here.send([torch.tensor([1, 2, 3], dtype=torch.uint8), tensor])
+        _, came = coming.wait(5)
+        assert torch.equal(as_bytes(came), as_bytes(tensor))
+        coming.release()
 
 
 def test_a_message_larger_than_the_sockets_buffers(ends):

@@ -21,6 +21,7 @@ class ComfyBackend:
         import comfy.samplers
         import torch
 
+        from .block_hooks import offer
         from .conditioning import KINDS
         from .cuts import hooked, splitter_for
         from .kitchen import Kitchen
@@ -34,6 +35,7 @@ class ComfyBackend:
         self._kitchen = Kitchen(start["model_folders"])
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
+        self._offer = offer
         self._lay, self._lay_args = lay, lay_args
         self._patcher = self._model = self._loaded = self._splitter = None
         self._conds: list[list[dict | None]] = []
@@ -47,6 +49,7 @@ class ComfyBackend:
             self._kitchen.clear()
             self._made_with = recipe["args"]
         self._patcher, anew = self._kitchen.make(recipe["model"])
+        self._offer(self._patcher)
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
         refused, holds = self._kitchen.refusals, self._kitchen.held
         told = {"dtype": str(dtype).removeprefix("torch."), "dynamic": self._is_dynamic(self._patcher)}

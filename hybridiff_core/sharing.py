@@ -41,6 +41,7 @@ class Sharing:
         self._barred: dict[object, set[Way]] = {}
         self._last: Way | None = None
         self._own_s: float | None = None  # this process's seconds for a unit, lately
+        self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
 
     def call_for(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
@@ -51,6 +52,13 @@ class Sharing:
     def form(self) -> Form | str | None:
         """What is known of the network's tokens; None for nothing yet."""
         return self.setting.forms.get(self.name)
+
+    @property
+    def undivided(self) -> str | None:
+        """Why forwards are not divided by tokens, in words for users; None where they may be."""
+        if isinstance(self.form, str):
+            return self.form
+        return None if self._times is None else lines.DIVIDING_WOULD_BE_SLOWER(times=self._times)
 
     # -- which way
 
@@ -84,7 +92,11 @@ class Sharing:
 
     def helps(self, call: Call, paces: Sequence[float]) -> bool:
         """Whether the last of these devices would make the call faster; `paces` are in seconds."""
-        return self._expected(call, paces, Link()) < GAIN * self._expected(call, paces[:-1], Link())
+        with_it, without = self._expected(call, paces, Link()), self._expected(call, paces[:-1], Link())
+        helps = with_it < GAIN * without
+        if isinstance(self.form, Form) and not helps and (deal := by_tokens(call.units, len(call.x), paces, self.form)):
+            self._times = deal.seconds(paces, Link()) / without
+        return helps
 
     def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None) -> float:
         return min(deal.seconds(paces, link) for deal in self.deals(call, paces))

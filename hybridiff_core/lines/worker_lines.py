@@ -73,6 +73,24 @@ DIVIDING_IS_SLOWER = Line(
     "Nothing: the picture is right, and it was made the faster way.",
     Group.NOTHING,
 )
+DIVIDING_WOULD_BE_SLOWER = Line(
+    "dividing a step by tokens would take {times:.1f} times as long here (estimated)",
+    "The picture is small, so what devices must tell each other takes longer than what it saves.",
+    "Nothing: it was made the faster way.",
+    Group.NOTHING,
+)
+AND_UNDIVIDED = Line(
+    "{reason}; {why}",
+    "There is one branch a step, and its forward was not divided among devices.",
+    "What the two reasons say.",
+    Group.NOTHING,
+)
+ONE_IMAGE = Line(
+    "the batch has one image",
+    "There are no others that another device could compute.",
+    "No fault.",
+    Group.NOTHING,
+)
 NOT_BY_TOKENS = Line(
     "forwards are not divided by tokens in this run: {reason}",
     "A divided forward broke off, and no device was lost by it.",

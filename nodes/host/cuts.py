@@ -3,8 +3,8 @@
 By the host's own hooks; nothing of a network is replaced.
 
 A transformer: patches_replace["dit"], which SD3, Flux, Chroma, Qwen-Image, Wan, HunyuanVideo, LTX and
-others ask at every block, and others for which block_hooks.py asks it. Blocks are numbered in the order in which a forward comes to them, double
-ones before single ones.
+others ask at every block, and others for which block_hooks.py asks it. Blocks are numbered in the order in
+which a forward comes to them, double ones before single ones.
 
 A U-Net: the hook for layers (forward_timestep_embed_patch). Every layer of every block comes by here,
 is run by the host's function or passed over; every skip connection stays on one side. Blocks are
@@ -35,6 +35,11 @@ LAYER_HOOK = "forward_timestep_embed_patch"
 def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
     """The splitter for a model's network; one that offers no hook shows no blocks."""
     return UnetSplit(network) if isinstance(network, UNetModel) else DitSplit()
+
+
+def may_divide(network: torch.nn.Module) -> bool:
+    """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
+    return not isinstance(network, UNetModel)
 
 
 def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass | Look | Shard) -> dict:

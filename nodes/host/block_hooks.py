@@ -117,7 +117,7 @@ def _offered(network: torch.nn.Module) -> Iterator[tuple[str, OfferedBlock]]:
     for kind, names in LISTS:
         for name in names:
             blocks = getattr(network, name, None)
-            if not isinstance(blocks, torch.nn.ModuleList) or any(counts.values()) and kind == LISTS[-1][0]:
+            if not isinstance(blocks, torch.nn.ModuleList) or (any(counts.values()) and kind == LISTS[-1][0]):
                 continue
             for i, block in enumerate(blocks):
                 yield f"{NETWORK}.{name}.{i}.forward", OfferedBlock(block, (kind, counts[kind]))

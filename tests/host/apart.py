@@ -14,7 +14,6 @@ import os
 import sys
 from pathlib import Path
 
-
 NARROW = "sd15_narrow"  # of make_models.py: the model that the small ControlNets are for
 
 

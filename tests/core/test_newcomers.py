@@ -52,9 +52,9 @@ def exchange_of(pool, place=PLACES[0], **changed):
 
 
 def here_with(local, sigma, computed):
-    def here(asked, through=None):
+    def here(asked, through=None, rows=None):
         computed.extend(asked)
-        done = local.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in asked])
+        done = local.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in asked], through)
         return {unit.branch: prediction for unit, prediction in zip(asked, done)}
 
     return here

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 
 from . import lines
-from .call import Call, Parts
+from .call import Call, Parts, Piece, Rows
 from .network.tokens import SHARES, Form, NotDivided, Shard
 from .share import Unit
 from .workers.channel import ChannelBroken
@@ -49,9 +49,21 @@ class TokenGroup:
 
     # -- a call
 
-    def submit(self, call: Call, units: Sequence[Unit], form: Form, bounds: Sequence[int], halves: int = 1) -> None:
-        """Start `units` on the group's workers. `bounds` and `halves` as in Shard. Raises WorkerLost."""
+    def submit(
+        self,
+        call: Call,
+        units: Sequence[Unit],
+        form: Form,
+        bounds: Sequence[int],
+        halves: int = 1,
+        rows: Rows | None = None,
+    ) -> None:
+        """Start `units` on the group's workers, of batch items `rows` or of all.
+
+        `bounds` and `halves` as in Shard. Raises WorkerLost.
+        """
         self._units, self._form, self._bounds, self._halves = list(units), form, tuple(bounds), halves
+        self._rows = rows
         if len(bounds) != len(self.devices) + 1:
             raise ValueError(f"{len(bounds)} bounds, {len(self.devices)} devices")
         self._answers.clear()
@@ -69,7 +81,7 @@ class TokenGroup:
             }
             for rank, exchange in enumerate(self.devices):
                 if exchange:
-                    exchange.submit(call.x, call.sigma, self._units, rank=rank, **how)
+                    exchange.submit(call.x, call.sigma, self._units, rows, rank=rank, **how)
                     self._out.append(exchange)
         except BaseException:
             self.abandon()
@@ -87,7 +99,8 @@ class TokenGroup:
         try:
             for unit in self._units:
                 shard = Shard(self._form, 0, self._bounds, ways, self._halves)
-                parts.append(([unit], call.one(unit, shard)))
+                prediction = call.here([unit], shard, self._rows)[unit.branch]
+                parts.append(Piece([unit], prediction, self._rows and self._rows[:2]))
                 self.waited_s += shard.waited_s
                 if not shard.gathered:
                     raise NotDivided(lines.NOT_DIVIDED())
@@ -126,7 +139,8 @@ class TokenGroup:
     def _tie(self, call: Call) -> None:
         """Connect the devices, where they are not, or with too little memory."""
         form, largest = self._form, max(end - first for first, end in zip(self._bounds, self._bounds[1:]))
-        message = call.x.shape[0] * form.tokens * largest // SHARES * form.bytes_a_token // max(1, len(form.attends))
+        items = self._rows[1] - self._rows[0] if self._rows else len(call.x)
+        message = items * form.tokens * largest // SHARES * form.bytes_a_token // max(1, len(form.attends))
         each_way = min(-(-max(1, MESSAGES * message) // ROUND) * ROUND, MOST_BYTES)
         if self._links and self._links.each_way < each_way:
             self._untie()

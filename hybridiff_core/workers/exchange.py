@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import lines
+from ..call import Rows
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, connect
@@ -263,9 +264,11 @@ class Exchange:
 
     # -- steps (steps.py)
 
-    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
-        """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost."""
-        self.steps.submit(x, sigma, units, **how)
+    def submit(
+        self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], rows: Rows | None = None, **how: object
+    ) -> None:
+        """Start a step: the worker predicts `units` at (x, sigma), of batch items `rows`. Raises WorkerLost."""
+        self.steps.submit(x, sigma, units, rows, **how)
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""

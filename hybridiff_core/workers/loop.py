@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from .. import lines
+from ..call import Rows
 from ..network.lead import Lead, measure
 from ..network.split import Cut, Inner, Pass, Reached, State
 from ..network.tokens import Look, NotDivided, Shard
@@ -57,11 +58,13 @@ class Backend(Protocol):
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
         through: Pass | Look | Shard | None = None,
+        rows: Rows | None = None,
     ) -> list[torch.Tensor]:
         """The prediction for each branch in `units` (branch, cond), in the order of branches.
 
         `through` is asked at each of the network's blocks; a network without such blocks ignores it. A Look or a
-        Shard (network/tokens.py) comes with a single unit.
+        Shard (network/tokens.py) comes with a single unit. `rows` are the batch items of the run's latent that x and
+        sigma are, None for all: conds that are another for each item are sliced by them.
         """
 
     def end(self) -> None:
@@ -219,13 +222,14 @@ class Loop:
 
     def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
         """The predictions that the frame asks for, and the error of expected inner results."""
+        rows = tuple(frame["rows"]) if "rows" in frame else None
 
         def forward(unit: Unit, through: Pass) -> torch.Tensor:
-            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through)[0]
+            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through, rows)[0]
 
         match frame.get("kind"):
             case None:
-                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units]), None
+                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units], rows=rows), None
             case "measure":
                 predictions = []
                 for unit in units:
@@ -247,11 +251,12 @@ class Loop:
         Where it fails the channels are closed, so that the other devices hear of it at once.
         """
         predictions, waited_s = [], 0.0
+        rows = tuple(frame["rows"]) if "rows" in frame else None
         try:
             for unit in units:
                 shard = self.endpoint.tokens.shard(frame, self.endpoint.own_name)
                 with contextlib.suppress(Reached):
-                    (prediction,) = self.backend.predict(x, sigma, [(unit.branch, unit.index)], shard)
+                    (prediction,) = self.backend.predict(x, sigma, [(unit.branch, unit.index)], shard, rows)
                     predictions.append(prediction)
                 if not shard.gathered or len(predictions) * bool(shard.rank):
                     raise NotDivided(lines.NOT_DIVIDED())

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import lines
+from ..call import Parts, Piece, Rows
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, Expected
@@ -36,11 +37,11 @@ SPARE = 4096  # bytes for what a message has beside the tensors that count
 class Answer:
     """What a worker computed in one step, and what it took.
 
-    `parts` are predictions with the units they are of: a branch's, or single ones. `error` is that
+    `parts` are predictions of a branch's units, or of single ones. `error` is that
     of the worker's expected inner results, as a share of them.
     """
 
-    parts: list[tuple[list[Unit], torch.Tensor]]
+    parts: Parts
     compute_s: float
     wait_s: float
     bytes_sent: int
@@ -52,7 +53,7 @@ class Answer:
 class _Pending:
     """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result.
 
-    `x` is what was sent, `since` when; `given` is for Requests.saw.
+    `x` is what was sent, `since` when, `rows` which batch items of the call's; `given` is for Requests.saw.
     """
 
     number: int
@@ -62,6 +63,7 @@ class _Pending:
     expected: Expected
     since: float
     given: int
+    rows: tuple[int, int] | None = None
 
 
 @dataclass
@@ -89,22 +91,27 @@ class Steps:
         self._handed = 0
         self._unwanted = 0  # of the oldest answers that are out
 
-    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
+    def submit(
+        self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], rows: Rows | None = None, **how: object
+    ) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
 
         x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch,
-        or for each unit where `how` asks for another kind of step than the plain one.
+        or for each unit where `how` asks for another kind of step than the plain one. With `rows`
+        the worker gets those batch items alone, and the answer's predictions have no others.
         """
         if self._shape != x.shape:
             self._shape = x.shape
             self._times.clear()
+        if rows:
+            x, sigma = x[rows[0] : rows[1]], sigma[rows[0] : rows[1]]
         number = next(self._numbers)
         of = [[unit] for unit in units] if how else _by_branch(units)
         of = [] if how.get("rank") else of  # not the lead of those that divide a forward by tokens
         self.room.see_to(x.nbytes * max(len(of), 1) + SPARE)
-        given = self.requests.send(step_frame(number, x, sigma, units, how))
+        given = self.requests.send(step_frame(number, x, sigma, units, how, rows))
         sent = self._send([x, sigma])
-        self._expect(number, of, [HEAD, *[(tuple(x.shape), x.dtype)] * len(of)], x, sent, given)
+        self._expect(number, of, [HEAD, *[(tuple(x.shape), x.dtype)] * len(of)], x, sent, given, rows and rows[:2])
         self.watch.look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
@@ -116,7 +123,7 @@ class Steps:
         self._see_own_part()
         pending, predictions, answer = self._take(check)
         self._times.append(answer.compute_s)
-        return replace(answer, parts=list(zip(pending.of, predictions)))
+        return replace(answer, parts=[Piece(*found, pending.rows) for found in zip(pending.of, predictions)])
 
     @property
     def pending(self) -> int:
@@ -229,7 +236,7 @@ class Steps:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
         self._see_own_part()
         _, z, answer = self._take(check)
-        return replace(answer, parts=[([], tensor) for tensor in z])
+        return replace(answer, parts=[Piece([], tensor) for tensor in z])
 
     # -- messages
 
@@ -243,10 +250,19 @@ class Steps:
         while self._copying:
             self._copying.popleft().release()
 
-    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int, given: int) -> None:
+    def _expect(
+        self,
+        number: int,
+        of: list,
+        parts: Sequence,
+        x: torch.Tensor,
+        sent: int,
+        given: int,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
         with self.watch.connection():
             expected = self.channel.expect(parts)
-        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter(), given))
+        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter(), given, rows))
 
     def _take(self, check: Callable[[], None]) -> tuple[_Pending, list[torch.Tensor], Answer]:
         """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""

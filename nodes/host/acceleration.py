@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from ...hybridiff_core import lines
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
+from .block_hooks import offer
 from .events import executing_node
 from .host_call import KEY, HostCall
 from .run import Run
@@ -47,6 +48,7 @@ class Acceleration:
         ):
             clone.remove_wrappers_with_key(kind, KEY)
             clone.add_wrapper_with_key(kind, KEY, wrapper)
+        offer(clone)
         listen(clone)
         return clone
 

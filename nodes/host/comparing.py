@@ -11,6 +11,8 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.call import to_eps
 from ...hybridiff_core.setting import Output
+from .block_hooks import is_offered
+from .foreign import replaced
 from .weights import is_dense
 
 SAMPLED = 8  # values of each weight
@@ -49,7 +51,7 @@ def _parts(network: torch.nn.Module) -> Iterator[object]:
         classes[cls] = None
         yield name
         yield id(cls)
-        yield id(vars(module).get("forward"))
+        yield id(vars(module)["forward"]) if replaced(module, "forward") and not is_offered(module.forward) else 0
     for cls in classes:  # a method that was exchanged
         for base in cls.__mro__[:-2]:
             yield from (id(value) for value in vars(base).values() if callable(value))

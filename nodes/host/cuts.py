@@ -3,8 +3,8 @@
 By the host's own hooks; nothing of a network is replaced.
 
 A transformer: patches_replace["dit"], which SD3, Flux, Chroma, Qwen-Image, Wan, HunyuanVideo, LTX and
-others ask at every block. Blocks are numbered in the order in which a forward comes to them, double
-ones before single ones.
+others ask at every block, and others for which block_hooks.py asks it. Blocks are numbered in the order in
+which a forward comes to them, double ones before single ones.
 
 A U-Net: the hook for layers (forward_timestep_embed_patch). Every layer of every block comes by here,
 is run by the host's function or passed over; every skip connection stays on one side. Blocks are
@@ -22,9 +22,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample, 
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.network.split import Inner, Outer, Pass, State, central_openings
+from ...hybridiff_core.network.tokens import Look, Shard
+from .block_hooks import reaching
+from .tokens import forward_of
 
 HOOKED = ("double_block", "single_block")
 MOST_BLOCKS = 256  # of a kind; no network is deeper
+NAMES = tuple((kind, i) for kind in HOOKED for i in range(MOST_BLOCKS))
 LAYER_HOOK = "forward_timestep_embed_patch"
 
 
@@ -33,10 +37,21 @@ def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
     return UnetSplit(network) if isinstance(network, UNetModel) else DitSplit()
 
 
-def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass) -> dict:
+def may_divide(network: torch.nn.Module) -> bool:
+    """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
+    return not isinstance(network, UNetModel)
+
+
+def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass | Look | Shard) -> dict:
     """`model_options` with which the next forward asks `through` at each block."""
     options = model_options.get("transformer_options", {})
-    return {**model_options, "transformer_options": {**options, **splitter.hooks(through)}}
+    if isinstance(splitter, UnetSplit) and not isinstance(through, Pass):
+        through.form, through.reason = None, lines.UNET_HAS_NO_TOKENS()
+    elif isinstance(through, Pass):
+        options = {**options, **splitter.hooks(through)}
+    else:
+        options = forward_of(options, through).hooks(options, NAMES)
+    return {**model_options, "transformer_options": reaching(options)}
 
 
 class DitSplit:
@@ -47,9 +62,7 @@ class DitSplit:
         self._odd: str | None = None
         self._through = Pass()
         self._block = 0
-        self._hooks = {
-            (kind, i): functools.partial(self._at_block, kind) for kind in HOOKED for i in range(MOST_BLOCKS)
-        }
+        self._hooks = {(kind, i): functools.partial(self._at_block, kind) for kind, i in NAMES}
 
     def hooks(self, through: Pass) -> dict:
         """The transformer_options with which the next forward asks `through` at each block."""

@@ -18,6 +18,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.workers.wire import CannotCross, Kind
+from .block_hooks import is_offered
 from .foreign import MODULE_INTERNALS, changed_methods
 from .loaders import loader_of
 
@@ -78,7 +79,7 @@ def _objects(patcher: ModelPatcher) -> dict:
             objects[name] = _sampling_to_plain(value)
         elif name in PLAIN_OBJECT_PATCHES:
             objects[name] = value
-        elif name not in OWN_OBJECT_PATCHES:
+        elif name not in OWN_OBJECT_PATCHES and not is_offered(value):
             raise CannotCross(lines.MODEL_REPLACED(name=name))
     return objects
 

@@ -12,7 +12,7 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
     "rules lines waiting __version__",
-    "plan discrepancy extrapolation share paces account network.split network.tokens workers.wire workers.frames "
+    "plan discrepancy extrapolation share ways paces account network.split network.tokens workers.wire workers.frames "
     "workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
     "workers.candidates workers.devices workers.torch_settings",
@@ -21,7 +21,8 @@ LAYERS = [
     "workers.exchange workers.chain workers.token_links workers.endpoint "
     "workers.loop workers.worker",
     "handshake token_group",
-    "team",
+    "team judging",
+    "dividing sharing",
     "modes",
     "newcomers",
     "engine",

@@ -80,8 +80,8 @@ class Bench:
             self.pool.release(lease)
             lease.losses = 0  # its device is not set aside
 
-    def here(self, units, through=None):
-        predictions = self.local.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units], through)
+    def here(self, units, through=None, rows=None):
+        predictions = self.local.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units], through, rows)
         return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
 
     def call(self, units=UNITS, here=None):
@@ -103,9 +103,9 @@ class Bench:
             return self.off(parts)
 
     def off(self, parts):
-        whole = self.here([unit for units, _ in parts for unit in units])
-        return max((prediction - whole[unit.branch]).abs().max().item() for (unit,), prediction in parts), [
-            unit for (unit,), _ in parts
+        whole = self.here([unit for piece in parts for unit in piece.units])
+        return max((prediction - whole[unit.branch]).abs().max().item() for (unit,), prediction, _ in parts), [
+            unit for (unit,), _, _ in parts
         ]
 
 

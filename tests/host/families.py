@@ -151,7 +151,7 @@ LTXAV = {
     "connector_attention_head_dim": 64, "rope_type": "split", "frequencies_precision": "float64",
     "use_middle_indices_grid": True, "causal_temporal_positioning": True,
 }  # fmt: skip
-PIXART = {"image_model": "pixart_sigma", "depth": 2, "model_max_length": 300, "micro_condition": False}
+PIXART = {"image_model": "pixart_sigma", "depth": 4, "model_max_length": 300, "micro_condition": False}
 
 SCALE = ((r"(_norm|norms\.\d+)\.weight$", r"\1.scale"),)
 TENCENT = (
@@ -268,7 +268,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),
-        "blocks", note="offers no block hook; the host fixes its width at 1152",
+        "blocks", file="family_pixart_4", note="offers no block hook; the host fixes its width at 1152",
     ),
 }  # fmt: skip
 

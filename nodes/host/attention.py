@@ -1,0 +1,133 @@
+"""A call of the host's attention (comfy/ldm/modules/attention.py), and the same call over all devices' tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NAMES = ("q", "k", "v", "heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """q, k, v [batch, tokens, heads x width], or [batch, heads, tokens, width] with skip_reshape.
+
+    The keys and values are the text's first, where there is text, then the image's; so is what is asked for.
+    """
+
+    function: Callable
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    heads: int
+    more: dict
+
+    @classmethod
+    def read(cls, function: Callable, args: tuple, kwargs: dict) -> AttentionCall:
+        """From what the host called `function` with."""
+        given = {**dict(zip(NAMES, args)), **kwargs}
+        return cls(function, *(given.pop(name) for name in NAMES[:4]), given)
+
+    def __call__(self) -> Tensor:
+        return self.function(self.q, self.k, self.v, self.heads, **self.more)
+
+    @property
+    def dim(self) -> int:
+        """Along which the tokens stand."""
+        return 2 if self.more.get("skip_reshape") else 1
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Added to, or chosen from, what queries find in keys: its last dimension is the keys'."""
+        return self.more.get("mask")
+
+    def is_divided(self, whole: AttentionCall) -> bool:
+        """Whether this call, in a part of the forward in which `whole` was made, has fewer keys."""
+        return self.k.shape[self.dim] != whole.k.shape[whole.dim]
+
+    def bytes_a_token(self) -> int:
+        """Of its keys and values, for one batch item."""
+        tokens = self.k.shape[0] * self.k.shape[self.dim]
+        return sum(tensor.numel() // tokens * tensor.element_size() for tensor in (self.k, self.v))
+
+    def columns(self, slices) -> bool:
+        """Whether the mask is of this device's keys only, so that it must be put together as they are."""
+        return self.mask is not None and self.mask.shape[-1] == self.k.shape[self.dim]
+
+    def mask_along(self, dim: int) -> Tensor:
+        """The mask with its keys along `dim`, in four dimensions."""
+        return self.mask[(None,) * (4 - self.mask.ndim)].movedim(-1, dim)
+
+    def over_all(self, slices, devices) -> Tensor:
+        """The attention of this device's queries to the tokens of all `devices`.
+
+        devices: a Shard, or what has its `exchange` and `halves`. Raises ValueError where it does not fit.
+        """
+        dim, mine = self.dim, slices.end - slices.first
+        text = self.k.shape[dim] - mine
+        if text < 0:
+            raise ValueError(f"{self.k.shape[dim]} keys for {mine} tokens")
+        mask, parts = self._rows(slices), self._by_heads(devices.halves)
+        pairs = [(k.narrow(dim, text, mine), v.narrow(dim, text, mine)) for _, k, v, _, _ in parts]
+        travels = self.columns(slices)
+        if travels:
+            along = self.mask_along(dim)
+            pairs[0] += (along.narrow(dim, text, mine),)
+        found = []
+        for (q, k, v, heads, first), (keys, values, *masks) in zip(
+            parts, devices.exchange(pairs, dim, slices.tokens), strict=True
+        ):
+            if masks:
+                mask = self._joined(along, masks[0], text, dim).movedim(dim, -1)
+            keys, values = self._joined(k, keys, text, dim), self._joined(v, values, text, dim)
+            more = {**self.more, "mask": self._of_heads(mask, first, heads)} if mask is not None else self.more
+            found.append(self.function(q, keys, values, heads, **more))
+        return found[0] if len(found) == 1 else torch.cat(found, 1 if self.more.get("skip_output_reshape") else -1)
+
+    @staticmethod
+    def _joined(part: Tensor, all_tokens: Tensor, text: int, dim: int) -> Tensor:
+        return torch.cat([part.narrow(dim, 0, text), all_tokens], dim) if text else all_tokens
+
+    def _rows(self, slices) -> Tensor | None:
+        """The mask of this device's queries."""
+        asked = self.q.shape[self.dim]
+        mine = slices.end - slices.first
+        text = asked - mine
+        if self.mask is None or self.mask.ndim < 2 or self.mask.shape[-2] != text + slices.tokens or not mine:
+            return self.mask
+        if self.mask.shape[-2] == asked:
+            return self.mask
+        rows = self.mask.narrow(-2, text + slices.first, mine)
+        return torch.cat([self.mask.narrow(-2, 0, text), rows], -2) if text else rows
+
+    def _by_heads(self, count: int) -> list[tuple[Tensor, Tensor, Tensor, int, int]]:
+        """q, k, v of so many parts of the heads, with each part's heads and the first of them."""
+        given = self.q, self.k, self.v
+        if count < 2 or self.heads < 2 or self.more.get("enable_gqa") or not all(map(self._has_all_heads, given)):
+            return [(*given, self.heads, 0)]
+        count, parts, first = min(count, self.heads), [], 0
+        for part in range(count):
+            heads = self.heads * (part + 1) // count - first
+            parts.append((*(self._some_heads(tensor, first, heads) for tensor in given), heads, first))
+            first += heads
+        return parts
+
+    def _heads_dim(self) -> int:
+        """Along which the heads stand: by themselves in four dimensions, with their widths in three."""
+        return 1 if self.more.get("skip_reshape") else 2
+
+    def _has_all_heads(self, tensor: Tensor) -> bool:
+        size = tensor.shape[self._heads_dim()]
+        return size == self.heads if tensor.ndim == 4 else size == self.q.shape[-1]
+
+    def _some_heads(self, tensor: Tensor, first: int, heads: int) -> Tensor:
+        dim = self._heads_dim()
+        width = 1 if tensor.ndim == 4 else tensor.shape[dim] // self.heads
+        return tensor.narrow(dim, first * width, heads * width)
+
+    def _of_heads(self, mask: Tensor, first: int, heads: int) -> Tensor:
+        by_head = mask.ndim == 4 and mask.shape[1] == self.heads > heads
+        return mask.narrow(1, first, heads) if by_head else mask

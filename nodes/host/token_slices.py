@@ -1,0 +1,137 @@
+"""What goes with a part of the image's tokens into a transformer's block."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...hybridiff_core.network.tokens import Shard
+
+IMAGE, TEXT = "img", "txt"
+OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
+ROTARY = re.compile(r"(^|_)pe$|freqs|rope|rotary|^pos_img$")
+MODULATION = re.compile(r"vec|timestep|temb|adaln|^emb|^t$")
+OF_SOUND = "a_"  # how the names begin that go with LTX-2's sound, which is not divided
+
+
+class Slices:
+    """A part of the image's tokens, from `first` to `end` of `tokens`, and what belongs to it of a block's arguments.
+
+    `args` are the first block's, whole; `mine` gives the part of a number of tokens. Where blocks pass on several
+    rows (a video and its sound), the first is divided.
+    """
+
+    def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]]):
+        self.tokens = row_of(args[IMAGE]).shape[1]
+        self.first, self.end = mine(self.tokens)
+        text = args.get(TEXT)
+        self.text = text.shape[1] if isinstance(text, Tensor) and text.ndim > 1 else 0
+        self._cut: dict[int, tuple[object, object]] = {}  # the same for all blocks; the value keeps its id
+
+    # -- the image
+
+    def image(self, args: dict) -> dict:
+        """The first block's arguments with this part of the image in the place of the whole."""
+        return {**args, IMAGE: with_row(args[IMAGE], self.few(row_of(args[IMAGE])))}
+
+    def few(self, row: Tensor) -> Tensor:
+        """This part of a row of all tokens, after the text where the text is in it."""
+        text = row.shape[1] - self.tokens
+        part = row.narrow(1, text + self.first, self.end - self.first)
+        return torch.cat([row.narrow(1, 0, text), part], 1) if text else part.contiguous()
+
+    def copied(self, args: dict) -> dict:
+        """All of a block's arguments for this part, none of which the whole's block can write into."""
+        part = {**args}
+        for key in OF_IMAGE:
+            if args.get(key) is not None:
+                few = with_row(args[key], self.few(row_of(args[key])))
+                part[key] = _each_tensor(few, Tensor.clone)
+        if isinstance(args.get(TEXT), Tensor):
+            part[TEXT] = args[TEXT].clone()
+        return self.along(part)
+
+    def gathered(self, value: object, shard: Shard) -> object:
+        """What the last block gives, with all devices' parts in it."""
+        row, mine = row_of(value), self.end - self.first
+        text = row.shape[1] - mine
+        whole = shard.gather(row.narrow(1, text, mine), 1, self.tokens)
+        return with_row(value, torch.cat([row.narrow(1, 0, text), whole], 1) if text else whole)
+
+    # -- what goes with it
+
+    def along(self, args: dict) -> dict:
+        """A block's arguments, those that are of each token cut to this part; image and text as they are."""
+        return {name: self._of(name, value) for name, value in args.items()}
+
+    def _of(self, name: str, value: object) -> object:
+        cut = self._rotary if ROTARY.search(name) else self._modulation if MODULATION.search(name) else None
+        if cut is None or value is None or name.startswith(OF_SOUND):
+            return value
+        if id(value) not in self._cut:
+            self._cut[id(value)] = (value, _each_tensor(value, cut))
+        return self._cut[id(value)][1]
+
+    def _rotary(self, value: Tensor) -> Tensor:
+        """Of the first dimension that is as long as the image, or as text and image; what is before it is small."""
+        for dim, size in enumerate(value.shape):
+            if size in (self.tokens, self.text + self.tokens):
+                text = size - self.tokens
+                part = value.narrow(dim, text + self.first, self.end - self.first)
+                return torch.cat([value.narrow(dim, 0, text), part], dim) if text else part
+        return value
+
+    def _modulation(self, value: Tensor) -> Tensor:
+        """Of a value for each token [batch, tokens, ...] or frame [batch, frames, 6, width] (Wan 2.2 5B)."""
+        if hasattr(value, "patches_per_frame"):  # LTX-2's, a row for each frame
+            return self._by_frame(value)
+        if value.ndim < 3 or value.shape[1] == 1:
+            return value
+        if value.shape[1] == self.tokens:
+            return value.narrow(1, self.first, self.end - self.first)
+        if value.ndim == 3 or value.shape[1] > self.tokens:
+            return value
+        return value[:, self._numbers(value.device) // -(-self.tokens // value.shape[1])]
+
+    def _by_frame(self, value: object) -> object:
+        part = copy.copy(value)
+        if value.num_frames * value.patches_per_frame == self.tokens:
+            part.data = value.data[:, self._numbers(value.data.device) // value.patches_per_frame]
+            part.num_frames, part.patches_per_frame = self.end - self.first, 1
+        return part
+
+    def _numbers(self, device: torch.device) -> Tensor:
+        return torch.arange(self.first, self.end, device=device)
+
+
+def is_row(value: object) -> bool:
+    """Whether tokens stand in a row [batch, tokens, width], or in several."""
+    rows = value if isinstance(value, (tuple, list)) and value else [value]
+    return all(isinstance(row, Tensor) and row.ndim == 3 for row in rows)
+
+
+def row_of(value: Tensor | tuple | list) -> Tensor:
+    """The image's row of tokens in what blocks pass on."""
+    return value if isinstance(value, Tensor) else value[0]
+
+
+def with_row(value: Tensor | tuple | list, row: Tensor) -> Tensor | tuple | list:
+    """What blocks pass on with another row for the image."""
+    return row if isinstance(value, Tensor) else type(value)((row, *value[1:]))
+
+
+def _each_tensor(value: object, cut: Callable) -> object:
+    """`value` with each tensor in it cut."""
+    if isinstance(value, Tensor) or hasattr(value, "patches_per_frame"):
+        return cut(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_each_tensor(item, cut) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{name: _each_tensor(item, cut) for name, item in fields.items()})
+    return value

@@ -1,0 +1,71 @@
+"""What the cases of token_split.py change: the latent, the conditioning, the slices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+right = contextlib.nullcontext
+
+
+def latent(family, what: list[str]):
+    """An empty latent. `odd`: sides whose tokens no number divides; `frames`: 7 of them; `batch`: two items."""
+    import torch
+
+    shape = list(family.latent)
+    if "odd" in what:
+        shape[-2:] = [shape[-2] + 6, shape[-1] - 2]
+    if "batch" in what:
+        shape[0] = 2
+    if "frames" in what:
+        shape[2] = 7
+    return torch.zeros(shape)
+
+
+def noise_mask(latent, what: list[str]):
+    """`inpaint`: the lower half is denoised; in a video, its later frames."""
+    import torch
+
+    if "inpaint" not in what:
+        return None
+    mask = torch.zeros_like(latent[:, :1])
+    mask[:, :, mask.shape[2] // 2 :] = 1
+    return mask
+
+
+def change(conds: list, latent, what: list[str]) -> None:
+    """`mask`: the text's last quarter is padding; `reference`, `two_references`: reference latents beside the image;
+    `zero`: their timestep is zero."""
+    import torch
+
+    generator = torch.Generator().manual_seed(5)
+    for text, extra in conds:
+        if "mask" in what:
+            tokens = text.shape[1]
+            extra["attention_mask"] = (torch.arange(tokens) < tokens * 3 // 4).long()[None]
+        count = ("reference" in what) + 2 * ("two_references" in what)
+        if count:
+            extra["reference_latents"] = [torch.randn(latent.shape, generator=generator)[:1] for _ in range(count)]
+        if "zero" in what:
+            extra["reference_latents_method"] = "index_timestep_zero"
+
+
+@contextlib.contextmanager
+def wrong(host) -> Iterator[None]:
+    """Rotary positions, and what else goes with tokens, of the tokens one further on."""
+    slices = host.token_slices.Slices
+    along = slices.along
+
+    def shifted(self, args: dict) -> dict:
+        shift = 1 if self.end < self.tokens else -1
+        self.first, self.end = self.first + shift, self.end + shift
+        try:
+            return along(self, args)
+        finally:
+            self.first, self.end = self.first - shift, self.end - shift
+
+    slices.along = shifted
+    try:
+        yield
+    finally:
+        slices.along = along

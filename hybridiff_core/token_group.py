@@ -158,7 +158,7 @@ class TokenGroup:
             if not exchange.process.alive():
                 raise exchange.watch.lost(lines.PIPE_CLOSED())
             exchange.watch.require()
-            exchange.watch.look(quick=exchange.warm)
+            exchange.watch.look(quick=True)
 
     def _gather(self) -> GroupLost | None:
         """Take the answers that are out, or those that come in time. Gives one that says that a device was lost.

@@ -24,8 +24,8 @@ from torch import Tensor
 NETWORK = "diffusion_model"
 # lists of blocks, in the order in which forwards run them
 LISTS = (
-    ("double_block", ("double_stream_blocks", "double_stream_layers", "double_layers")),
-    ("single_block", ("single_stream_blocks", "single_stream_layers", "single_layers")),
+    ("double_block", ("double_stream_layers", "double_layers")),
+    ("single_block", ("single_stream_layers", "single_layers")),
     ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks")),
 )
 OPTIONS = "transformer_options"
@@ -80,8 +80,9 @@ def _as(whole: Tensor, row: Tensor) -> Tensor:
 
 def offer(patcher: ModelPatcher) -> None:
     """Let `patcher`'s network ask the block hook; one that does, or has no list of blocks, stays as it is."""
+    taken = [name for name, value in patcher.object_patches.items() if not is_offered(value)]
     for name, value in _offered(patcher.model.diffusion_model):
-        if name not in patcher.object_patches:  # another pack's stays
+        if not any(name == other or name.startswith(f"{other}.") for other in taken):  # another pack's stays
             patcher.add_object_patch(name, value)
 
 
@@ -117,7 +118,7 @@ def _offered(network: torch.nn.Module) -> Iterator[tuple[str, OfferedBlock]]:
     for kind, names in LISTS:
         for name in names:
             blocks = getattr(network, name, None)
-            if not isinstance(blocks, torch.nn.ModuleList) or any(counts.values()) and kind == LISTS[-1][0]:
+            if not isinstance(blocks, torch.nn.ModuleList) or (any(counts.values()) and kind == LISTS[-1][0]):
                 continue
             for i, block in enumerate(blocks):
                 yield f"{NETWORK}.{name}.{i}.forward", OfferedBlock(block, (kind, counts[kind]))

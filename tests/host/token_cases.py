@@ -9,7 +9,8 @@ right = contextlib.nullcontext
 
 
 def latent(family, what: list[str]):
-    """An empty latent. `odd`: sides whose tokens no number divides; `frames`: 7 of them; `batch`: two items."""
+    """An empty latent. `odd`: sides whose tokens no number divides; `frames`: 7 of them; `batch`: two items;
+    `sound`: a sound track beside the video."""
     import torch
 
     shape = list(family.latent)
@@ -19,7 +20,12 @@ def latent(family, what: list[str]):
         shape[0] = 2
     if "frames" in what:
         shape[2] = 7
-    return torch.zeros(shape)
+    empty = torch.zeros(shape)
+    if "sound" not in what:
+        return empty
+    from comfy.nested_tensor import NestedTensor
+
+    return NestedTensor((empty, torch.zeros(1, 8, 24, 16)))
 
 
 def noise_mask(latent, what: list[str]):
@@ -28,6 +34,8 @@ def noise_mask(latent, what: list[str]):
 
     if "inpaint" not in what:
         return None
+    if latent.is_nested:
+        latent = latent.unbind()[0]
     mask = torch.zeros_like(latent[:, :1])
     mask[:, :, mask.shape[2] // 2 :] = 1
     return mask

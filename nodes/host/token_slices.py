@@ -16,6 +16,7 @@ IMAGE, TEXT = "img", "txt"
 OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
 ROTARY = re.compile(r"(^|_)pe$|freqs|rope|rotary|^pos_img$")
 MODULATION = re.compile(r"vec|timestep|temb|adaln|^emb|^t$")
+MASK = re.compile("mask")
 OF_SOUND = "a_"  # how the names begin that go with LTX-2's sound, which is not divided
 
 
@@ -28,12 +29,13 @@ class Slices:
     """
 
     def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]], image_first: bool = False):
-        self.tokens = row_of(args[IMAGE]).shape[1]
+        self.tokens, self._shape = row_of(args[IMAGE]).shape[1], rows_of(args[IMAGE])[0].shape
         self.first, self.end = mine(self.tokens)
         self.image_first = image_first
         text = args.get(TEXT)
         self.text = text.shape[1] if isinstance(text, Tensor) and text.ndim > 1 else 0
         self.undivided = self.text + sum(row.shape[1] for row in rows_of(args[IMAGE])[1:])
+        self._cuts = (ROTARY, self._rotary), (MODULATION, self._modulation), (MASK, self._mask)
         self._cut: dict[int, tuple[object, object]] = {}  # the same for all blocks; the value keeps its id
 
     @property
@@ -90,7 +92,8 @@ class Slices:
         """What the last block gives, with all devices' parts in it."""
         row = row_of(value)
         whole = shard.gather(self.image_in(row, 1, self.mine), 1, self.tokens)
-        return with_row(value, self.with_image(row, 1, self.mine, whole))
+        whole = self.with_image(row, 1, self.mine, whole)
+        return with_row(value, whole.view(self._shape) if len(self._shape) == 5 else whole)
 
     def _few(self, value: object) -> object:
         return with_row(value, self.part_of(row_of(value), 1))
@@ -102,7 +105,7 @@ class Slices:
         return {name: self._of(name, value) for name, value in args.items()}
 
     def _of(self, name: str, value: object) -> object:
-        cut = self._rotary if ROTARY.search(name) else self._modulation if MODULATION.search(name) else None
+        cut = next((cut for pattern, cut in self._cuts if pattern.search(name)), None)
         if cut is None or value is None or name.startswith(OF_SOUND):
             return value
         if id(value) not in self._cut:
@@ -114,6 +117,11 @@ class Slices:
         lengths = self.tokens, self.text + self.tokens
         dim = next((dim for dim, size in enumerate(value.shape) if size in lengths), None)
         return value if dim is None else self.part_of(value, dim)
+
+    def _mask(self, value: Tensor) -> Tensor:
+        """Of keys alone, text and image; the attention puts it together again, as it does the keys."""
+        of_keys = value.ndim > 2 and value.shape[-2] == 1 and value.shape[-1] == self.text + self.tokens
+        return self.part_of(value, value.ndim - 1) if of_keys else value
 
     def _modulation(self, value: Tensor) -> Tensor:
         """Of a value for each token [batch, tokens, ...] or frame [batch, frames, 6, width] (Wan 2.2 5B)."""
@@ -144,18 +152,22 @@ def rows_of(value: object) -> list:
 
 
 def is_row(value: object) -> bool:
-    """Whether tokens stand in a row [batch, tokens, width], or in several."""
+    """Whether tokens stand in a row, or in several: [batch, tokens, width], or [batch, frames, height, width, channels]
+    (Cosmos, Anima)."""
     rows = rows_of(value)
-    return bool(rows) and all(isinstance(row, Tensor) and row.ndim == 3 for row in rows)
+    return bool(rows) and all(isinstance(row, Tensor) and row.ndim in (3, 5) for row in rows)
 
 
 def row_of(value: Tensor | tuple | list) -> Tensor:
-    """The image's row of tokens in what blocks pass on."""
-    return rows_of(value)[0]
+    """The image's row of tokens [batch, tokens, width] in what blocks pass on."""
+    row = rows_of(value)[0]
+    return row.flatten(1, 3) if row.ndim == 5 else row
 
 
 def with_row(value: Tensor | tuple | list, row: Tensor) -> Tensor | tuple | list:
-    """What blocks pass on with another row for the image."""
+    """What blocks pass on with another row for the image; in five dimensions one line of one frame."""
+    if rows_of(value)[0].ndim == 5 and row.ndim == 3:
+        row = row[:, None, None]
     return row if isinstance(value, Tensor) else type(value)((row, *value[1:]))
 
 

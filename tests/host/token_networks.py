@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 COSMOS = {
-    "image_model": "cosmos_predict2", "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
+    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
     "patch_temporal": 1, "concat_padding_mask": True, "model_channels": 256, "num_blocks": 4, "num_heads": 2,
     "crossattn_emb_channels": 64, "pos_emb_cls": "rope3d", "use_adaln_lora": True, "adaln_lora_dim": 64,
     "rope_h_extrapolation_ratio": 4.0, "rope_w_extrapolation_ratio": 4.0,
@@ -41,22 +41,11 @@ HUNYUAN3D_21 = {
     "hidden_size": 128, "context_dim": 64, "depth": 5, "num_heads": 2, "num_moe_layers": 1,
     "guidance_cond_proj_dim": None,
 }  # fmt: skip
-KANDINSKY = {
-    "in_text_dim": 64, "in_text_dim2": 32, "time_dim": 64, "model_dim": 256, "ff_dim": 256, "num_visual_blocks": 3,
-    "visual_embed_dim": 64, "axes_dims": (16, 24, 24),
-}  # fmt: skip
 LENS = {"num_layers": 3, "attention_head_dim": 64, "num_attention_heads": 2, "enc_hidden_dim": 64}
 JOY = {"hidden_size": 256, "num_attention_heads": 2, "text_dim": 64, "num_layers": 3}
 MAGE = {"num_layers": 3, "num_attention_heads": 2, "joint_attention_dim": 64}
 WAN = {
     "dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 16, "out_dim": 16,
-}  # fmt: skip
-PIXELDIT: dict = {}
-MOCHI = {
-    "in_channels": 12, "hidden_size_x": 256, "hidden_size_y": 128, "depth": 3, "num_heads": 2, "t5_feat_dim": 64,
-    "use_t5": True, "rope_theta": 10000.0, "use_extended_posenc": False, "posenc_preserve_area": True,
-    "qk_norm": True, "qkv_bias": False, "out_bias": True, "attn_drop": 0.0, "patch_embed_bias": True,
-    "timestep_mlp_bias": True, "attend_to_padding": False, "timestep_scale": 1000.0, "mlp_ratio_x": 4.0,
 }  # fmt: skip
 
 
@@ -84,15 +73,12 @@ NETWORKS = {
     "hunyuan3d": Network("comfy.ldm.hunyuan3d.model:Hunyuan3Dv2", HUNYUAN3D, (1, 64, 50), TEXT),
     "hunyuan3d_21": Network("comfy.ldm.hunyuan3dv2_1.hunyuandit:HunYuanDiTPlain", HUNYUAN3D_21, (2, 64, 50),
                             (2, 16, 64)),
-    "kandinsky5": Network("comfy.ldm.kandinsky5.model:Kandinsky5", KANDINSKY, FRAMES, TEXT, {"y": (1, 32)}),
     "lens": Network("comfy.ldm.lens.model:LensTransformer2DModel", LENS, (1, 128, 8, 6), (1, 16, 256)),
     "lens_mask": Network("comfy.ldm.lens.model:LensTransformer2DModel", LENS, (1, 128, 8, 6), (1, 16, 256), MASK),
     "joyimage": Network("comfy.ldm.joyimage.model:JoyImageTransformer3DModel", JOY, (1, 16, 1, 16, 12), TEXT),
     "mage_flow": Network("comfy.ldm.mage_flow.model:MageFlowTransformer2DModel", MAGE, (1, 128, 8, 6), TEXT),
     "mage_flow_mask": Network("comfy.ldm.mage_flow.model:MageFlowTransformer2DModel", MAGE, (1, 128, 8, 6), TEXT,
                               MASK),
-    "mochi": Network("comfy.ldm.genmo.joint_model.asymm_models_joint:AsymmDiTJoint", MOCHI, (1, 12, 3, 8, 10), TEXT,
-                     {**MASK, "num_tokens": 12}),
     "wan_vace": Network("comfy.ldm.wan.model:VaceWanModel", {**WAN, "vace_layers": 2, "vace_in_dim": 32}, FRAMES, TEXT,
                         {"vace_context": (1, 1, 32, 3, 8, 10), "vace_strength": [1.0]}),
     "wan_camera": Network("comfy.ldm.wan.model:CameraWanModel", {**WAN, "model_type": "camera", "in_dim": 32},

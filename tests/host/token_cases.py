@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 right = contextlib.nullcontext
@@ -56,6 +57,39 @@ def change(conds: list, latent, what: list[str]) -> None:
             extra["reference_latents"] = [torch.randn(latent.shape, generator=generator)[:1] for _ in range(count)]
         if "zero" in what:
             extra["reference_latents_method"] = "index_timestep_zero"
+
+
+def form_of(form, what: list[str]):
+    """`missing`: the keys of one attention call do not cross; such a form must not pass."""
+    return dataclasses.replace(form, attends=form.attends[:-1]) if "missing" in what else form
+
+
+def offered(model, sample, host) -> dict:
+    """What the block hooks that are offered to a model change for everybody else: nothing."""
+    import comfy.model_management
+
+    def told(patcher) -> tuple:
+        return host.comparing.fingerprint(patcher), host.recipe.name_of(host.recipe.recipe_of(patcher))
+
+    found, plain = [told(model)], model.clone()
+    before = sample(plain)
+    found.append(told(plain))
+    host.block_hooks.offer(model)
+    found.append(told(model))
+    same = [bool((sample(model) == before).all())]
+    found.append(told(model))
+    again = model.clone()
+    host.block_hooks.offer(again)
+    same.append(bool((sample(again) == before).all()))
+    found.append(told(again))
+    same.append(bool((sample(plain) == before).all()))
+    found.append(told(plain))
+    comfy.model_management.unload_all_models()
+    found.append(told(model))
+    left = [
+        path for path, module in model.model.named_modules() if host.block_hooks.is_offered(vars(module).get("forward"))
+    ]
+    return {"told": len(set(found)), "same": same, "offered": len(model.object_patches), "left": left}
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ def run(name: str, host) -> dict:
         form = look.form
         result["forms"] = [[form.blocks, len(form.attends), form.tokens, form.text, form.bytes_a_token]]
         for devices, halves in ((2, 1), (3, 2)):
-            part = token_split.divided(here, SimpleNamespace(branch=0), form, devices, halves, [])
+            part = token_split.divided(here, SimpleNamespace(branch=0), form, devices, halves)
             difference = (part - whole).abs().max() / whole.std()
             result["difference"] = max(result["difference"], difference.item())
     return result

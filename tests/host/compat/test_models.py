@@ -40,7 +40,7 @@ LARGE = {  # gigabytes of weights: the host fixes their width
 }
 # the scheduler of ComfyUI's template; in fewer steps from its sigma, 500, stock itself differs by 1e-5 with the batch
 SETTINGS = {"stable_audio": {"scheduler": "exponential", "steps": 6}}
-WITHOUT_HOOK = ("krea2", "pixart", "lumina2", "z_image")
+TOO_FEW_BLOCKS = ("z_image",)  # one, for its width
 large = pytest.mark.skipif(
     os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1",
     reason="gigabytes of weights (HYBRIDIFF_LARGE_MODELS=1 sh dev/test.sh --all)",
@@ -62,8 +62,8 @@ def stage(frozen):
 
     def cell(name: str) -> str:
         result = frozen(f"{name}:2")
-        if name in WITHOUT_HOOK:
-            (line,) = [line for line in result["lines"] if "the network cannot be cut" in line]
+        if name in TOO_FEW_BLOCKS:
+            (line,) = [line for line in result["lines"] if "too few for" in line]
             assert result["finite"] and result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
             return f"left out: {line}"
         assert_it_becomes_exact(result, 2)

@@ -25,6 +25,7 @@ from .report import RunReport, StepRecord
 from .schedule import Schedule, Stage, Work
 from .setting import Setting
 from .share import Unit
+from .sharing import Sharing
 from .team import Team
 from .workers.exchange import Exchange
 from .workers.watch import WorkerLost
@@ -45,7 +46,8 @@ class Engine:
         self.report = report
         handshake = Handshake(setting)
         self.team = Team(exchanges, report, handshake, check, self._go_without, setting.paces, setting.name)
-        self.state = RunState(setting, self.team)
+        self.sharing = Sharing(setting, self.team, handshake)
+        self.state = RunState(setting, self.team, self.sharing)
         self.newcomers = Newcomers(self.state, handshake)
         self.mode: Mode | None = None
         self.mode_name: str | None = None
@@ -85,15 +87,16 @@ class Engine:
         weight: Callable[[list[Unit]], torch.Tensor],
         conds: object = None,
         again: bool = False,
+        undividable: str | None = None,
     ) -> Predictions:
         """A prediction of x's shape for each branch in `units`, at (x, sigma).
 
         x [batch, channels, ...]; sigma [batch]; `here` and `weight` as in Call. `conds` tells the
-        units' conds from others, `again` says that the sampler asked once for what this call and
-        the one before are parts of.
+        units' conds from others, `undividable` is as in Call; `again` says that the sampler asked once
+        for what this call and the one before are parts of.
         """
         value = float(sigma[0])
-        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value), value)
+        call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value), value, undividable)
         self._follow(call, conds, again)
         step = self.schedule.locate(value)
         self._take_in(call, step)
@@ -182,6 +185,7 @@ class Engine:
         self._works = {step: work for step, work in self._works.items() if work is Work.EXACT}
         self._given = given
         state.units, state.name = call.units, (setting.name, given)
+        self.sharing.call_for(state.name)
         self._refit(None)
         if state.schedule is None:
             self._make_schedule()
@@ -226,9 +230,14 @@ class Engine:
                 self.forget()
 
     def conclude(self) -> None:
-        """Say what came of the plan, at the run's end."""
+        """Say what came of the plan, and of sharing, at the run's end."""
+        self.sharing.conclude()
         for line in outcome(self.schedule, self.mode_name) if self.schedule else ():
             self.report.note(line)
+
+    def close(self) -> None:
+        """The run is over, or interrupted: nothing is asked of the workers any more."""
+        self.sharing.close()
 
     def forget(self) -> None:
         """What was found so far holds for no call to come."""

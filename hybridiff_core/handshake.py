@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 
-from .call import Call
+from .call import Call, Rows
 from .rules import ROUNDING, ROUNDING_BFLOAT16, ROUNDING_FLOAT16, ROUNDING_TF32
 from .setting import Setting
+from .share import Way
 from .workers.exchange import Exchange
 
 WHOLE = {"float32", "float64"}  # types of which rounding leaves next to nothing
@@ -66,13 +68,28 @@ class Handshake:
         """How far off the worker was found before, for this model and latent; None where it was not."""
         return exchange.differs.get(self._key(call))
 
-    def off(self, call: Call, theirs: torch.Tensor, own: torch.Tensor) -> float:
-        """How far a worker's prediction is from this process's, as a share of what the network put out.
+    # -- a call that was shared by rows or tokens (share.py)
 
-        Both in denoised space, of x's shape. 0 where this process's own has values that are no numbers.
+    def trusts_way(self, way: Way, exchanges: Sequence[Exchange], call: Call) -> bool:
+        """Whether what these workers and this process made of such a call by `way` was found right before."""
+        return all((*self._key(call), way) in exchange.compared for exchange in exchanges)
+
+    def passed_way(self, way: Way, exchanges: Sequence[Exchange], call: Call) -> None:
+        """It was found right."""
+        for exchange in exchanges:
+            exchange.compared.add((*self._key(call), way))
+
+    # -- how near
+
+    def off(self, call: Call, theirs: torch.Tensor, own: torch.Tensor, rows: Rows | None = None) -> float:
+        """How far a prediction is from this process's, as a share of what the network put out.
+
+        Both in denoised space, of x's shape, or of that of its batch items `rows`. 0 where this process's own has
+        values that are no numbers.
         """
-        # not every device has float64
-        x, sigma, own, theirs = (tensor.cpu() for tensor in (call.x, call.sigma, own, theirs))
+        first, end, _ = rows or (0, len(call.x), 0)
+        given = (call.x[first:end], call.sigma[first:end], own, theirs)
+        x, sigma, own, theirs = (tensor.cpu() for tensor in given)  # not every device has float64
         expected = self.output(x, sigma, own).double()
         apart = (self.output(x, sigma, theirs).double() - expected).norm()
         share = float(apart / expected.norm().clamp_min(1e-12))

@@ -15,7 +15,7 @@ from .call import Call, Predictions
 from .handshake import Handshake
 from .modes.mode import RunState
 from .report import StepRecord
-from .share import Unit, share
+from .share import Unit
 from .team import label
 from .workers.exchange import Answer, Exchange
 from .workers.watch import WorkerLost
@@ -105,7 +105,7 @@ class Newcomers:
         """Whether the worker's answer is one to go on with. One that is off is compared once more, alone (Team)."""
         if trial.own is None:  # the call came to no end here
             return False
-        of_branch = answer.parts[0][1]
+        of_branch = answer.parts[0].prediction
         if self.handshake.off(trial.call, of_branch, trial.own) <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, trial.call)
         if self.team.known is None:  # devices count as equal
@@ -122,9 +122,9 @@ class Newcomers:
         if self._helps(call, own_s, min(took)):
             return True
         # a call that has nothing for one more device says nothing of this one
-        if len(took) >= TRIALS and share(call.units, len(self.team.devices) + 1)[-1]:
+        if len(took) >= TRIALS and self.state.sharing.helps(call, [own_s] * (len(self.team.devices) + 1)):
             self.remove(exchange)
-            self.team.leave_out_slow(exchange, min(took) / own_s)
+            self.team.judging.leave_out_slow(exchange, min(took) / own_s)
         return False
 
     def _is_known(self, exchange: Exchange, call: Call) -> bool:
@@ -140,7 +140,7 @@ class Newcomers:
     def _helps(self, call: Call, own_s: float, its_s: float) -> bool:
         """Whether the worker would be given something, by the seconds for a unit here and there."""
         paces = [*(self.team.paces or [own_s] * len(self.team.devices)), its_s]
-        return bool(share(call.units, len(paces), paces)[-1])
+        return self.state.sharing.helps(call, paces)
 
     def _key(self, device: Exchange | None) -> tuple[object, str]:
         return self.state.name, label(device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .share import Unit, busiest, share
+from .ways import Tried
 
 KEPT_CALLS = 4  # of a run, the least time counts
 LEAST_CALLS = 2  # exact calls that show which device is slower
@@ -17,6 +17,7 @@ STRIKES = 2  # runs in a row in which a device was too slow
 LEFT_OUT_RUNS = 8  # runs after them that do without it, before it is measured again
 
 Key = tuple[object, str]  # the model, the units and the latent; the device
+Paced = Sequence[float] | None
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Paces:
     left_out: dict[Key, tuple[int, float]] = field(default_factory=dict)
     strikes: dict[Key, int] = field(default_factory=dict)
     alone: dict[object, float] = field(default_factory=dict)  # this process's least seconds for a whole call
+    ways: dict[tuple, Tried] = field(default_factory=dict)  # by the name and the devices
 
     def of(self, name: object, labels: Sequence[str]) -> list[float] | None:
         """Each device's seconds for a unit; None where one is not known, or they count as equal."""
@@ -64,26 +66,35 @@ class Pacing:
     `paces` is how units are dealt: seconds of each device for a unit, None where they count as equal.
     """
 
-    def __init__(self, known: Paces, name: object, labels: Sequence[str], alone_s: float | None = None):
-        self.known, self.name, self.labels, self.alone_s = known, name, tuple(labels), alone_s
+    def __init__(self, known: Paces, name: object, labels: Sequence[str]):
+        self.known, self.name, self.labels = known, name, tuple(labels)
         self.paces = known.of(name, self.labels)
         self.said = False  # to the user, that units are dealt by it
         self._of_device: list[deque[float]] = [deque(maxlen=KEPT_CALLS) for _ in self.labels]
         self._walls: deque[float] = deque(maxlen=KEPT_CALLS)
 
-    def take(self, shares: Sequence[list[Unit]], seconds: Sequence[float], wall_s: float) -> None:
-        """An exact call's times: each device's for its part, and the whole."""
-        for times, mine, took in zip(self._of_device, shares, seconds):
-            if mine:
-                times.append(took / sum(unit.cost for unit in mine))
+    @property
+    def alone_s(self) -> float | None:
+        """This process's least seconds for a whole call, where it computed one alone."""
+        return self.known.alone.get(self.name)
+
+    def take(
+        self, loads: Sequence[float], seconds: Sequence[float], wall_s: float, again: Callable[[Paced], Sequence[float]]
+    ) -> None:
+        """An exact call's times: each device's for its load, in units, and the whole.
+
+        `again` gives the loads that the same call would have by other paces.
+        """
+        for times, load, took in zip(self._of_device, loads, seconds):
+            if load:
+                times.append(took / load)
         self._walls.append(wall_s)
         if min(map(len, self._of_device)) < LEAST_CALLS:
             return
         measured = [min(times) for times in self._of_device]
         self.known.seconds |= {(self.name, label): pace for label, pace in zip(self.labels, measured)}
-        units = [unit for mine in shares for unit in mine]
         better = unequal(measured)
-        before, after = busiest(shares, measured), busiest(share(units, len(shares), better), measured)
+        before, after = _last(loads, measured), _last(again(better), measured)
         if after < CHANGED * before and before - after >= UNEQUAL_S:
             self.paces = better
 
@@ -103,3 +114,8 @@ class Pacing:
     @property
     def wall_s(self) -> float:
         return min(self._walls)
+
+
+def _last(loads: Sequence[float], paces: Sequence[float]) -> float:
+    """The seconds of the device that is done last."""
+    return max(load * pace for load, pace in zip(loads, paces))

@@ -17,9 +17,9 @@ class StepRecord:
     """One denoiser call. Seconds; bytes; `conds` is how many conds each device was given.
 
     `compute_s` has this process's time and that of each device that answered, `lanes` their places in
-    the report's devices; `helpers` is how many
-    devices beside this process's worked for the call. `step` is the sampler's step, `stage`, `work`,
-    `rel_mae` and `error` as in schedule.py; `seconds` is the whole call's time.
+    the report's devices; `helpers` is how many devices beside this process's worked for the call, `way`
+    how it was shared (share.py). `step` is the sampler's step, `stage`, `work`, `rel_mae` and `error` as
+    in schedule.py; `seconds` is the whole call's time.
     """
 
     sigma: float
@@ -36,6 +36,15 @@ class StepRecord:
     rel_mae: float | None = None
     error: float | None = None
     seconds: float = 0.0
+    way: str = "conds"
+
+    def took(self, lane: int, seconds: float) -> None:
+        """A device computed for the call, maybe once more."""
+        if lane in self.lanes:
+            self.compute_s[self.lanes.index(lane)] += seconds
+            return
+        self.lanes.append(lane)
+        self.compute_s.append(seconds)
 
 
 @dataclass

@@ -10,11 +10,13 @@ import torch
 from . import lines
 from .call import to_eps
 from .network.split import Cut
+from .network.tokens import Form
 from .paces import Paces
 from .plan import HybridPlan
 from .rules import HIGHER_ORDER, STEPS_PER_CFG
 
 Cuts = dict[object, Cut]
+Forms = dict[object, "Form | str"]  # by the name of model, units and latent
 # what the network itself put out, of its prediction: from (x, sigma, denoised) to a tensor of x's shape
 Output = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 # where a network of so many blocks can be cut for so many inner segments, or why nowhere
@@ -28,7 +30,7 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
-    Without `paces` devices count as equal.
+    Without `paces` devices count as equal. `forms` has what networks showed of their tokens (sharing.py).
     `proof` gives what tells everything that the model computes with, patches too: under it, a worker's results
     count as compared with this process's (handshake.py), by what `output` says of a prediction;
     `dtype` is what the model computes in.
@@ -46,6 +48,7 @@ class Setting:
     openings: Openings = lambda blocks, segments: lines.NO_BLOCKS()
     cuts: Cuts = field(default_factory=dict)
     paces: Paces | None = field(default_factory=Paces)
+    forms: Forms = field(default_factory=dict)
     name: object = None
     proof: Callable[[], object] | None = None
     output: Output = lambda x, sigma, denoised: to_eps(denoised, x, sigma)

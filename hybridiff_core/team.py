@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from . import lines
-from .call import Call, Parts
+from .call import Call, Parts, Piece
 from .handshake import Handshake
-from .paces import UNEQUAL, Paces, Pacing
+from .judging import Judging, label
+from .paces import Paces, Pacing
 from .report import RunReport, StepRecord
 from .share import Unit, share
 from .waiting import wait_for
 from .workers.exchange import Exchange
+from .workers.steps import Answer
 from .workers.watch import GroupLost, WorkerLost
+
+Job = tuple[Exchange, list[Unit], "tuple[int, int] | None"]  # what of a call a worker is given, of which batch items
 
 
 class Team:
@@ -42,7 +46,8 @@ class Team:
         self.report, self.handshake, self.check, self.left = report, handshake, check, left
         self.known, self.model = known, model
         self.pacing: Pacing | None = None
-        self._compared = False  # in the call under way
+        self.judging = Judging(self)
+        self.compared = False  # whether a device was, in the call under way
 
     @property
     def devices(self) -> list[Exchange | None]:
@@ -69,15 +74,22 @@ class Team:
     def at_pace_of(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
         if self.known is not None and (self.pacing is None or self.pacing.name != name):
-            self.pacing = Pacing(self.known, name, self.labels, self.known.alone.get(name))
+            self.pacing = Pacing(self.known, name, self.labels)
 
     def deal(self, units: Sequence[Unit], record: StepRecord) -> list[list[Unit]]:
         """The units of each device in an exact call."""
         shares = share(units, len(self.devices), self.paces)
         if self.paces and shares != share(units, len(self.devices)):
-            self._say_slow()
+            self.judging.say_slow()
         record.conds = [len(mine) for mine in shares]
         return shares
+
+    def plain(self, call: Call, units: Sequence[Unit], rows: tuple[int, int] | None = None) -> Parts:
+        """Compute `units` here, of batch items `rows` or of all."""
+        if not units:
+            return []
+        found = call.here(list(units), rows=call.rows(rows)) if rows else call.here(list(units))
+        return [Piece([unit for unit in units if unit.branch == b], d, rows) for b, d in found.items()]
 
     def exact(
         self,
@@ -88,33 +100,36 @@ class Team:
         **how: object,
     ) -> Parts:
         """Compute `shares[0]` here, by `own`, and the others on the workers, as `how` says (Exchange.submit)."""
+        own = own or (lambda units: self.plain(call, units))
+        given = [(exchange, mine, None) for exchange, mine in zip(self.exchanges, shares[1:]) if mine]
+        return self.together(call, given, record, lambda: own(shares[0]), **how)
 
-        def plain(units: list[Unit]) -> Parts:
-            if not units:
-                return []
-            return [([unit for unit in units if unit.branch == b], d) for b, d in call.here(units).items()]
-
-        given: list[tuple[Exchange, list[Unit]]] = []
-        fallen: list[Unit] = []
-        for exchange, mine in zip(list(self.exchanges), shares[1:]):
-            if mine:
-                try:
-                    exchange.submit(call.x, call.sigma, mine, **how)
-                    given.append((exchange, mine))
-                except WorkerLost as error:
-                    fallen += self.drop(exchange, mine, error)
-
-        parts = self.timed(call, record, lambda: (own or plain)(shares[0]))
-        self._compared = False
-        for exchange, mine in given:
+    def together(
+        self, call: Call, given: Sequence[Job], record: StepRecord, own: Callable[[], Parts], **how: object
+    ) -> Parts:
+        """Do `own` here while workers compute what they are `given`; what a lost one had is computed here."""
+        started: list[Job] = []
+        fallen: list[Job] = []
+        for job in given:
+            exchange, units, rows = job
             try:
-                theirs = self.collected(exchange, record)
+                exchange.submit(call.x, call.sigma, units, call.rows(rows), **how)
+                started.append(job)
             except WorkerLost as error:
-                fallen += self.drop(exchange, mine, error)
+                self.drop(exchange, [], error)
+                fallen.append(job)
+        parts = self.timed(call, record, own)
+        self.compared = False
+        for job in started:
+            try:
+                theirs = self.collected(job[0], record)
+            except WorkerLost as error:
+                self.drop(job[0], [], error)
+                fallen.append(job)
                 continue
-            parts += self._compare(exchange, call, theirs, record, plain)
-        if fallen:
-            parts += plain(fallen)
+            parts += self._compare(job[0], call, theirs, record)
+        for _, units, rows in fallen:
+            parts += self.plain(call, units, rows)
         return parts
 
     def timed(self, call: Call, record: StepRecord, work: Callable[[], Parts]) -> Parts:
@@ -122,32 +137,33 @@ class Team:
         started = time.perf_counter()
         parts = work()
         wait_for(call.x.device)  # kernels run on after their launch; what follows needs their results anyway
-        record.compute_s.append(time.perf_counter() - started)
-        record.lanes.append(0)
+        record.took(0, time.perf_counter() - started)
         return parts
 
     def collected(self, exchange: Exchange, record: StepRecord, check: Callable[[], None] | None = None) -> Parts:
         """A worker's part of the call. Raises WorkerLost."""
         answer = exchange.collect(check or self.check)
-        record.compute_s.append(answer.compute_s)
-        record.lanes.append(self.lanes[exchange])
+        self.take_down(exchange, answer, record)
         record.wait_s += answer.wait_s
-        record.bytes_sent += answer.bytes_sent
-        record.bytes_received += answer.bytes_received
-        record.helpers += 1
         if answer.error is not None:
             record.error = max(answer.error, record.error or 0.0)
         return answer.parts
 
-    def _compare(
-        self, exchange: Exchange, call: Call, theirs: Parts, record: StepRecord, plain: Callable[[list[Unit]], Parts]
-    ) -> Parts:
+    def take_down(self, exchange: Exchange, answer: Answer, record: StepRecord) -> None:
+        """Note what a worker's answer took."""
+        record.helpers += self.lanes[exchange] not in record.lanes
+        record.took(self.lanes[exchange], answer.compute_s)
+        record.bytes_sent += answer.bytes_sent
+        record.bytes_received += answer.bytes_received
+
+    def _compare(self, exchange: Exchange, call: Call, theirs: Parts, record: StepRecord) -> Parts:
         """A worker's part; this process's own in its place where it was to be compared and is something else."""
-        if not self.handshake.due(exchange, call, record.step):
+        if exchange not in self.exchanges or not self.handshake.due(exchange, call, record.step):
             return theirs
-        self._compared = True
-        own = [(units, plain(units)[0][1]) for units, _ in theirs]
-        off = max(self.handshake.off(call, a, b) for (_, a), (_, b) in zip(theirs, own))
+        self.compared = True
+        own = [self.plain(call, piece.units, piece.rows)[0] for piece in theirs]
+        pairs = [(a.prediction, b.prediction, call.rows(b.rows)) for a, b in zip(theirs, own)]
+        off = max(self.handshake.off(call, *pair) for pair in pairs)
         if off <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, call)
             return theirs
@@ -156,54 +172,6 @@ class Team:
         self.remove(exchange)
         self.report.note(lines.ANOTHER_PICTURE(device=exchange.place.label, off=off))
         return own
-
-    # -- paces
-
-    def learn(self, record: StepRecord, shares: Sequence[list[Unit]], wall_s: float) -> None:
-        """An exact call's times: who is slower, and whether sharing is worth it."""
-        if self.pacing is None:  # or a device was lost in this call
-            return
-        if len(self.devices) == 1:
-            name = self.pacing.name
-            self.known.alone[name] = min(wall_s, self.known.alone.get(name, wall_s))
-            return
-        took = dict(zip(record.lanes, record.compute_s))
-        lanes = [0, *(self.lanes[exchange] for exchange in self.exchanges)]
-        busy = [lane for lane, mine in zip(lanes, shares) if mine]
-        if self._compared or len(lanes) != len(shares) or not took.keys() >= set(busy):
-            return
-        self.pacing.take(shares, [took.get(lane, 0.0) for lane in lanes], wall_s)
-        if self.pacing.loses:
-            self._leave_out_slowest(self.pacing.wall_s, self.pacing.alone_s)
-        elif self.pacing.settled and self.pacing.alone_s:
-            for exchange, mine in zip(self.exchanges, shares[1:]):
-                if mine:
-                    self.known.helped(self.model, label(exchange))
-
-    def _say_slow(self) -> None:
-        """Say which devices are slower, and that prompts are dealt by that."""
-        if self.pacing.said:
-            return
-        self.pacing.said = True
-        for device, pace in zip(self.devices, self.paces):
-            times = pace / min(self.paces)
-            if times >= UNEQUAL:
-                name = self.report.devices[0] if device is None else label(device)
-                self.report.note(lines.DEVICE_SLOWER(device=name, times=times))
-
-    def _leave_out_slowest(self, shared_s: float, alone_s: float) -> None:
-        name, known = self.pacing.name, self.known.seconds  # a device that had no part has no time
-        slowest = max(self.exchanges, key=lambda exchange: known.get((name, label(exchange)), 0.0))
-        self.known.leave_out(self.model, slowest.place.label, shared_s / alone_s)
-        self.remove(slowest)
-        times = {"shared": shared_s * 1e3, "alone": alone_s * 1e3}
-        self.report.note(lines.SHARING_LOST_TIME(device=slowest.place.label, **times))
-
-    def leave_out_slow(self, exchange: Exchange, times: float) -> None:
-        """A worker took `times` as long as this process for the same: it would only be waited for."""
-        if self.known is not None:
-            self.known.leave_out(self.model, exchange.place.label, times)
-        self.report.note(lines.TOO_SLOW(device=exchange.place.label, times=times))
 
     # -- losses
 
@@ -246,7 +214,3 @@ class Team:
                 exchange.look()
             if exchange.broken and exchange.process.alive():
                 exchange.process.stop(0.0)
-
-
-def label(device: Exchange | None) -> str:
-    return "here" if device is None else device.place.label

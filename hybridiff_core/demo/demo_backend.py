@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import torch
 
+from ..call import Rows
 from ..network.split import Pass
+from ..network.tokens import Look, Shard
 from . import trained
 from .model import ModelConfig, SmallModel
 from .sd3 import SmallSD3
@@ -45,10 +47,11 @@ class DemoBackend:
         x: torch.Tensor,
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
-        through: Pass | None = None,
+        through: Pass | Look | Shard | None = None,
+        rows: Rows | None = None,
     ) -> list[torch.Tensor]:
         count, batch = len(units), x.shape[0]
-        given = zip(*(self._contexts[branch] for branch, _ in units))
+        given = zip(*(_of_rows(self._contexts[branch], rows) for branch, _ in units))
         contexts = [torch.cat([part.expand(batch, *part.shape[1:]) for part in parts]) for parts in given]
         denoised = self._model.denoise(torch.cat([x] * count), torch.cat([sigma] * count), *contexts, through=through)
         return list(denoised.chunk(count))
@@ -61,3 +64,11 @@ class DemoBackend:
 
     def unload(self) -> None:
         self._model = None
+
+
+def _of_rows(parts: tuple[torch.Tensor, ...], rows: Rows | None) -> tuple[torch.Tensor, ...]:
+    """Conditioning with an item for each of the batch's is another for each of them."""
+    if rows is None:
+        return parts
+    first, end, of = rows
+    return tuple(part[first:end] if len(part) == of else part for part in parts)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from ..network.split import Pass
+from ..network.tokens import Form, Look, Shard
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,29 @@ class Block(nn.Module):
         self.out_text = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, h: Tensor, context: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Tensor, context: Tensor, time: Tensor, shard: Shard | None = None, tokens: int = 0) -> Tensor:
         scale1, shift1, scale2, shift2, scale3, shift3 = self.scale_shift(time).unsqueeze(1).chunk(6, dim=-1)
         n = F.layer_norm(h, h.shape[-1:]) * (1 + scale1) + shift1
-        h = h + self.out(self._attend(*self.qkv(n).chunk(3, dim=-1)))
+        q, k, v = self._by_heads(*self.qkv(n).chunk(3, dim=-1))
+        h = h + self.out(_shared(shard, q, k, v, tokens) if shard else _attend(q, k, v))
         n = F.layer_norm(h, h.shape[-1:]) * (1 + scale2) + shift2
-        h = h + self.out_text(self._attend(self.q(n), *self.kv(context).chunk(2, dim=-1)))
+        h = h + self.out_text(_attend(*self._by_heads(self.q(n), *self.kv(context).chunk(2, dim=-1))))
         n = F.layer_norm(h, h.shape[-1:]) * (1 + scale3) + shift3
         return h + self.mlp(n)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    def _by_heads(self, *tensors: Tensor) -> list[Tensor]:
+        return [tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2) for tensor in tensors]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def _shared(shard: Shard, q: Tensor, k: Tensor, v: Tensor, tokens: int) -> Tensor:
+    """This device's queries attend to the keys of all `tokens`; q, k, v [batch, heads, its own tokens, width]."""
+    q, k, v = (tensor.chunk(shard.halves, dim=1) for tensor in (q, k, v))
+    pairs = shard.exchange(list(zip(k, v)), 2, tokens)
+    return torch.cat([_attend(some, *pair) for some, pair in zip(q, pairs)], dim=-1)
 
 
 class SmallModel(nn.Module):
@@ -74,16 +86,26 @@ class SmallModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = nn.Linear(config.width, 4 * config.channels)
 
-    def forward(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | None = None) -> Tensor:
-        through = through or Pass()
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | Look | Shard | None = None) -> Tensor:
         time = self.time(_waves(sigma))
         h = self.patch(F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)) + self.position
-        for i, block in enumerate(self.blocks):
-            (h,) = through.at(i, (h,), lambda state, block=block: (block(state[0], context, time),))
+        tokens, attends = h.shape[1], tuple(range(0, 2 * len(self.blocks), 2))  # each block attends to the text too
+        if isinstance(through, Look):
+            crossing = 2 * len(self.blocks) * self.config.width * h.element_size()
+            through.form = Form(len(self.blocks), attends, tokens, 0, crossing)
+        if isinstance(through, Shard):
+            h = h[:, slice(*through.mine(tokens))]
+            for block in self.blocks:
+                h = block(h, context, time, through, tokens)
+            h = through.gather(h, 1, tokens)
+        else:
+            at = through.at if isinstance(through, Pass) else Pass().at
+            for i, block in enumerate(self.blocks):
+                (h,) = at(i, (h,), lambda state, block=block: (block(state[0], context, time),))
         v = self.final(F.layer_norm(h, h.shape[-1:])).transpose(1, 2)
         return F.pixel_shuffle(v.unflatten(2, (self.config.size // 2, -1)), 2)
 
-    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, through: Pass | Look | Shard | None = None) -> Tensor:
         """The prediction in denoised space, x - sigma v, of x's shape; `through` is asked at each block."""
         return x - sigma.view(-1, 1, 1, 1) * self(x, sigma, context, through)
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from ..call import to_denoised
+from ..call import Rows, to_denoised
 from ..network.split import Pass
 from ..workers.torch_settings import lay as lay_torch_settings
 from .diffusers_cuts import splitter_for
-from .network import SAMPLE, network_of
+from .network import SAMPLE, network_of, of_rows
 
 
 class DiffusersBackend:
@@ -45,13 +45,14 @@ class DiffusersBackend:
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
         through: Pass | None = None,
+        rows: Rows | None = None,
     ) -> list[torch.Tensor]:
         timestep = (sigma - 1).to(self._run["timestep"])
         arguments = {SAMPLE[type(self._network)]: x.to(self._run["dtype"]), "timestep": timestep, "return_dict": False}
         predictions = []
         for branch, _ in units:
             with self._splitter.asking(through):
-                (out,) = self._network(**arguments, **self._run["conds"][branch])
+                (out,) = self._network(**arguments, **of_rows(self._run["conds"][branch], rows))
             predictions.append(to_denoised(out.to(x.dtype), x, sigma))
         return predictions
 

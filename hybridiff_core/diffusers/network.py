@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from .. import lines
+from ..call import Rows
 from ..workers.wire import CannotCross
 
 CLASSES = {cls.__name__: cls for cls in (UNet2DConditionModel, SD3Transformer2DModel)}
@@ -108,3 +109,13 @@ def half(value: object, branch: int, batch: int) -> object:
     if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
         return value.chunk(2)[1 - branch]
     return value
+
+
+def of_rows(value: object, rows: Rows | None) -> object:
+    """Of a call's arguments for a batch, those of some of its items."""
+    if rows is None:
+        return value
+    if isinstance(value, dict):
+        return {name: of_rows(item, rows) for name, item in value.items()}
+    first, end, batch = rows
+    return value[first:end] if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch else value

@@ -12,8 +12,9 @@ RAN_ON_ONE_DEVICE = Line(
 # one branch
 
 CFG_1 = Line(
-    "CFG 1 has one branch, so there is nothing to share",
-    "With CFG 1 the network runs once a step. auto and predict still predict some steps.",
+    "CFG 1 has one branch a step",
+    "With CFG 1 the network runs once a step. Transformers are divided by tokens then, and batches by their images; a "
+    "U-Net with one image is not. auto and predict still predict some steps.",
     "Nothing, for distilled models such as Flux. Otherwise raise the CFG, or choose the mode pipeline.",
     Group.SETTING,
 )
@@ -218,6 +219,30 @@ CONTROLNET_PICTURES = Line(
     "Which picture belongs to which branch then depends on how they are batched.",
     "Give it one picture, or as many as the batch has.",
     Group.SETTING,
+)
+BATCH_OF_FRAMES = Line(
+    "a model whose batch is the frames of one video",
+    "Its network mixes the frames with each other.",
+    "Nothing: its prompts are shared.",
+    Group.NOTHING,
+)
+BATCH_OF_HALVES = Line(
+    "a network that takes its batch for the halves of a pair",
+    "It exchanges the batch's halves, so an image by itself would come out as another one.",
+    "Nothing: its prompts are shared.",
+    Group.NOTHING,
+)
+BATCH_IN_WINDOWS = Line(
+    "context windows, which may divide the batch themselves",
+    "Which part of the latent a call is of, then differs from call to call.",
+    "Nothing: the prompts are shared.",
+    Group.NOTHING,
+)
+BATCH_UNCLEAR = Line(
+    "the value {name}, of which it is not known what of it belongs to which image",
+    "It may be another one for each image of the batch.",
+    "Nothing: the prompts are shared.",
+    Group.NOTHING,
 )
 CONTROLNET_HINT_SIZE = Line(
     "a ControlNet whose hint has another size than the latent",

@@ -195,6 +195,13 @@ SUMMARY_SHARED = Line(
     "No fault. Long waiting means that another device is slower.",
     Group.NOTHING,
 )
+ITEMS_MISSING = Line(
+    "of images {first} to {end} of a batch of {batch}, branch {branch} was not computed once with all its prompts; "
+    "this is a fault in Hybridiff",
+    "The run stopped, for its picture would be wrong.",
+    "Report it, with the workflow.",
+    Group.FAULT,
+)
 BRANCHES_MISSING = Line(
     "branches {found} were computed, not all that were asked for; this is a fault in Hybridiff",
     "The run stopped, for its picture would be wrong.",

@@ -47,6 +47,19 @@ NO_INNER_PART = Line(
     Group.FAULT,
 )
 
+OTHER_TOKENS = Line(
+    "the network has {found} tokens in a device's part, {expected} are the part's",
+    "The network does something with its tokens that is not seen when it is divided by them.",
+    "Choose another plan than one that divides by tokens, and report it.",
+    Group.FAULT,
+)
+NOT_DIVIDED = Line(
+    "the network was not divided by its tokens",
+    "The network is another one in the worker than in this process.",
+    "Choose another plan than one that divides by tokens, and report it.",
+    Group.FAULT,
+)
+
 # tensors
 
 MESSAGE_OVER_LIMIT = Line(

@@ -47,6 +47,70 @@ DEVICE_SLOWER = Line(
     "Nothing, or close what else runs on that device.",
     Group.NOTHING,
 )
+SHARED_BY_ROWS = Line(
+    "{devices} devices, by images of the batch: {times:.1f}x as fast as one",
+    "Each device computed some of the batch's images. Measured: a step alone against a step together.",
+    "No fault.",
+    Group.NOTHING,
+)
+SHARED_BY_TOKENS = Line(
+    "{devices} devices, by tokens: {times:.1f}x as fast as one",
+    "Each device computed a part of the image's tokens. Measured: a step alone against a step together.",
+    "No fault.",
+    Group.NOTHING,
+)
+SHARED_BY_ROWS_AND_TOKENS = Line(
+    "{devices} devices, by images of the batch and by tokens: {times:.1f}x as fast as one",
+    "Each device computed as many of the batch's images, and a part of those left over. Measured: a step alone against "
+    "a step together.",
+    "No fault.",
+    Group.NOTHING,
+)
+DIVIDING_IS_SLOWER = Line(
+    "dividing a step among the devices would take {times:.1f} times as long here",
+    "The picture is small, or the way between the devices slow: what they must tell each other takes longer than what "
+    "it saves. It was measured.",
+    "Nothing: the picture is right, and it was made the faster way.",
+    Group.NOTHING,
+)
+DIVIDING_WOULD_BE_SLOWER = Line(
+    "dividing a step by tokens would take {times:.1f} times as long here (estimated)",
+    "The picture is small, so what devices must tell each other takes longer than what it saves.",
+    "Nothing: it was made the faster way.",
+    Group.NOTHING,
+)
+AND_UNDIVIDED = Line(
+    "{reason}; {why}",
+    "There is one branch a step, and its forward was not divided among devices.",
+    "What the two reasons say.",
+    Group.NOTHING,
+)
+ONE_IMAGE = Line(
+    "the batch has one image",
+    "There are no others that another device could compute.",
+    "No fault.",
+    Group.NOTHING,
+)
+NOT_BY_TOKENS = Line(
+    "forwards are not divided by tokens in this run: {reason}",
+    "A divided forward broke off, and no device was lost by it.",
+    "Nothing: the picture is right.",
+    Group.NOTHING,
+)
+ROWS_DIFFER = Line(
+    "the batch's images are not computed apart: that made another picture (off by {off:.2%})",
+    "Its images are not independent in this model, or a node's conditioning is for the whole batch. The first such "
+    "step is compared with the whole one.",
+    "Nothing: the picture is right.",
+    Group.NOTHING,
+)
+TOKENS_DIFFER = Line(
+    "forwards are not divided by tokens: that made another picture (off by {off:.2%})",
+    "The model does something with the image's tokens that is not known here. The first such step is compared with the "
+    "whole one.",
+    "Report it, with the workflow. The picture is right.",
+    Group.FAULT,
+)
 TOO_SLOW = Line(
     "{device} is left out: it takes {times:.1f} times as long as this process, which is done sooner alone",
     "A prompt cannot be divided between two devices, and this one would only be waited for.",

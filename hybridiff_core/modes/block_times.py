@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..call import Call, Parts
+from ..call import Call, Parts, Piece
 from ..network.lead import measure
 from ..report import StepRecord
 from ..share import Unit, share
@@ -52,7 +52,7 @@ class BlockTimes:
         parts = []
         for unit in units:
             prediction, self._own = measure(call.one, unit, lambda: wait_for(call.x.device), self._own)
-            parts.append(([unit], prediction))
+            parts.append(Piece([unit], prediction))
         return parts
 
     def of_devices(self) -> dict[Exchange | None, dict]:

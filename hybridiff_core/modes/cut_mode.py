@@ -70,7 +70,6 @@ class CutMode(Mode):
         self.sandwich.drain()
         if self.state.uncut is not None:
             return self.exact(call, record)
-        self._settled = True
         parts = self.sandwich.exact(call, record)
         if self.state.uncut is None and not (self.sandwich.cut or self.outdated) and self.times.settled:
             self.sandwich.choose_cuts(call)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from .. import lines
@@ -11,6 +10,7 @@ from ..report import StepRecord
 from ..schedule import Schedule, Work
 from ..setting import Setting
 from ..share import Unit
+from ..sharing import Sharing
 from ..team import Team
 from ..workers.exchange import Exchange
 
@@ -26,6 +26,7 @@ class RunState:
 
     setting: Setting
     team: Team
+    sharing: Sharing
     schedule: Schedule | None = None
     name: object = None
     units: list[Unit] = field(default_factory=list)
@@ -52,7 +53,6 @@ class Mode:
     def __init__(self, state: RunState, before: Mode | None = None):
         """`before` is the mode in whose place this one comes since a device was lost; it may know something."""
         self.state = state
-        self._settled = False
 
     def expected(self, step: int) -> float | None:
         """How far `step` would be off if it were not computed exactly; None where that is not known."""
@@ -71,16 +71,8 @@ class Mode:
         return done
 
     def exact(self, call: Call, record: StepRecord) -> Predictions:
-        """Every unit whole, on the device that it is dealt to."""
-        team = self.state.team
-        team.at_pace_of(self.state.name)
-        started = time.perf_counter()
-        shares = team.deal(call.units, record)
-        parts = team.exact(call, shares, record)
-        if self._settled:  # the first call is slow for other reasons
-            team.learn(record, shares, time.perf_counter() - started)
-        self._settled = True
-        return call.merged(parts)
+        """Every unit, on the devices that there are."""
+        return call.merged(self.state.sharing.exact(call, record))
 
     def go_without(self, exchange: Exchange) -> None:
         """A worker is asked for nothing more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import lines
-from ..call import Call, Parts
+from ..call import Call, Parts, Piece
 from ..network.lead import Lead
 from ..network.split import Cut, Pass, balance
 from ..report import StepRecord
@@ -85,8 +85,8 @@ class Sandwich:
 
         def own(units: list[Unit]) -> Parts:
             if self.lead is None:  # its group broke in this call
-                return [([unit], call.one(unit, Pass())) for unit in units]
-            return [([unit], self.lead.whole(unit, call.time, call.one)) for unit in units]
+                return [Piece([unit], call.one(unit, Pass())) for unit in units]
+            return [Piece([unit], self.lead.whole(unit, call.time, call.one)) for unit in units]
 
         return own
 
@@ -210,7 +210,7 @@ class Sandwich:
             if self.chain is None or not self.chain.inner:
                 return self._taking(call)(mine)
             self.chain.at(call.x, call.sigma)
-            return [([unit], self.lead.outer(unit, call.time, call.one, hand_on, inner)) for unit in mine]
+            return [Piece([unit], self.lead.outer(unit, call.time, call.one, hand_on, inner)) for unit in mine]
 
         parts = self.team.timed(call, record, own)
         if self.chain:

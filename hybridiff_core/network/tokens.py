@@ -48,6 +48,10 @@ class Form:
         return cls(**{**told, "attends": tuple(told["attends"])})
 
 
+class NotDivided(Exception):
+    """The network does something with its tokens that a divided forward does not do as the whole one does."""
+
+
 class Look:
     """Given through a whole forward of one unit: the network's side fills in its form, or why it has none."""
 
@@ -156,7 +160,7 @@ class Shard:
         """A whole in which there is only this device's part."""
         first, end = self.mine(n)
         if part.shape[dim] != end - first:
-            raise ValueError(lines.OTHER_TOKENS(found=part.shape[dim], expected=end - first))
+            raise NotDivided(lines.OTHER_TOKENS(found=part.shape[dim], expected=end - first))
         whole = part.new_empty(_with_size(part, dim, n))
         whole.narrow(dim, first, end - first).copy_(part)
         return whole

@@ -38,7 +38,7 @@ class Chain:
     def receive(self) -> State:
         answer = self.inner[-1].steps.collect_inner(self._still_there)
         self.answers.append(answer)
-        return tuple(tensor for _, tensor in answer.parts)
+        return tuple(piece.prediction for piece in answer.parts)
 
     def take_answers(self) -> list[Answer]:
         """What came since the last time this was asked."""

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
 
 import torch
 
@@ -27,17 +28,14 @@ from .. import lines
 from ..waiting import wait_for
 from .shared import Halves, Segment
 from .sockets import Line, Stranger, hurry, prove, ready
-from .wire import as_bytes
 
 ALIGNMENT = 16
 CONNECT_LIMIT_S = 10.0
-PIECE_LIMIT_S = 60.0
 SEND_LIMIT_S = 10.0
 MOST_UNTAKEN = 2  # messages that the other end has not taken; it takes none while it computes
 STALL_S = 0.005  # the other end has taken nothing for so long: a thread sends the rest
 LOOK_S = 0.05
 MESSAGE_LIMIT = 4 << 30
-PIECE_BYTES = 16 << 20
 # mark, the segment's number (0: the tensors follow), bytes, where in the segment; a multiple of ALIGNMENT
 HEAD = struct.Struct("<4sIQQ8x")
 MARK = b"hyb2"
@@ -78,7 +76,7 @@ class Channel:
         hurry(end)
         end.setblocking(False)
         self._closed = False
-        self._outgoing = self._buffer(0)
+        self._outgoing: torch.Tensor | None = None
         self._untaken: deque[Future] = deque()
         self._line: Line | None = None
         self._expected: deque[Expected] = deque()
@@ -126,6 +124,15 @@ class Channel:
         Does not wait for the other end to take it; but where that has not taken several messages before it, up to
         `limit_s` seconds for one of these, with `meanwhile` called now and then. Raises ChannelBroken.
         """
+        return self.send_stowed(self.stow(tensors, limit_s, meanwhile))
+
+    def stow(
+        self,
+        tensors: Sequence[torch.Tensor],
+        limit_s: float = SEND_LIMIT_S,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Stowed:
+        """Begin to copy a message, which `send_stowed` sends; no other is sent in between. Waits as `send` does."""
         offsets, total = _layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
         self._make_way(limit_s, meanwhile)
         placed = self._segments[self._sends_in].place(total) if self._sends_in else None
@@ -135,21 +142,25 @@ class Channel:
         else:
             size = HEAD.size + total
             # what is not taken yet lies in the buffer that there is
-            self._outgoing = self._buffer(size) if self._untaken else self._grown(self._outgoing, size)
+            self._outgoing = _grown(self._outgoing if not self._untaken else None, size, self.device)
             HEAD.pack_into(self._outgoing.numpy(), 0, MARK, 0, total, 0)
             body = self._outgoing[HEAD.size : size]
             data = memoryview(self._outgoing.numpy())[:size]  # head and body: one write sends both
         for offset, tensor in zip(offsets, tensors):
-            values = as_bytes(tensor.detach())
-            body[offset : offset + values.numel()].copy_(values, non_blocking=True)
-        for device in {tensor.device for tensor in tensors}:  # what is copied must be here before it is sent
+            room = body[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            room.copy_(tensor.detach(), non_blocking=True)
+        return Stowed(data, total, {tensor.device for tensor in tensors})
+
+    def send_stowed(self, stowed: Stowed) -> int:
+        """Wait until all is copied, on the devices' current streams, and send it; returns its bytes."""
+        for device in stowed.devices:
             wait_for(device)
         if self._untaken:
-            self._leave(data)
+            self._leave(stowed.data)
         else:
-            self._write(data)
-        self.bytes_sent += total
-        return total
+            self._write(stowed.data)
+        self.bytes_sent += stowed.size
+        return stowed.size
 
     def _make_way(self, limit_s: float, meanwhile: Callable[[], None]) -> None:
         deadline = time.monotonic() + limit_s
@@ -264,7 +275,7 @@ class Channel:
             return
         buffer = message.into
         if buffer is None or buffer.numel() != size:
-            buffer = message.buffer = self._grown(self._unused.pop() if self._unused else self._buffer(0), size)
+            buffer = message.buffer = _grown(self._unused.pop() if self._unused else None, size, self.device)
         message.body = buffer[:size]
         message.unread = memoryview(message.body.numpy())
 
@@ -273,24 +284,6 @@ class Channel:
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)
         return ChannelBroken(self._failure)
-
-    # -- tensors of any size
-
-    def send_whole(self, tensor: torch.Tensor) -> None:
-        """Send a tensor of any size, in pieces, so that the buffers stay small. Raises ChannelBroken."""
-        for piece in as_bytes(tensor.detach()).split(PIECE_BYTES):
-            self.send([piece])
-
-    def receive_whole(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Receive what `send_whole` sends, into host memory of its own. Raises ChannelBroken."""
-        whole = torch.empty(tuple(shape), dtype=dtype)
-        for piece in as_bytes(whole).split(PIECE_BYTES):
-            expected = self.expect([(tuple(piece.shape), torch.uint8)], into=piece)
-            (came,) = expected.wait(PIECE_LIMIT_S)
-            if came.data_ptr() != piece.data_ptr():
-                piece.copy_(came)
-            expected.release()
-        return whole
 
     def close(self) -> None:
         """Hang up; what is under way fails at both ends."""
@@ -307,11 +300,14 @@ class Channel:
     def _how_broken(self, error: object) -> str:
         return lines.CLOSED() if self._closed else str(error)
 
-    def _buffer(self, size: int) -> torch.Tensor:
-        return _memory(size, self.device)
 
-    def _grown(self, buffer: torch.Tensor, size: int) -> torch.Tensor:
-        return buffer if buffer.numel() >= size else self._buffer(size)
+@dataclass(frozen=True)
+class Stowed:
+    """A message whose tensors are on their way from `devices`: what the socket is given, and the tensors' bytes."""
+
+    data: memoryview
+    size: int
+    devices: set[torch.device]
 
 
 class Expected:
@@ -326,10 +322,10 @@ class Expected:
         self.into, self.body, self.buffer = into, None, None
         self.segment: Halves | None = None
 
-    def done(self) -> bool:
-        """Whether it is here, or never will be. Does not wait."""
+    def done(self, limit_s: float = 0.0) -> bool:
+        """Whether it is here, or never will be, within so many seconds."""
         try:
-            return self._channel.receive(self, 0.0)
+            return self._channel.receive(self, limit_s)
         except ChannelBroken:
             return True
 
@@ -365,6 +361,10 @@ def _memory(size: int, device: torch.device) -> torch.Tensor:
             with contextlib.suppress(RuntimeError):  # where no more can be pinned, a copy waits for the device
                 return torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return torch.empty(size, dtype=torch.uint8)
+
+
+def _grown(buffer: torch.Tensor | None, size: int, device: torch.device) -> torch.Tensor:
+    return buffer if buffer is not None and buffer.numel() >= size else _memory(size, device)
 
 
 def _layout(parts: Parts) -> tuple[list[int], int]:

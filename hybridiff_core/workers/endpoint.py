@@ -18,6 +18,7 @@ from .frames import FramePipe
 from .messages import HEAD, inner_frame
 from .shared import NoSharedMemory, Segment
 from .sockets import take_over
+from .token_ways import TokenChannels
 from .wire import read_description
 
 log = logging.getLogger("hybridiff.worker")
@@ -35,6 +36,7 @@ class Endpoint:
     def __init__(self, pipe: FramePipe, own_name: str, way: socket.socket | None):
         self.own_name = own_name
         self.channels: dict[str, Channel] = {}  # "" is the parent
+        self.tokens = TokenChannels()
         self._pipe, self._way = pipe, way
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -46,9 +48,18 @@ class Endpoint:
 
     def connect(self, peer: str, rank: int, frame: dict, device: torch.device) -> dict:
         """Take over the socket and the memory that the parent gave, and meet the other end of it."""
+        self.channels[peer], told = self._met(rank, frame, device)
+        return told
+
+    def connect_tokens(self, frame: dict, device: torch.device) -> dict:
+        """Like `connect`, for a channel that only tokens go by."""
+        channel, told = self._met(frame["rank"], frame, device)
+        self.tokens.add(frame["connection"], frame["peer"], channel)
+        return told
+
+    def _met(self, rank: int, frame: dict, device: torch.device) -> tuple[Channel, dict]:
         end, memory = take_over(frame, self._way), self._memory(frame)
-        self.channels[peer] = connect(end, rank, device, bytes.fromhex(frame["token"]), memory)
-        return {"shared": memory is not None}
+        return connect(end, rank, device, bytes.fromhex(frame["token"]), memory), {"shared": memory is not None}
 
     def enlarge(self, frame: dict) -> dict:
         """Take over further memory for the parent's channel."""
@@ -95,6 +106,9 @@ class Endpoint:
         if frame["op"] == "unlink":
             if channel := self.channels.pop(frame["peer"], None):
                 channel.close()
+            return
+        if frame["op"] == "tokens_end":  # at once: the main thread may wait for what will not come
+            self.tokens.end(frame["connection"])
             return
         parts = None
         if frame["op"] in WITH_MESSAGE:

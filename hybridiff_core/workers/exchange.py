@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import lines
+from ..call import Rows
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, ChannelBroken, connect
@@ -20,6 +21,7 @@ from .devices import Place
 from .gpus import is_same
 from .launch_local import WorkerProcess
 from .ledger import Ledger, Parcel
+from .pieces import send_whole
 from .requests import LOAD_LIMIT_S, Requests
 from .room import LINK_BYTES, Room, first_memory
 from .shared import Segment
@@ -120,7 +122,7 @@ class Exchange:
         try:
             here, there = pair()
             with there:
-                reply = self.requests.ask("connect", token=token.hex(), **self._hand(there, memory))
+                reply = self.requests.ask("connect", token=token.hex(), **self.hand(there, memory))
                 self.channel = connect(here, 0, self.own, token)
                 told = self.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT())
         except (ChannelBroken, Stranger, OSError) as error:
@@ -149,7 +151,7 @@ class Exchange:
         with ends[0], ends[1]:
             try:
                 replies = [
-                    here.requests.ask("link", peer=there.name, rank=rank, token=token, **here._hand(ends[rank], memory))
+                    here.requests.ask("link", peer=there.name, rank=rank, token=token, **here.hand(ends[rank], memory))
                     for rank, (here, there) in enumerate(((self, other), (other, self)))
                 ]
             finally:
@@ -158,7 +160,12 @@ class Exchange:
             for here, reply in zip((self, other), replies):
                 here.watch.wait(reply, LOAD_LIMIT_S, check, lines.DID_NOT_CONNECT_TO_ANOTHER())
 
-    def _hand(self, end: socket.socket, memory: Segment | None) -> dict:
+    def wait_idle(self, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until the worker has done all that it was given. Raises WorkerLost."""
+        self.watch.wait(self.requests.ask("idle"), LOAD_LIMIT_S, check, lines.DID_NOT_FINISH())
+
+    def hand(self, end: socket.socket, memory: Segment | None) -> dict:
+        """Give the worker an end of a connection; returns what it must be told for it. Raises WorkerLost."""
         try:
             told = self.process.hand(end, int(self.info["pid"]))
             return {**told, "memory": self.process.hand_memory(memory)} if memory else told
@@ -231,7 +238,7 @@ class Exchange:
             raise
         with self.watch.connection():
             for _, tensor in parcel.tensors:
-                self.channel.send_whole(tensor)
+                send_whole(self.channel, tensor)
         return reply
 
     # -- its part in a pipeline
@@ -257,9 +264,11 @@ class Exchange:
 
     # -- steps (steps.py)
 
-    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
-        """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost."""
-        self.steps.submit(x, sigma, units, **how)
+    def submit(
+        self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], rows: Rows | None = None, **how: object
+    ) -> None:
+        """Start a step: the worker predicts `units` at (x, sigma), of batch items `rows`. Raises WorkerLost."""
+        self.steps.submit(x, sigma, units, rows, **how)
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
         """Finish the oldest step that was submitted; calls `check` while it waits. Raises WorkerLost."""

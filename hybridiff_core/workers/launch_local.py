@@ -44,6 +44,8 @@ ASKED_TO_END = {-signal.SIGINT, -signal.SIGTERM, -getattr(signal, "SIGHUP", sign
 # what a variable's name or value looks like that is somebody's secret
 SECRET = ("TOKEN", "SECRET", "PASSW", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "AUTH")
 WITH_PASSWORD = re.compile(r"://[^/@\s]+@")  # an address with a name or password in it
+# glibc's malloc keeps what a forward gave back for the next one, which would wait for each page of it anew (mallopt(3))
+KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 def environment(of: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +74,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**environment(os.environ), **place.visibility},
+            env={**(KEEP_HEAP if place.device == "cpu" else {}), **environment(os.environ), **place.visibility},
             creationflags=flags,
             # Ctrl-C in ComfyUI's console is ComfyUI's to handle; the worker follows by its death pipe
             start_new_session=not windows,

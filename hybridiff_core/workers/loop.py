@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -11,13 +12,16 @@ from typing import Protocol
 import torch
 
 from .. import lines
+from ..call import Rows
 from ..network.lead import Lead, measure
 from ..network.split import Cut, Inner, Pass, Reached, State
+from ..network.tokens import Look, NotDivided, Shard
 from ..share import Unit
 from ..waiting import wait_for
 from .channel import ChannelBroken, Expected
 from .endpoint import Endpoint, PeerLink
 from .messages import FAILED, GROUP_LOST, NOT_NUMBERS, RIGHT, head
+from .pieces import receive_whole
 from .wire import DTYPES, Kinds, decode, describe_tensor
 
 log = logging.getLogger("hybridiff.worker")
@@ -53,11 +57,14 @@ class Backend(Protocol):
         x: torch.Tensor,
         sigma: torch.Tensor,
         units: Sequence[tuple[int, int]],
-        through: Pass | None = None,
+        through: Pass | Look | Shard | None = None,
+        rows: Rows | None = None,
     ) -> list[torch.Tensor]:
         """The prediction for each branch in `units` (branch, cond), in the order of branches.
 
-        `through` is asked at each of the network's blocks; a network without such blocks ignores it.
+        `through` is asked at each of the network's blocks; a network without such blocks ignores it. A Look or a
+        Shard (network/tokens.py) comes with a single unit. `rows` are the batch items of the run's latent that x and
+        sigma are, None for all: conds that are another for each item are sliced by them.
         """
 
     def end(self) -> None:
@@ -113,6 +120,13 @@ class Loop:
                 return self.endpoint.connect("", 1, frame, self.backend.device)
             case "link":
                 return self.endpoint.connect(frame["peer"], frame["rank"], frame, self.backend.device)
+            case "tokens":
+                try:
+                    return self.endpoint.connect_tokens(frame, self.backend.device)
+                except ChannelBroken as error:  # whoever was to be at the other end: what was given before still holds
+                    return {"refused": str(error)}
+            case "idle":
+                pass
             case "memory":
                 return self.endpoint.enlarge(frame)
             case "load":
@@ -134,6 +148,7 @@ class Loop:
                 return {"values": [[time, [describe_tensor(tensor) for tensor in state]] for time, state in values]}
             case "end":
                 self.lead = None
+                self.endpoint.tokens.end_all()
                 self.backend.end()
             case "unload":
                 self.tensors.clear()
@@ -147,7 +162,7 @@ class Loop:
         for number in frame["forget"]:
             self.tensors.pop(number, None)
         for item in frame["tensors"]:
-            tensor = self.endpoint.parent.receive_whole(item["shape"], DTYPES[item["dtype"]])
+            tensor = receive_whole(self.endpoint.parent, item["shape"], DTYPES[item["dtype"]])
             self.tensors[item["number"]] = tensor.to(self.backend.device) if item["on_device"] else tensor
         self.needed.clear()
         return decode(frame["value"], self.needed_tensor, self.backend.kinds)
@@ -175,21 +190,23 @@ class Loop:
         # the message's memory is kept until the step is done, so nobody need wait for its copies
         x, sigma = (tensor.to(self.backend.device, non_blocking=True) for tensor in expected.wait(MESSAGE_LIMIT_S))
         started = time.perf_counter()
-        status, error = RIGHT, None
+        status, error, waited_s = RIGHT, None, 0.0
         try:
             if self.failure:
                 raise FailedBefore(self.failure)
-            predictions, error = self.predict_again(frame, x, sigma, units)
+            if frame.get("kind") == "tokens":
+                predictions, waited_s = self.part(frame, x, sigma, units)
+            else:
+                predictions, error = self.predict_again(frame, x, sigma, units)
         except Exception as reason:
             log.exception("step %d failed", number)
             self.endpoint.send({"op": "failed", "number": number, "text": describe(reason)})
             status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
-            count = len(units) if "kind" in frame else len({unit.branch for unit in units})
-            predictions = [torch.zeros_like(x)] * count
+            predictions = [torch.zeros_like(x)] * answers_to(frame, units)
         result = [prediction.to(x.dtype) for prediction in predictions]
         if not are_finite(result) and status == RIGHT:  # asking waits for the device
             status = NOT_NUMBERS
-        self.endpoint.parent.send([head(number, status, time.perf_counter() - started, error), *result])
+        self.endpoint.parent.send([head(number, status, time.perf_counter() - started - waited_s, error), *result])
         expected.release()
 
     def predict_again(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
@@ -205,13 +222,14 @@ class Loop:
 
     def predict(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float | None]:
         """The predictions that the frame asks for, and the error of expected inner results."""
+        rows = tuple(frame["rows"]) if "rows" in frame else None
 
         def forward(unit: Unit, through: Pass) -> torch.Tensor:
-            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through)[0]
+            return self.backend.predict(x, sigma, [(unit.branch, unit.index)], through, rows)[0]
 
         match frame.get("kind"):
             case None:
-                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units]), None
+                return self.backend.predict(x, sigma, [(unit.branch, unit.index) for unit in units], rows=rows), None
             case "measure":
                 predictions = []
                 for unit in units:
@@ -226,6 +244,28 @@ class Loop:
             case kind:
                 raise ValueError(lines.UNKNOWN_STEP(kind=kind))
         return done, self.lead.take_error()
+
+    def part(self, frame: dict, x, sigma, units: list[Unit]) -> tuple[list[torch.Tensor], float]:
+        """This device's part of each unit's forward, divided by tokens: the lead's predictions, the seconds waited.
+
+        Where it fails the channels are closed, so that the other devices hear of it at once.
+        """
+        predictions, waited_s = [], 0.0
+        rows = tuple(frame["rows"]) if "rows" in frame else None
+        try:
+            for unit in units:
+                shard = self.endpoint.tokens.shard(frame, self.endpoint.own_name)
+                with contextlib.suppress(Reached):
+                    (prediction,) = self.backend.predict(x, sigma, [(unit.branch, unit.index)], shard, rows)
+                    predictions.append(prediction)
+                if not shard.gathered or len(predictions) * bool(shard.rank):
+                    raise NotDivided(lines.NOT_DIVIDED())
+                waited_s += shard.waited_s
+            self.settle()
+        except BaseException:
+            self.endpoint.tokens.end(frame["connection"])
+            raise
+        return predictions, waited_s
 
     def inner(self, frame: dict, parts: list) -> None:
         """A segment of the inner part, and its result on to the next device or back to the lead."""
@@ -274,6 +314,13 @@ class Loop:
         wait_for(self.backend.device)
 
 
+def answers_to(frame: dict, units: Sequence[Unit]) -> int:
+    """How many predictions the step has that `frame` starts."""
+    if "kind" not in frame:
+        return len({unit.branch for unit in units})
+    return 0 if frame.get("rank") else len(units)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python could not allocate what it needed."""
     in_words = isinstance(error, RuntimeError) and OUT_OF_MEMORY_WORDS.search(str(error))
@@ -282,6 +329,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def are_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether all numbers are; a device is asked once."""
+    if not tensors:
+        return True
     sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
     # a sum of numbers that are finite may not be
     return bool(sums.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in tensors)

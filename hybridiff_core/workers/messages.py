@@ -22,15 +22,24 @@ def head(number: int, status: int, seconds: float, error: float | None = None) -
 
 
 def step_frame(
-    number: int, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], how: dict[str, object]
+    number: int,
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    units: Sequence[Unit],
+    how: dict[str, object],
+    rows: tuple[int, int, int] | None = None,
 ) -> dict:
-    """The frame that starts a step; x and sigma follow as a message. `how` says what kind of step it is."""
+    """The frame that starts a step; x and sigma follow as a message. `how` says what kind of step it is.
+
+    `rows` are the batch items of the call's that x and sigma are, None for all.
+    """
     return {
         "op": "step",
         "number": number,
         "x": describe_tensor(x),
         "sigma": describe_tensor(sigma),
         "units": [[unit.branch, unit.index] for unit in units],
+        **({"rows": list(rows)} if rows else {}),
         **how,
     }
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import lines
+from ..call import Parts, Piece, Rows
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, Expected
@@ -36,11 +37,11 @@ SPARE = 4096  # bytes for what a message has beside the tensors that count
 class Answer:
     """What a worker computed in one step, and what it took.
 
-    `parts` are predictions with the units they are of: a branch's, or single ones. `error` is that
+    `parts` are predictions of a branch's units, or of single ones. `error` is that
     of the worker's expected inner results, as a share of them.
     """
 
-    parts: list[tuple[list[Unit], torch.Tensor]]
+    parts: Parts
     compute_s: float
     wait_s: float
     bytes_sent: int
@@ -52,7 +53,7 @@ class Answer:
 class _Pending:
     """A message on its way here: an answer to a step (`of` then has the units of each part), or an inner result.
 
-    `x` is what was sent, `since` when; `given` is for Requests.saw.
+    `x` is what was sent, `since` when, `rows` which batch items of the call's; `given` is for Requests.saw.
     """
 
     number: int
@@ -62,6 +63,7 @@ class _Pending:
     expected: Expected
     since: float
     given: int
+    rows: tuple[int, int] | None = None
 
 
 @dataclass
@@ -87,22 +89,29 @@ class Steps:
         self.answers = 0  # right ones so far
         self.own_s = 0.0  # what this process takes for its part of such a step, where that is known
         self._handed = 0
+        self._unwanted = 0  # of the oldest answers that are out
 
-    def submit(self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], **how: object) -> None:
+    def submit(
+        self, x: torch.Tensor, sigma: torch.Tensor, units: Sequence[Unit], rows: Rows | None = None, **how: object
+    ) -> None:
         """Start a step: the worker predicts `units` at (x, sigma). Raises WorkerLost.
 
         x [batch, channels, ...]; sigma [batch]. The answer has x's shape and dtype for each branch,
-        or for each unit where `how` asks for another kind of step than the plain one.
+        or for each unit where `how` asks for another kind of step than the plain one. With `rows`
+        the worker gets those batch items alone, and the answer's predictions have no others.
         """
         if self._shape != x.shape:
             self._shape = x.shape
             self._times.clear()
+        if rows:
+            x, sigma = x[rows[0] : rows[1]], sigma[rows[0] : rows[1]]
         number = next(self._numbers)
         of = [[unit] for unit in units] if how else _by_branch(units)
+        of = [] if how.get("rank") else of  # not the lead of those that divide a forward by tokens
         self.room.see_to(x.nbytes * max(len(of), 1) + SPARE)
-        given = self.requests.send(step_frame(number, x, sigma, units, how))
+        given = self.requests.send(step_frame(number, x, sigma, units, how, rows))
         sent = self._send([x, sigma])
-        self._expect(number, of, [HEAD, *[(tuple(x.shape), x.dtype)] * len(of)], x, sent, given)
+        self._expect(number, of, [HEAD, *[(tuple(x.shape), x.dtype)] * len(of)], x, sent, given, rows and rows[:2])
         self.watch.look()
 
     def collect(self, check: Callable[[], None] = lambda: None) -> Answer:
@@ -110,10 +119,11 @@ class Steps:
 
         Raises WorkerLost; what `check` raises goes through, and the answer is left for `drain`.
         """
+        self._skip(check)
         self._see_own_part()
         pending, predictions, answer = self._take(check)
         self._times.append(answer.compute_s)
-        return replace(answer, parts=list(zip(pending.of, predictions)))
+        return replace(answer, parts=[Piece(*found, pending.rows) for found in zip(pending.of, predictions)])
 
     @property
     def pending(self) -> int:
@@ -122,20 +132,42 @@ class Steps:
 
     def answered(self) -> bool:
         """Whether the oldest step's answer is here, or the worker is lost. Never waits, never raises."""
-        if self._pending and not self.watch.broken:
-            pending = self._pending[0]
-            if pending.expected.done():
-                return True
+        if self.here():
+            return True
+        if self.pending > self._unwanted and not self.watch.broken:
+            pending = self._pending[self._unwanted]
             with contextlib.suppress(WorkerLost):
                 self.watch.look()
-                if time.perf_counter() - pending.since > self._limit():
-                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self._limit()))
+                if time.perf_counter() - pending.since > self.limit():
+                    self.watch.broke(lines.TOO_LATE(what=lines.DID_NOT_ANSWER(), seconds=self.limit()))
         return not self.watch.alive()
+
+    def here(self, limit_s: float = 0.0) -> bool:
+        """Whether the oldest step's answer is here within so many seconds, or the connection broke. Never raises."""
+        with contextlib.suppress(WorkerLost):
+            while self._unwanted and self._pending[0].expected.done():
+                self._skip_one(lambda: None)
+        if self.watch.broken or len(self._pending) <= self._unwanted:
+            return False
+        return self._pending[0].expected.done(limit_s) and not self._unwanted
+
+    def disown(self) -> None:
+        """Nobody wants the answers that are out. They are passed over when they come."""
+        self._unwanted = len(self._pending)
+
+    def _skip(self, check: Callable[[], None]) -> None:
+        while self._unwanted:
+            self._skip_one(check)
+
+    def _skip_one(self, check: Callable[[], None]) -> None:
+        with contextlib.suppress(GroupLost):
+            self._take(check)
+        self._unwanted -= 1
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the answers that an interrupted run left behind. Raises WorkerLost."""
-        while self._pending:
-            self._take(check)
+        self.disown()
+        self._skip(check)
         while self._owed:
             self._settle(self._owed[0], check)
 
@@ -164,7 +196,7 @@ class Steps:
                 raise self.watch.lost(lines.INNER_UNREADABLE(error=error)) from error
             with self.watch.connection():
                 owed.expected = self.channel.expect([part for _, state in owed.states for part in state])
-        self.watch.wait(owed.expected, self._limit(), check, lines.DID_NOT_SEND_INNER())
+        self.watch.wait(owed.expected, self.limit(), check, lines.DID_NOT_SEND_INNER())
         tensors = iter([tensor.to(self.own, copy=True) for tensor in owed.expected.wait(0)])
         self._release_copied()  # in the order in which they came; this copy waited for those before it
         owed.expected.release()
@@ -204,13 +236,13 @@ class Steps:
         """The oldest inner result that is still out; its tensors are the answer's parts. Raises WorkerLost."""
         self._see_own_part()
         _, z, answer = self._take(check)
-        return replace(answer, parts=[([], tensor) for tensor in z])
+        return replace(answer, parts=[Piece([], tensor) for tensor in z])
 
     # -- messages
 
     def _send(self, tensors: Sequence[torch.Tensor]) -> int:
         with self.watch.connection():
-            sent = self.channel.send(tensors, self._limit(), self.watch.look)
+            sent = self.channel.send(tensors, self.limit(), self.watch.look)
         self._release_copied()  # sending waited for the device
         return sent
 
@@ -218,16 +250,25 @@ class Steps:
         while self._copying:
             self._copying.popleft().release()
 
-    def _expect(self, number: int, of: list, parts: Sequence, x: torch.Tensor, sent: int, given: int) -> None:
+    def _expect(
+        self,
+        number: int,
+        of: list,
+        parts: Sequence,
+        x: torch.Tensor,
+        sent: int,
+        given: int,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
         with self.watch.connection():
             expected = self.channel.expect(parts)
-        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter(), given))
+        self._pending.append(_Pending(number, of, x, sent, expected, time.perf_counter(), given, rows))
 
     def _take(self, check: Callable[[], None]) -> tuple[_Pending, list[torch.Tensor], Answer]:
         """The oldest message: what it answers, its tensors copied out of the buffer, and an answer without them."""
         started = time.perf_counter()
         pending = self._pending[0]
-        self.watch.wait(pending.expected, self._limit(), check, lines.DID_NOT_ANSWER())
+        self.watch.wait(pending.expected, self.limit(), check, lines.DID_NOT_ANSWER())
         head, *tensors = pending.expected.wait(0)
         self._pending.popleft()
         self.requests.saw(pending.given)
@@ -263,7 +304,8 @@ class Steps:
             pending.expected.release()
         return copied
 
-    def _limit(self) -> float:
+    def limit(self) -> float:
+        """The seconds within which a step is to be answered."""
         if not self._times:
             return max(FIRST_STEP_LIMIT_S, OWN_TIMES * self.own_s)
         return max(10.0, 20.0 * statistics.median(self._times))

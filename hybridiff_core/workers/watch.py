@@ -14,6 +14,8 @@ from .launch_local import WorkerProcess
 
 LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
 SLOW_S, STUCK_S = 1.0, 6.0  # no answer for the first, then nothing done for the second: it is given up
+# the same while other devices wait for it in the middle of a forward: it is warm, and answers while it computes
+QUICK_LOOK_S, QUICK_STUCK_S = 0.2, 0.8
 POLL_S = 0.05
 
 
@@ -48,25 +50,26 @@ class Watch:
 
     # -- does it move?
 
-    def look(self) -> None:
+    def look(self, quick: bool = False) -> None:
         """Every second: is the worker still moving? Raises WorkerLost.
 
         Its reading thread answers at once, whatever its main thread does; while it is being started,
-        that it uses its processor or disk has to do.
+        that it uses its processor or disk has to do. `quick` finds a stuck one within 2 s.
         """
+        every_s, slow_s, stuck_s = (QUICK_LOOK_S, 0.0, QUICK_STUCK_S) if quick else (LOOK_S, SLOW_S, STUCK_S)
         now = time.perf_counter()
-        if now - self._looked_at < LOOK_S:
+        if now - self._looked_at < every_s:
             return
         self._looked_at = now
         pinged_at = self._pinged_at
         if pinged_at is None:
             self._pinged_at = self._moved_at = now
             self.ping()
-        elif now - pinged_at > SLOW_S:
+        elif now - pinged_at > slow_s:
             if self.process.has_moved():
                 self._moved_at = now
-            if now - self._moved_at > STUCK_S and self._pinged_at is not None:
-                raise self.lost(lines.STUCK(seconds=STUCK_S))
+            if now - self._moved_at > stuck_s and self._pinged_at is not None:
+                raise self.lost(lines.STUCK(seconds=stuck_s))
 
     def pong(self) -> None:
         """The worker answered."""

@@ -73,7 +73,7 @@ class AttentionCall:
     def over_all(self, slices: Slices, devices: Shard) -> Tensor:
         """The attention of this device's queries to the tokens of all `devices`, a Shard or what stands for one.
 
-        Raises ValueError where keys, values or the mask do not fit the part of the tokens in `slices`.
+        Raises NotDivided where keys, values or the mask do not fit the part of the tokens in `slices`.
         """
         dim, mine, n = self.dim, slices.mine, slices.tokens
         mask, parts = self._rows(slices), self._by_heads(devices.halves)

@@ -27,6 +27,7 @@ class ComfyBackend:
         from .kitchen import Kitchen
         from .recipe import ADAPTER_KINDS
         from .rounding import is_dynamic
+        from .rows import of_rows
         from .settings import lay, lay_args
 
         self._comfy, self._told, self.remarks = comfy, start["device"], list(remarks)
@@ -36,7 +37,7 @@ class ComfyBackend:
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
         self._offer = offer
-        self._lay, self._lay_args = lay, lay_args
+        self._lay, self._lay_args, self._of_rows = lay, lay_args, of_rows
         self._patcher = self._model = self._loaded = self._splitter = None
         self._conds: list[list[dict | None]] = []
         self._controls: list = []
@@ -75,14 +76,14 @@ class ComfyBackend:
         for control in self._controls:
             control.pre_run(self._model, self._model.model_sampling.percent_to_sigma)
 
-    def predict(self, x, sigma, units: Sequence[tuple[int, int]], through=None) -> list:
+    def predict(self, x, sigma, units: Sequence[tuple[int, int]], through=None, rows=None) -> list:
         lists: list[list[dict] | None] = [None] * len(self._conds)
         for branch, index in units:
             lists[branch] = (lists[branch] or []) + [self._conds[branch][index]]
         options = self._patcher.model_options
         if through is not None:
             options = self._hooked(options, self._splitter, through)
-        out = self._comfy.samplers.calc_cond_batch(self._model, lists, x, sigma, options)
+        out = self._comfy.samplers.calc_cond_batch(self._model, self._of_rows(lists, rows), x, sigma, options)
         return [out[branch] for branch in sorted({branch for branch, _ in units})]
 
     def end(self) -> None:

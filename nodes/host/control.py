@@ -60,6 +60,21 @@ def _network(control: ControlNet) -> object:
     return control.control_weights if isinstance(control, ControlLora) else control.control_model
 
 
+def hint_of(control: ControlBase, x: torch.Tensor, timestep: torch.Tensor) -> ControlBase:
+    """A copy of `control` whose hint is ready for latents of x's shape: its `cond_hint`, an adapter's `control_input`.
+
+    Made by the host's own code, of all the pictures.
+    """
+    probe = control.copy()
+    if isinstance(control, T2IAdapter):
+        probe.get_control(x, timestep, {}, 1, {})
+        return probe
+    probe.control_model, probe.manual_cast_dtype = control.control_model, control.manual_cast_dtype
+    with contextlib.suppress(_HintReady):
+        probe.get_control(x, timestep, _Stop(), 1, {})
+    return probe
+
+
 class Controls:
     """What a run's conds bring with them. `networks` are a recipe's part; conds name them by their place.
 
@@ -150,13 +165,9 @@ class Controls:
         return True
 
     def _hint(self, control: ControlBase, x: torch.Tensor, timestep: torch.Tensor) -> object:
-        probe = control.copy()
+        probe = hint_of(control, x, timestep)
         if isinstance(control, T2IAdapter):
-            probe.get_control(x, timestep, {}, 1, {})
             return probe.control_input
-        probe.control_model, probe.manual_cast_dtype = control.control_model, control.manual_cast_dtype
-        with contextlib.suppress(_HintReady):
-            probe.get_control(x, timestep, _Stop(), 1, {})
         pictures = control.cond_hint_original.shape[0]
         if pictures not in (1, x.shape[0]):  # what of them a branch gets hangs on how many branches are in a batch
             self._reasons[id(control)] = lines.CONTROLNET_PICTURES()

@@ -37,6 +37,11 @@ def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
     return UnetSplit(network) if isinstance(network, UNetModel) else DitSplit()
 
 
+def may_divide(network: torch.nn.Module) -> bool:
+    """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
+    return not isinstance(network, UNetModel)
+
+
 def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass | Look | Shard) -> dict:
     """`model_options` with which the next forward asks `through` at each block."""
     options = model_options.get("transformer_options", {})

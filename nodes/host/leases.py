@@ -69,6 +69,7 @@ class Leases:
         self.controls, self.report, self.whole = controls, report, whole
         self.need = need
         self.places = [place for place in places if not self._was_slow(place, paces)]
+        self.most = len(self.places)  # workers that there may come to be
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()

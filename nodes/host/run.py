@@ -21,20 +21,21 @@ from ...hybridiff_core.modes import CUTTING, mode_for
 from ...hybridiff_core.paces import Paces
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
-from ...hybridiff_core.setting import Cuts, Setting
+from ...hybridiff_core.setting import Cuts, Forms, Setting
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.devices import own_title, places
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import obstacles
 from .comparing import fingerprint, output_of
 from .control import Controls
-from .cuts import splitter_for
+from .cuts import may_divide, splitter_for
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
 from .need import need_of
 from .recipe import name_of, recipe_of
+from .rows import undividable
 
 log = logging.getLogger("hybridiff")
 
@@ -44,9 +45,9 @@ PATIENCE_S = 0.25  # for a worker that is running: a changed LoRA has to get the
 
 
 @functools.cache
-def known() -> tuple[Cuts, Paces]:
-    """Where this ComfyUI process has cut networks so far, and which devices it found slower."""
-    return {}, Paces()
+def known() -> tuple[Cuts, Paces, Forms]:
+    """Where this ComfyUI process has cut networks so far, which devices it found slower, what networks showed."""
+    return {}, Paces(), {}
 
 
 class Run:
@@ -82,6 +83,7 @@ class Run:
         self._code: str | None = None
         self._exact_for: str | None = None
         self._one_unit = False
+        self._divides = may_divide(self.patcher.model.diffusion_model)
         self._timed = False
         if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note(lines.SIGMAS_DO_NOT_FALL())
@@ -93,7 +95,8 @@ class Run:
         if self.alone is None:
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
-                self.leases.start(conds - 1)
+                tokens = self._divides and not any("control" in cond for cond in self.guidance.all_conds)
+                self.leases.start(self.leases.most if tokens else conds - 1)
 
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
@@ -147,7 +150,8 @@ class Run:
         self._timed = self._timed or len(units) < 2 <= call.branches
         code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
         if self._takes_an_engine(units):
-            self._one_unit = len(units) == 1 and self.mode in ("pipeline", "predict")
+            divided = self._wanted(call, units) > 0
+            self._one_unit = len(units) == 1 and (divided or self.mode in ("pipeline", "predict"))
             self._code = code
             self._make_engine(call, units)
         if self.engine is not None and self.engine.mode_name != "exact":
@@ -158,7 +162,7 @@ class Run:
         if self.engine is None or extra:
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):
-            self._welcome(_helpers(units))
+            self._welcome(self._wanted(call, units))
         if self.engine.everyone:
             units = self._with_controls(call, units)
         if not self._allows(code, first):
@@ -168,7 +172,27 @@ class Run:
             for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls), joining):
                 self.engine.remove(exchange)
         here, named = call.network(units, self.splitter), call.names(units)
-        return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, again=not first))
+        done = self.engine.step(
+            call.x, call.timestep, units, here, call.weight, named, not first, self._undividable(call)
+        )
+        return call.answer(done)
+
+    def _wanted(self, call: HostCall, units: list[Unit]) -> int:
+        """How many devices beside this process's have something to do: with conds, with batch items, with tokens."""
+        crossing = sum(not unit.local for unit in units)
+        most = min(len(units) - 1, crossing)
+        if crossing and self._undividable(call) is None:
+            most = max(most, crossing * len(call.x) - (crossing == len(units)))
+        form = self.engine.sharing.form if self.engine else None
+        if self._divides and not isinstance(form, str) and not any(unit.local or unit.controls for unit in units):
+            most = max(most, self.leases.most)
+        return min(most, self.leases.most)
+
+    def _undividable(self, call: HostCall) -> str | None:
+        """Why batch items of this call cannot be computed apart."""
+        if len(call.x) < 2:
+            return lines.ONE_IMAGE()
+        return undividable(call.model, call.conds, call.model_options, len(call.x))
 
     def _by_the_host(self, call: HostCall, units: list[Unit]) -> list[torch.Tensor]:
         self.report.open_step(float(call.timestep[0]), [units])
@@ -212,7 +236,8 @@ class Run:
         """Meet the workers, once there is something for them to do, and be an engine with them."""
         if not units or (len(units) < 2 and not self._one_unit):
             return
-        if self._predicts_alone or (self._one_unit and self.mode == "predict"):
+        wanted = self._wanted(call, units)
+        if self._predicts_alone or (self._one_unit and self.mode == "predict" and not wanted):
             if self.alone is None:
                 self.report.note(self._why_one())
         elif all(unit.local for unit in units):
@@ -220,9 +245,10 @@ class Run:
             if self.mode != "predict":
                 self.report.mode = "exact"
                 return
-        exchanges = self.leases.ready(_helpers(units)) if self._waits and not self.alone else []
+        exchanges = self.leases.ready(wanted) if self._waits and not self.alone else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = Engine(exchanges, self.report, self._setting(), check)
+        self.engine.sharing.hoped = 1 + self.leases.most
         self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
 
     @property
@@ -242,7 +268,7 @@ class Run:
                 self.report.note(reason)
                 plan = HybridPlan(mode="exact")
         sampling = self.patcher.get_model_object("model_sampling")
-        cuts, paces = known()
+        cuts, paces, forms = known()
         return Setting(
             plan,
             self.sigmas,
@@ -251,6 +277,7 @@ class Run:
             openings=self.splitter.openings,
             cuts=cuts,
             paces=None if _steady() else paces,
+            forms=forms,
             name=name_of(self.leases.recipe) if self.leases.recipe else None,
             proof=lambda: fingerprint(self.patcher),
             output=output_of(sampling),
@@ -264,12 +291,16 @@ class Run:
 
     def _why_one(self) -> str:
         asked = bool(self.report.steps) or not self.finished
-        return obstacles.why_one(self.guidance, asked, self._timed)
+        reason = obstacles.why_one(self.guidance, asked, self._timed)
+        undivided = self.engine.sharing.undivided if self.engine and self._one_unit else None
+        return lines.AND_UNDIVIDED(reason=reason, why=undivided) if undivided else reason
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         if self.engine is not None and self.finished:
             self.leases.late(self.engine.newcomers.exchanges)
+        if self.engine is not None:
+            self.engine.close()
         self.leases.close()
         if self.engine is not None:
             self.engine.conclude()
@@ -301,11 +332,6 @@ class Question:
         """Whether the call now made is the question's first; asked once a call. Outside a question each one is."""
         first, self._calls = self._calls == 0 or not self._depth, self._calls + 1
         return first
-
-
-def _helpers(units: list[Unit]) -> int:
-    """How many devices beside this process's have something to do."""
-    return min(len(units) - 1, sum(not unit.local for unit in units))
 
 
 def _steady() -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...hybridiff_core.network.tokens import Shard
+from ...hybridiff_core import lines
+from ...hybridiff_core.network.tokens import NotDivided, Shard
 
 IMAGE, TEXT = "img", "txt"
 OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
@@ -65,7 +66,7 @@ class Slices:
     @staticmethod
     def _text(tensor: Tensor, dim: int, tokens: int) -> int:
         if (text := tensor.shape[dim] - tokens) < 0:
-            raise ValueError(f"{tensor.shape[dim]} along {dim} of {tuple(tensor.shape)} for {tokens} tokens")
+            raise NotDivided(lines.OTHER_TOKENS(found=tensor.shape[dim], expected=tokens))
         return text
 
     def _begin(self, tensor: Tensor, dim: int, tokens: int) -> int:

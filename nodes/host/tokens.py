@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...hybridiff_core import lines
-from ...hybridiff_core.network.tokens import Form, Look, Shard
+from ...hybridiff_core.network.tokens import Form, Look, NotDivided, Shard
 from .attention import AttentionCall
 from .token_slices import IMAGE, Slices, is_row, row_of
 
@@ -30,7 +30,7 @@ SAMPLED = 64  # tokens that are compared from one block to the next
 LIMITS = {torch.float32: 1e-3, torch.float64: 1e-3}
 LIMIT = 0.1
 ROUNDINGS = 10  # of a value that goes through a block
-FAILS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+FAILS = (NotDivided, RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 
 class Recorded:

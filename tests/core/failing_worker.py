@@ -51,10 +51,10 @@ if __name__ == "__main__":
                 self.fail()
             return super().load(recipe)
 
-        def predict(self, x, sigma, units, through=None):
+        def predict(self, x, sigma, units, through=None, rows=None):
             if not self.where:
                 self.fail()
-            return super().predict(x, sigma, units, through)
+            return super().predict(x, sigma, units, through, rows)
 
         def make_room(self):
             print("room was made", file=sys.stderr, flush=True)

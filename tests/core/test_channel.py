@@ -17,8 +17,10 @@ import torch
 from hybridiff_core.workers import channel as channel_module
 from hybridiff_core.workers.channel import HEAD, MARK, MOST_UNTAKEN, Channel, ChannelBroken, connect
 from hybridiff_core.workers.launch_local import environment
+from hybridiff_core.workers.pieces import receive_whole, send_whole
 from hybridiff_core.workers.shared import FIRST_BYTES, Segment
 from hybridiff_core.workers.sockets import pair
+from hybridiff_core.workers.wire import DTYPES, as_bytes
 
 CPU = torch.device("cpu")
 TOKEN = bytes(range(32))
@@ -86,12 +88,25 @@ def test_messages_cross_in_order_both_ways(ends):
             coming.release()
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_tensor_of_any_strides_crosses(ends, dtype):
+    """It is copied once, into the memory where the message lies."""
+    here, there = ends
+    plain = (torch.arange(192) % 3 % 2).to(torch.uint8).view(dtype)[:24].reshape(2, 3, 4)
+    for tensor in (plain, plain.transpose(0, 2), plain[:, 1:, ::2], plain[:1].expand(5, 3, 4), plain[0, 0, 0]):
+        coming = there.expect([((3,), torch.uint8), (tuple(tensor.shape), dtype)])
+        here.send([torch.tensor([1, 2, 3], dtype=torch.uint8), tensor])
+        _, came = coming.wait(5)
+        assert torch.equal(as_bytes(came), as_bytes(tensor))
+        coming.release()
+
+
 def test_a_message_larger_than_the_sockets_buffers(ends):
     here, there = ends
     whole = torch.randn(9 << 20)  # 36 MB: three pieces
-    sending = threading.Thread(target=here.send_whole, args=(whole,))
+    sending = threading.Thread(target=send_whole, args=(here, whole))
     sending.start()
-    assert torch.equal(there.receive_whole(whole.shape, whole.dtype), whole)
+    assert torch.equal(receive_whole(there, whole.shape, whole.dtype), whole)
     sending.join()
 
 

@@ -12,15 +12,17 @@ HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
     "rules lines waiting __version__",
-    "plan discrepancy extrapolation share paces account network.split workers.wire workers.frames workers.ledger "
+    "plan discrepancy extrapolation share ways paces account network.split network.tokens workers.wire workers.frames "
+    "workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
     "workers.candidates workers.devices workers.torch_settings",
     "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",
-    "workers.watch workers.memory workers.requests workers.room workers.steps workers.exchange workers.chain "
-    "workers.endpoint "
+    "workers.pieces workers.token_ways workers.watch workers.memory workers.requests workers.room workers.steps "
+    "workers.exchange workers.chain workers.token_links workers.endpoint "
     "workers.loop workers.worker",
-    "handshake",
-    "team",
+    "handshake token_group",
+    "team judging",
+    "dividing sharing",
     "modes",
     "newcomers",
     "engine",

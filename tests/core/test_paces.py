@@ -4,7 +4,7 @@ import pytest
 
 from hybridiff_core.paces import Paces, Pacing
 from hybridiff_core.report import RunReport, StepRecord
-from hybridiff_core.share import Unit, share
+from hybridiff_core.share import Unit, by_conds, share
 from hybridiff_core.team import Team
 from hybridiff_core.workers.devices import Place
 
@@ -19,8 +19,13 @@ def dealt(pacing, units=UNITS):
 def take(pacing, *calls, units=UNITS):
     """Calls in which the devices took so many seconds for a unit."""
     for paces in calls:
-        shares = share(units, len(paces), pacing.paces)
-        pacing.take(shares, [pace * len(mine) for pace, mine in zip(paces, shares)], max(paces))
+        loads = again(units, len(paces))(pacing.paces)
+        pacing.take(loads, [pace * load for pace, load in zip(paces, loads)], max(paces), again(units, len(paces)))
+
+
+def again(units, devices):
+    """How `units` are dealt by other paces, as loads."""
+    return lambda paces: by_conds(units, 1, paces or [1.0] * devices).loads(devices)
 
 
 def test_a_device_five_times_slower_is_known_after_two_calls_and_in_the_next_run_from_the_first():
@@ -64,14 +69,11 @@ def test_three_units_go_to_unlike_devices_by_pace():
 
 
 def test_sharing_that_takes_longer_than_one_device_alone_is_a_loss():
-    pacing = Pacing(Paces(), "model", LABELS, alone_s=0.4)
-    for wall in (0.5, 0.39):
-        pacing.take([UNITS[:1], UNITS[1:]], [0.2, 0.2], wall)
-    assert not pacing.loses
-    pacing = Pacing(Paces(), "model", LABELS, alone_s=0.4)
-    for wall in (0.5, 0.45):
-        pacing.take([UNITS[:1], UNITS[1:]], [0.2, 0.2], wall)
-    assert pacing.loses
+    for walls, loses in (((0.5, 0.39), False), ((0.5, 0.45), True)):
+        pacing = Pacing(Paces(alone={"model": 0.4}), "model", LABELS)
+        for wall in walls:
+            pacing.take([1.0, 1.0], [0.2, 0.2], wall, again(UNITS, 2))
+        assert pacing.loses is loses
 
 
 def test_a_loss_is_judged_though_a_device_had_no_part_and_no_time():
@@ -79,8 +81,10 @@ def test_a_loss_is_judged_though_a_device_had_no_part_and_no_time():
     team = Team(devices, RunReport("exact", ["here"]), None, known=paces, model="model")
     team.at_pace_of("model")
     record = StepRecord(1.0, [1, 1, 0], compute_s=[0.2, 0.2], lanes=[0, 1])
+    deal = by_conds(UNITS, 1, [1.0, 1.0, 1.0])
     for _ in range(2):
-        team.learn(record, [UNITS[:1], UNITS[1:], []], wall_s=0.3)
+        team.judging.learn(record, deal, 0.3, lambda paces: deal)
+        team.judging.judge(deal)
     assert len(team.exchanges) == 1
 
 

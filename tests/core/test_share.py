@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridiff_core.call import merge
+from hybridiff_core.call import Piece, merge
 from hybridiff_core.share import Unit, share
 
 
@@ -54,11 +54,12 @@ def test_merge_means_a_branch_from_two_devices_by_its_masks():
     masks = {0: torch.tensor([1.0, 1.0, 0.0]), 1: torch.tensor([1.0, 0.0, 2.0])}
     merged = merge(
         [
-            (here, torch.tensor([2.0, 2.0, 0.0])),
-            (there[:1], torch.tensor([4.0, 9.0, 6.0])),
-            (there[1:], torch.ones(3)),
+            Piece(here, torch.tensor([2.0, 2.0, 0.0])),
+            Piece(there[:1], torch.tensor([4.0, 9.0, 6.0])),
+            Piece(there[1:], torch.ones(3)),
         ],
         lambda units: sum(masks[unit.index] for unit in units),
+        batch=3,
     )
     assert merged[0].tolist() == [3.0, 2.0, 6.0]
     assert merged[1].tolist() == [1.0, 1.0, 1.0]

@@ -72,7 +72,7 @@ def test_this_process_waits_four_times_in_an_exact_step(monkeypatch):
         engine = Engine([exchange], RunReport("exact", []), Setting(HybridPlan(mode="exact"), LEVELS))
         answers = {unit.branch: backend.predict(X, SIGMA, [(unit.branch, 0)])[0] for unit in UNITS}
 
-        def here(units, through=None):  # without the network's own waits
+        def here(units, through=None, rows=None):  # without the network's own waits
             return {unit.branch: answers[unit.branch] for unit in units}
 
         monkeypatch.setattr(Channel, "pinned", True)  # as with a GPU
@@ -97,7 +97,7 @@ def test_a_worker_waits_twice_in_a_step(monkeypatch):
     here, there = (Channel(end, CPU) for end in pair())
     backend = network()
     answer = backend.predict(X, SIGMA, [(1, 0)])
-    monkeypatch.setattr(backend, "predict", lambda *args: answer)  # without the network's own waits
+    monkeypatch.setattr(backend, "predict", lambda *args, **how: answer)  # without the network's own waits
     frame = step_frame(1, X, SIGMA, UNITS[1:], {})
     here.send([X, SIGMA])
     coming = there.expect([(tuple(X.shape), X.dtype), (tuple(SIGMA.shape), SIGMA.dtype)])

@@ -109,9 +109,9 @@ if __name__ == "__main__":
                 spoilt.extend(filter(None, [do(due("load"))]))
                 return loaded
 
-            def predict(self, x, sigma, units, through=None):
+            def predict(self, x, sigma, units, through=None, rows=None):
                 spoilt.extend(filter(None, [do(due("step", float(sigma[0])))]))
-                return super().predict(x, sigma, units, through)
+                return super().predict(x, sigma, units, through, rows)
 
         backend = Failing(start)
         spoilt.extend(filter(None, [do(due("start"))]))

@@ -72,9 +72,9 @@ if __name__ == "__main__":
                 loaded = super().load(recipe)
                 return {**loaded, "dynamic": True} if OTHERWISE == "rounding" else loaded
 
-            def predict(self, x, sigma, units, through=None):
+            def predict(self, x, sigma, units, through=None, rows=None):
                 print("a pack prints", flush=True)  # not among the frames
-                predicted = super().predict(x, sigma, units, through)
+                predicted = super().predict(x, sigma, units, through, rows)
                 told = json.dumps(seen())
                 with open(os.environ["HYBRIDIFF_SEEN"], "a") as file:
                     file.write(told + "\n")

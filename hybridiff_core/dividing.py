@@ -1,0 +1,94 @@
+"""A call's forwards that devices divide by tokens: who forms a group, and what happens when one breaks off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from .call import Call, Parts
+from .network.tokens import Form
+from .report import StepRecord
+from .share import Parcel
+from .team import Team
+from .token_group import TokenGroup
+from .workers.exchange import Exchange
+from .workers.watch import WorkerLost
+
+
+class Dividing:
+    """A run's groups. `broke_off` is told why a forward was not finished where no worker was lost by it."""
+
+    def __init__(self, team: Team, broke_off: Callable[[WorkerLost], None]):
+        self.team, self.broke_off = team, broke_off
+        self._groups: dict[tuple[Exchange | None, ...], TokenGroup] = {}
+
+    def compute(
+        self,
+        parcels: Sequence[Parcel],
+        form: Form,
+        devices: Sequence[Exchange | None],
+        call: Call,
+        record: StepRecord,
+    ) -> Parts:
+        """The parcels' forwards, by those of `devices` that they name; those of a group that broke off, here."""
+        begun: list[tuple[TokenGroup, Parcel]] = []
+        done: list[tuple[TokenGroup, Parcel, Parts]] = []
+        fallen: list[Parcel] = []
+        for parcel in parcels:
+            members = [devices[place] for place in parcel.devices]
+            if any(member not in self.team.devices for member in members):  # lost in this call already
+                fallen.append(parcel)
+                continue
+            try:
+                group = self._group(members)
+                group.submit(call, parcel.units, form, parcel.bounds, rows=call.rows(parcel.rows))
+                begun.append((group, parcel))
+            except WorkerLost as error:
+                fallen += self._lose(error, parcel)
+        started = time.perf_counter()
+        for group, parcel in begun:
+            try:
+                done.append((group, parcel, group.own(call)))
+            except WorkerLost as error:
+                fallen += self._lose(error, parcel)
+        own_s, waited_s = time.perf_counter() - started, sum(group.waited_s for group, _, _ in done)
+        if any(None in group.devices for group, _ in begun):
+            record.took(0, own_s - waited_s)
+        parts: Parts = []
+        for group, parcel, of_group in done:
+            try:
+                for exchange, answer in group.collect():
+                    self.team.take_down(exchange, answer, record)
+                    of_group = of_group + answer.parts
+                parts += of_group
+            except WorkerLost as error:
+                fallen += self._lose(error, parcel)
+        record.wait_s += time.perf_counter() - started - own_s + waited_s
+        for parcel in fallen:
+            parts += self.team.plain(call, parcel.units, parcel.rows)
+        return parts
+
+    def _group(self, members: list[Exchange | None]) -> TokenGroup:
+        key = tuple(members)
+        if key not in self._groups:
+            for other in [found for found in self._groups if set(found) & set(key)]:
+                self._groups.pop(other).abandon()
+            own = next(exchange.own for exchange in members if exchange)
+            self._groups[key] = TokenGroup(members, own, self.team.check)
+        return self._groups[key]
+
+    def _lose(self, error: WorkerLost, parcel: Parcel) -> list[Parcel]:
+        """A forward broke off: a worker at fault is out; where none is, the caller hears of it. Gives `parcel`."""
+        self.team.compared = True  # this call's times say nothing
+        broken = [exchange for exchange in self.team.exchanges if exchange.broken]
+        for exchange in broken:
+            self.team.drop(exchange, [], error)
+        if not broken:
+            self.broke_off(error)
+        return [parcel]
+
+    def close(self) -> None:
+        """The run is over, or interrupted."""
+        for group in self._groups.values():
+            group.abandon()
+        self._groups.clear()

@@ -1,0 +1,232 @@
+"""An exact call on the devices that there are: by conds, by batch items or by tokens, whichever is fastest here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from . import lines
+from .call import Call, Parts, Piece
+from .dividing import Dividing
+from .handshake import Handshake
+from .network.tokens import Form, Look
+from .report import StepRecord
+from .setting import Setting
+from .share import Deal, Link, Parcel, Unit, Way, by_conds, by_rows, by_rows_and_tokens, by_tokens
+from .team import Team
+from .ways import GAIN, Tried, Ways
+from .workers.watch import WorkerLost
+
+SAID = {
+    Way.ROWS: lines.SHARED_BY_ROWS,
+    Way.TOKENS: lines.SHARED_BY_TOKENS,
+    Way.ROWS_AND_TOKENS: lines.SHARED_BY_ROWS_AND_TOKENS,
+}
+
+
+class Sharing:
+    """A run's exact calls. `hoped` is how many devices there may come to be.
+
+    What the network showed of its tokens is kept in the setting's `forms`, by the name of model, units and latent:
+    a Form, or why its forwards cannot be divided, in words for users.
+    """
+
+    def __init__(self, setting: Setting, team: Team, handshake: Handshake):
+        self.setting, self.team, self.handshake = setting, team, handshake
+        self.hoped = 1
+        self.name: object = None
+        self._ways = Ways()
+        self._ways_for: tuple | None = None
+        self._dividing = Dividing(team, self._broke_off)
+        self._barred: dict[object, set[Way]] = {}
+        self._last: Way | None = None
+        self._own_s: float | None = None  # this process's seconds for a unit, lately
+        self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
+
+    def call_for(self, name: object) -> None:
+        """The calls that follow are of the model, units and latent called `name`."""
+        if name != self.name:
+            self.name, self._last, self._own_s = name, None, None
+
+    @property
+    def form(self) -> Form | str | None:
+        """What is known of the network's tokens; None for nothing yet."""
+        return self.setting.forms.get(self.name)
+
+    @property
+    def undivided(self) -> str | None:
+        """Why forwards are not divided by tokens, in words for users; None where they may be."""
+        if isinstance(self.form, str):
+            return self.form
+        return None if self._times is None else lines.DIVIDING_WOULD_BE_SLOWER(times=self._times)
+
+    # -- which way
+
+    def deals(self, call: Call, paces: Sequence[float]) -> list[Deal]:
+        """All ways to share `call` among devices with these paces, the plainest first."""
+        units, batch = call.units, len(call.x)
+        found = [by_conds(units, batch, paces)]
+        if len(paces) < 2:
+            return found
+        rows = batch > 1 and call.undividable is None
+        if rows:
+            found.append(by_rows(units, batch, paces))
+        if isinstance(self.form, Form) and not any(unit.local or unit.controls for unit in units):
+            found.append(by_tokens(units, batch, paces, self.form))
+            if rows and paces.count(paces[0]) == len(paces):
+                found.append(by_rows_and_tokens(units, batch, paces, self.form))
+        barred = self._barred.get(self.name, ())
+        return [deal for deal in found if deal and deal.way not in barred]
+
+    def _choose(self, call: Call) -> Deal:
+        paces, known = self._paces()
+        alone_s = self.team.known.alone.get(self.name) if self.team.known else None
+        return self._ways.pick(self.deals(call, paces), paces, known, alone_s)
+
+    def _paces(self) -> tuple[list[float], bool]:
+        """Each device's seconds for a unit, and whether they are seconds."""
+        paces = self.team.paces
+        if paces is None:
+            paces = [self._own_s or 1.0] * len(self.team.devices)
+        return list(paces), self._own_s is not None and self.team.known is not None
+
+    def helps(self, call: Call, paces: Sequence[float]) -> bool:
+        """Whether the last of these devices would make the call faster; `paces` are in seconds."""
+        with_it, without = self._expected(call, paces, Link()), self._expected(call, paces[:-1], Link())
+        helps = with_it < GAIN * without
+        if isinstance(self.form, Form) and not helps and (deal := by_tokens(call.units, len(call.x), paces, self.form)):
+            self._times = deal.seconds(paces, Link()) / without
+        return helps
+
+    def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None) -> float:
+        return min(deal.seconds(paces, link) for deal in self.deals(call, paces))
+
+    # -- a call
+
+    def exact(self, call: Call, record: StepRecord) -> Parts:
+        """Every unit of `call`."""
+        team = self.team
+        team.at_pace_of(self.name)
+        self._meet_devices()
+        deal = self._choose(call)
+        record.way = deal.way.value
+        record.conds = [deal.units_of(device) for device in range(len(team.devices))]
+        if team.paces and len(set(deal.loads(len(team.devices)))) > 1:
+            team.judging.say_slow()
+        started = time.perf_counter()
+        parts = self._compute(deal, call, record)
+        wall_s = time.perf_counter() - started
+        parts = self._checked(deal, call, parts)
+        first, self._last = self._last is not deal.way, deal.way
+        if first or team.compared or self.team.labels != self._ways_for[1]:  # slow for other reasons
+            return parts
+        self._learn(deal, call, record, wall_s)
+        return parts
+
+    def _meet_devices(self) -> None:
+        labels, known = self.team.labels, self.team.known
+        if (self.name, labels) == self._ways_for:
+            return
+        self._ways_for, self._last = (self.name, labels), None
+        self._ways = Ways(known.ways.setdefault(self._ways_for, Tried()) if known else None)
+
+    def _learn(self, deal: Deal, call: Call, record: StepRecord, wall_s: float) -> None:
+        load = deal.loads(1 + len(self.team.exchanges))[0]
+        if load and record.lanes and record.lanes[0] == 0:
+            self._own_s = min(record.compute_s[0] / load, self._own_s or float("inf"))
+        self._ways.note(deal.way, wall_s)
+
+        def again(paces: Sequence[float] | None) -> Deal:
+            paces = paces or [1.0] * len(self.team.devices)
+            return next((one for one in self.deals(call, paces) if one.way is deal.way), deal)
+
+        self.team.judging.learn(record, deal, wall_s, again)
+        if self._choose(call).way is deal.way:  # or another way is tried next
+            self.team.judging.judge(deal)
+
+    def _compute(self, deal: Deal, call: Call, record: StepRecord) -> Parts:
+        whole = [parcel for parcel in deal.parcels if not parcel.bounds]
+        mine = [parcel for parcel in whole if parcel.devices == (0,)]
+        given = [
+            (self.team.exchanges[parcel.devices[0] - 1], list(parcel.units), parcel.rows)
+            for parcel in whole
+            if parcel.devices != (0,)
+        ]
+        divided = [parcel for parcel in deal.parcels if parcel.bounds]
+        team, parts = self.team, []
+        devices = team.devices  # as they are now: one that is lost on the way has no place any more
+        self.team.compared = False
+        if whole or not divided:
+            parts += team.together(call, given, record, lambda: self._own(call, mine))
+        if divided:
+            parts += self._dividing.compute(divided, deal.form, devices, call, record)
+        return parts
+
+    def _own(self, call: Call, mine: Sequence[Parcel]) -> Parts:
+        parts: Parts = []
+        for parcel in mine:
+            units = list(parcel.units)
+            if parcel.rows is None and self._wants_look(call, units):
+                parts.append(self._look(call, units.pop(0)))
+            parts += self.team.plain(call, units, parcel.rows)
+        return parts
+
+    # -- by tokens
+
+    def _wants_look(self, call: Call, units: Sequence[Unit]) -> bool:
+        """Whether the network should show what it does with tokens: where dividing by them could be faster."""
+        devices = max(self.hoped, len(self.team.devices))
+        if self.form is not None or devices < 2 or any(unit.local or unit.controls for unit in call.units):
+            return False
+        paces = self._paces()[0]
+        paces += [paces[0]] * (devices - len(paces))
+        ideal = sum(unit.cost for unit in call.units) / sum(1.0 / pace for pace in paces)
+        return ideal < GAIN * self._expected(call, paces)
+
+    def _look(self, call: Call, unit: Unit) -> Piece:
+        look = Look()
+        piece = Piece([unit], call.one(unit, look))
+        self.setting.forms[self.name] = look.form or look.reason or lines.NO_BLOCKS()
+        return piece
+
+    def _broke_off(self, error: WorkerLost) -> None:
+        self._bar(lines.NOT_BY_TOKENS(reason=error), Way.TOKENS, Way.ROWS_AND_TOKENS)
+
+    def _bar(self, line: str, *ways: Way) -> None:
+        self._barred.setdefault(self.name, set()).update(ways)
+        self.team.report.note(line)
+
+    # -- whether it is right
+
+    def _checked(self, deal: Deal, call: Call, parts: Parts) -> Parts:
+        """`parts`; this process's own in their place where a new way to share makes something else of the call."""
+        helpers = list(self.team.exchanges)
+        if deal.way is Way.CONDS or not helpers or self.handshake.trusts_way(deal.way, helpers, call):
+            return parts
+        self.team.compared = True
+        theirs, own = call.merged(parts), self.team.plain(call, call.units)
+        off = max(self.handshake.off(call, theirs[b], of_branch) for b, of_branch in call.merged(own).items())
+        if off <= max(map(self.handshake.allowed, helpers)):
+            self.handshake.passed_way(deal.way, helpers, call)
+            return parts
+        line = lines.ROWS_DIFFER if deal.way is Way.ROWS else lines.TOKENS_DIFFER
+        self._bar(line(off=off), deal.way)
+        return own
+
+    # -- the end
+
+    def conclude(self) -> None:
+        """Say how calls were shared otherwise than by conds, and what it brought by the clock."""
+        if not self._ways.tried or self.team.known is None:
+            return
+        alone_s, of = self.team.known.alone.get(self.name), self._ways.tried.of
+        lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]
+        count = 1 + len(self.team.exchanges)
+        if self._last in SAID and alone_s and (seconds := of(self._last)):
+            self.team.report.note(SAID[self._last](devices=count, times=alone_s / seconds))
+        elif self._last is Way.CONDS and lost and min(lost) > 1.0:
+            self.team.report.note(lines.DIVIDING_IS_SLOWER(times=min(lost)))
+
+    def close(self) -> None:
+        """The run is over, or interrupted."""
+        self._dividing.close()

@@ -1,0 +1,80 @@
+"""CFG 1 on several devices: batch items and tokens, beside KSampler in a real ComfyUI. Exact in every model family."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..tiers import full
+from .conftest import FamilyBench
+from .test_exact import LIMIT
+
+TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
+# by tokens; a U-Net has none
+FAMILIES = ["sd3", "sd35", "flux", "flux2", "wan21", "wan21_i2v", "wan22_5b", "wan22_i2v", "hunyuan_video", "ltxv"]
+FAMILIES += ["krea2", "pixart"]
+OFTEN = ("sd3", "flux", "wan21")
+
+
+def ways(report: dict) -> list[str]:
+    """How each call was shared; "" for one that this process computed alone."""
+    return [step["way"] if step["helpers"] else "" for step in report["steps"]]
+
+
+def at_cfg_1(side, devices=TWO, **settings):
+    side.devices = devices
+    side.settings |= {"cfg": 1.0, **settings}
+    return side
+
+
+@pytest.mark.parametrize("family", [name if name in OFTEN else full(name) for name in FAMILIES])
+def test_one_latent_is_divided_by_tokens(comfy, family):
+    side = at_cfg_1(FamilyBench(comfy, family))
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert set(ways(report)[1:]) == {"tokens"}, report["lines"]
+
+
+@pytest.mark.parametrize("family", [full("sd3"), full("flux"), full("wan21")])
+def test_three_devices_divide_one_latent(comfy, family):
+    difference, report = at_cfg_1(FamilyBench(comfy, family), THREE).compare()
+    assert difference <= LIMIT
+    assert set(ways(report)[1:]) == {"tokens"} and report["steps"][-1]["helpers"] == 2, report["lines"]
+
+
+def test_a_unet_with_one_image_says_that_it_has_no_tokens(bench):
+    difference, report = at_cfg_1(bench("sd15", size=8)).compare()
+    assert difference <= LIMIT and not report["shared_calls"]
+    assert len(report["lines"]) == 1, report["lines"]
+
+
+@pytest.mark.parametrize(("family", "batch"), [("sd15", 4), full("sd15", 3), full("sd3", 4)])
+def test_a_batch_is_divided_by_its_images(bench, family, batch):
+    side = at_cfg_1(bench(family, size=8 if family == "sd15" else 16, batch=batch))
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert set(ways(report)) == {"rows"}, report["lines"]
+
+
+def test_four_devices_share_two_branches_of_two_images(bench):
+    side = bench("sd15", size=8, batch=2)
+    side.devices = FOUR
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert set(ways(report)) == {"rows"} and report["steps"][-1]["helpers"] == 3, report["lines"]
+
+
+@pytest.mark.full
+def test_four_devices_divide_two_branches_by_tokens(bench):
+    side = bench("sd3")
+    side.devices = FOUR
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert set(ways(report)[1:]) == {"tokens"} and report["steps"][-1]["helpers"] == 3, report["lines"]
+
+
+def test_auto_shares_the_steps_that_it_computes(bench):
+    side = at_cfg_1(bench("sd3"), steps=12)
+    side.plan = None
+    _, report = side.compare()
+    computed = [step for step in report["steps"] if step["work"] == "exact"]
+    assert all(step["helpers"] for step in computed[1:]), report["lines"]

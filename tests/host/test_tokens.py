@@ -14,7 +14,7 @@ from hybridiff_core import lines
 from ..tiers import full, full_but
 from .asked import Asked
 from .comfy_server import PACK
-from .compat.test_models import large
+from .conftest import large
 
 LIMIT = 1e-6  # of the prediction and of what the network put out, each at unit scale
 OFTEN = ("sd3:3:odd", "flux:2:halves2", "wan21:3:odd", "krea2:2", "wan22_5b:2:inpaint")
@@ -43,14 +43,6 @@ NETWORKS_NOT = {"wan_vace": lines.ADDED_BETWEEN_BLOCKS(), "hunyuan3d_21": lines.
 
 
 @pytest.fixture(scope="module")
-def split(comfyui_root):
-    """What token_split.py finds of a case: split("sd3:2"). Each is run once."""
-    asked = Asked(comfyui_root, PACK / "tests" / "host" / "token_split.py")
-    yield functools.cache(asked.ask)
-    asked.close()
-
-
-@pytest.fixture(scope="module")
 def network(comfyui_root):
     """What token_networks.py finds of a network: network("anima")."""
     asked = Asked(comfyui_root, PACK / "tests" / "host" / "token_networks.py")
@@ -68,8 +60,8 @@ def assert_it_is_exact(result: dict) -> None:
 @pytest.mark.parametrize(
     "case", [*full_but(CASES, *OFTEN), *(pytest.param(case, marks=[large, pytest.mark.full]) for case in LARGE)]
 )
-def test_the_parts_are_the_whole(split, case):
-    assert_it_is_exact(split(case))
+def test_the_parts_are_the_whole(token_split, case):
+    assert_it_is_exact(token_split(case))
 
 
 @pytest.mark.parametrize("name", full_but(NETWORKS, "anima"))
@@ -78,13 +70,13 @@ def test_the_parts_of_other_networks_are_the_whole(network, name):
 
 
 @pytest.mark.parametrize("case", full_but(WRONG, "flux:2:wrong", "sd3:2:missing"))
-def test_what_is_sliced_wrongly_does_not_pass(split, case):
-    assert split(case)["difference"] > 1000 * LIMIT
+def test_what_is_sliced_wrongly_does_not_pass(token_split, case):
+    assert token_split(case)["difference"] > 1000 * LIMIT
 
 
 @pytest.mark.parametrize("case", full_but(NOT, "sd15:2", "flux2:2:reference:zero"))
-def test_why_a_network_is_not_divided(split, case):
-    result = split(case)
+def test_why_a_network_is_not_divided(token_split, case):
+    result = token_split(case)
     assert result["reason"] == NOT[case]
     assert result["looked"] == 0 and not result["forms"]
 
@@ -96,9 +88,9 @@ def test_why_another_network_is_not_divided(network, name):
 
 
 @pytest.mark.parametrize("name", ["krea2", full("pixart"), full("flux")])
-def test_block_hooks_change_nothing_for_others(split, name):
+def test_block_hooks_change_nothing_for_others(token_split, name):
     """Neither the recipe nor the fingerprint, from which caches and comparisons are told, nor a picture."""
-    found = split(f"{name}:1:offered")
+    found = token_split(f"{name}:1:offered")
     assert found["told"] == 1
     assert found["same"] == [True] * 3
     assert bool(found["offered"]) == (name != "flux")

@@ -32,6 +32,7 @@ class Form:
     `blocks` is how often its block hook was asked; `attends` which attention calls within them, counted from 0
     through the forward, are over all image tokens: their keys and values cross. `tokens` and `text` are the image's
     and the text's tokens, `bytes_a_token` the bytes of all that crosses for one token of one batch item: for estimates.
+    `image_first`: where text and image stand in one row, the image's tokens come before the text's.
     """
 
     blocks: int
@@ -39,6 +40,7 @@ class Form:
     tokens: int
     text: int
     bytes_a_token: int
+    image_first: bool = False
 
     @classmethod
     def of(cls, told: dict) -> Form:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ...hybridiff_core.network.tokens import Shard
+from .token_slices import Slices
 
 NAMES = ("q", "k", "v", "heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
 
@@ -15,7 +19,7 @@ NAMES = ("q", "k", "v", "heads", "mask", "attn_precision", "skip_reshape", "skip
 class AttentionCall:
     """q, k, v [batch, tokens, heads x width], or [batch, heads, tokens, width] with skip_reshape.
 
-    The keys and values are the text's first, where there is text, then the image's; so is what is asked for.
+    Where there are tokens of the text beside the image's, they stand in the same order in all three.
     """
 
     function: Callable
@@ -33,6 +37,10 @@ class AttentionCall:
 
     def __call__(self) -> Tensor:
         return self.function(self.q, self.k, self.v, self.heads, **self.more)
+
+    def without_queries(self) -> AttentionCall:
+        """To keep: what is asked takes memory."""
+        return dataclasses.replace(self, q=self.q[:0])
 
     @property
     def dim(self) -> int:
@@ -53,7 +61,8 @@ class AttentionCall:
         tokens = self.k.shape[0] * self.k.shape[self.dim]
         return sum(tensor.numel() // tokens * tensor.element_size() for tensor in (self.k, self.v))
 
-    def columns(self, slices) -> bool:
+    @property
+    def has_own_columns(self) -> bool:
         """Whether the mask is of this device's keys only, so that it must be put together as they are."""
         return self.mask is not None and self.mask.shape[-1] == self.k.shape[self.dim]
 
@@ -61,47 +70,33 @@ class AttentionCall:
         """The mask with its keys along `dim`, in four dimensions."""
         return self.mask[(None,) * (4 - self.mask.ndim)].movedim(-1, dim)
 
-    def over_all(self, slices, devices) -> Tensor:
-        """The attention of this device's queries to the tokens of all `devices`.
+    def over_all(self, slices: Slices, devices: Shard) -> Tensor:
+        """The attention of this device's queries to the tokens of all `devices`, a Shard or what stands for one.
 
-        devices: a Shard, or what has its `exchange` and `halves`. Raises ValueError where it does not fit.
+        Raises NotDivided where keys, values or the mask do not fit the part of the tokens in `slices`.
         """
-        dim, mine = self.dim, slices.end - slices.first
-        text = self.k.shape[dim] - mine
-        if text < 0:
-            raise ValueError(f"{self.k.shape[dim]} keys for {mine} tokens")
+        dim, mine, n = self.dim, slices.mine, slices.tokens
         mask, parts = self._rows(slices), self._by_heads(devices.halves)
-        pairs = [(k.narrow(dim, text, mine), v.narrow(dim, text, mine)) for _, k, v, _, _ in parts]
-        travels = self.columns(slices)
-        if travels:
+        pairs = [(slices.image_in(k, dim, mine), slices.image_in(v, dim, mine)) for _, k, v, _, _ in parts]
+        if self.has_own_columns:
             along = self.mask_along(dim)
-            pairs[0] += (along.narrow(dim, text, mine),)
+            pairs[0] += (slices.image_in(along, dim, mine),)
         found = []
-        for (q, k, v, heads, first), (keys, values, *masks) in zip(
-            parts, devices.exchange(pairs, dim, slices.tokens), strict=True
-        ):
+        for (q, k, v, heads, first), (keys, values, *masks) in zip(parts, devices.exchange(pairs, dim, n)):
             if masks:
-                mask = self._joined(along, masks[0], text, dim).movedim(dim, -1)
-            keys, values = self._joined(k, keys, text, dim), self._joined(v, values, text, dim)
+                mask = slices.with_image(along, dim, mine, masks[0]).movedim(dim, -1)
+            k, v = slices.with_image(k, dim, mine, keys), slices.with_image(v, dim, mine, values)
             more = {**self.more, "mask": self._of_heads(mask, first, heads)} if mask is not None else self.more
-            found.append(self.function(q, keys, values, heads, **more))
+            found.append(self.function(q, k, v, heads, **more))
         return found[0] if len(found) == 1 else torch.cat(found, 1 if self.more.get("skip_output_reshape") else -1)
 
-    @staticmethod
-    def _joined(part: Tensor, all_tokens: Tensor, text: int, dim: int) -> Tensor:
-        return torch.cat([part.narrow(dim, 0, text), all_tokens], dim) if text else all_tokens
-
-    def _rows(self, slices) -> Tensor | None:
+    def _rows(self, slices: Slices) -> Tensor | None:
         """The mask of this device's queries."""
-        asked = self.q.shape[self.dim]
-        mine = slices.end - slices.first
-        text = asked - mine
-        if self.mask is None or self.mask.ndim < 2 or self.mask.shape[-2] != text + slices.tokens or not mine:
-            return self.mask
-        if self.mask.shape[-2] == asked:
-            return self.mask
-        rows = self.mask.narrow(-2, text + slices.first, mine)
-        return torch.cat([self.mask.narrow(-2, 0, text), rows], -2) if text else rows
+        mask, asked = self.mask, self.q.shape[self.dim]
+        whole = asked - slices.mine + slices.tokens
+        if mask is None or mask.ndim < 2 or mask.shape[-2] == asked or mask.shape[-2] != whole:
+            return mask
+        return slices.part_of(mask, mask.ndim - 2)
 
     def _by_heads(self, count: int) -> list[tuple[Tensor, Tensor, Tensor, int, int]]:
         """q, k, v of so many parts of the heads, with each part's heads and the first of them."""

@@ -8,7 +8,6 @@ the transformer_options to their blocks; there `reaching` keeps the hooks for th
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import types
 import weakref
@@ -24,8 +23,8 @@ from torch import Tensor
 NETWORK = "diffusion_model"
 # lists of blocks, in the order in which forwards run them
 LISTS = (
-    ("double_block", ("double_stream_blocks", "double_stream_layers", "double_layers")),
-    ("single_block", ("single_stream_blocks", "single_stream_layers", "single_layers")),
+    ("double_block", ("double_stream_layers", "double_layers")),
+    ("single_block", ("single_stream_layers", "single_layers")),
     ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks")),
 )
 OPTIONS = "transformer_options"
@@ -47,41 +46,28 @@ class OfferedBlock:
     def __call__(self, *args, **kwargs):
         block, given = self._block(), {**dict(zip(self._names, args)), **kwargs}
         hooks = _of(given[OPTIONS]) if given.get(OPTIONS) is not None else _hooks.get()
-        asked, whole = hooks.get(self.name), given[self._image]
+        asked = hooks.get(self.name)
         if asked is None:
             return type(block).forward(block, *args, **kwargs)
 
         def original_block(now: dict) -> dict:
-            called = {name: now[self._key(name)] for name in given}
-            called[self._image] = _as(whole, called[self._image])
-            out = type(block).forward(block, **called)
-            return {"img": _row(out)} if isinstance(out, Tensor) else dict(zip(("img", "txt"), out))
+            out = type(block).forward(block, **{name: now[self._key(name)] for name in given})
+            return {"img": out} if isinstance(out, Tensor) else dict(zip(("img", "txt"), out))
 
-        now = {self._key(name): value for name, value in given.items()}
-        out = asked({**now, "img": _row(whole)}, {"original_block": original_block})
-        return (out["img"], out["txt"]) if "txt" in out else _as(whole, out["img"])
+        args = {self._key(name): value for name, value in given.items()}
+        out = asked(args, {"original_block": original_block})
+        return (out["img"], out["txt"]) if "txt" in out else out["img"]
 
     def _key(self, name: str) -> str:
         """What the hook knows an argument by."""
         return {self._image: "img", self._text: "txt"}.get(name, name)
 
 
-def _row(value: Tensor) -> Tensor:
-    """Tokens in a row: [batch, frames, height, width, channels] in three dimensions (Cosmos, Anima)."""
-    return value.flatten(1, 3) if value.ndim == 5 else value
-
-
-def _as(whole: Tensor, row: Tensor) -> Tensor:
-    """A row as `whole` is; a part of its tokens in one line of one frame, which is all the same to a block."""
-    if whole.ndim != 5:
-        return row
-    return row.reshape(whole.shape) if row.shape[1] == math.prod(whole.shape[1:4]) else row[:, None, None]
-
-
 def offer(patcher: ModelPatcher) -> None:
     """Let `patcher`'s network ask the block hook; one that does, or has no list of blocks, stays as it is."""
+    taken = [name for name, value in patcher.object_patches.items() if not is_offered(value)]
     for name, value in _offered(patcher.model.diffusion_model):
-        if name not in patcher.object_patches:  # another pack's stays
+        if not any(name == other or name.startswith(f"{other}.") for other in taken):  # another pack's stays
             patcher.add_object_patch(name, value)
 
 

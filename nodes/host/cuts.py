@@ -3,8 +3,8 @@
 By the host's own hooks; nothing of a network is replaced.
 
 A transformer: patches_replace["dit"], which SD3, Flux, Chroma, Qwen-Image, Wan, HunyuanVideo, LTX and
-others ask at every block, and others for which block_hooks.py asks it. Blocks are numbered in the order in
-which a forward comes to them, double ones before single ones.
+others ask at every block; for some of the others block_hooks.py asks it. Blocks are numbered in the
+order in which a forward comes to them, double ones before single ones.
 
 A U-Net: the hook for layers (forward_timestep_embed_patch). Every layer of every block comes by here,
 is run by the host's function or passed over; every skip connection stays on one side. Blocks are

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
+from ...hybridiff_core import lines
 from ...hybridiff_core.call import Here, Predictions, Rows
 from ...hybridiff_core.network.split import Pass
+from ...hybridiff_core.network.tokens import Look, Shard
 from ...hybridiff_core.share import Unit
 from . import conditioning, options
 from .control import Controls
 from .cuts import hooked
 from .rows import of_first_call, of_rows, ready_hints
 
+Through = Pass | Look | Shard
 KEY = "hybridiff"  # of all that this pack puts on a model and into its options
 
 
@@ -68,7 +71,7 @@ class HostCall:
     def network(self, units: list[Unit], splitter: object) -> Here:
         """This process's network as the engine asks it; `units` are all that are due."""
 
-        def here(mine: list[Unit], through: Pass | None = None, rows: Rows | None = None) -> Predictions:
+        def here(mine: list[Unit], through: Through | None = None, rows: Rows | None = None) -> Predictions:
             chosen = self.conds if mine == units else conditioning.select(self.conds, mine)
             given = self.model_options if through is None else hooked(self.model_options, splitter, through)
             x, timestep = self.x, self.timestep
@@ -77,7 +80,13 @@ class HostCall:
             if rows is not None:
                 ready_hints(chosen, x, timestep)
                 chosen, x, timestep = of_rows(chosen, rows), x[rows[0] : rows[1]], timestep[rows[0] : rows[1]]
-            out = self.executor(self.model, chosen, x, timestep, given)
+            try:
+                out = self.executor(self.model, chosen, x, timestep, given)
+            except TypeError:  # Kandinsky 5 calls its blocks by other names where the hook is asked
+                if not isinstance(through, Look):
+                    raise
+                through.form, through.reason = None, lines.NO_BLOCK_HOOK()
+                out = self.executor(self.model, chosen, x, timestep, self.model_options)
             return {branch: out[branch] for branch in {unit.branch for unit in mine}}
 
         return here

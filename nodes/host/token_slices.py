@@ -10,58 +10,94 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...hybridiff_core.network.tokens import Shard
+from ...hybridiff_core import lines
+from ...hybridiff_core.network.tokens import NotDivided, Shard
 
 IMAGE, TEXT = "img", "txt"
 OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
 ROTARY = re.compile(r"(^|_)pe$|freqs|rope|rotary|^pos_img$")
 MODULATION = re.compile(r"vec|timestep|temb|adaln|^emb|^t$")
+MASK = re.compile("mask")
 OF_SOUND = "a_"  # how the names begin that go with LTX-2's sound, which is not divided
 
 
 class Slices:
     """A part of the image's tokens, from `first` to `end` of `tokens`, and what belongs to it of a block's arguments.
 
-    `args` are the first block's, whole; `mine` gives the part of a number of tokens. Where blocks pass on several
-    rows (a video and its sound), the first is divided.
+    `args` are the first block's, whole; `mine` gives the part of a number of tokens. Where text and image stand in
+    one row, the text is before the image, or with `image_first` behind it. Where blocks pass on several rows (a
+    video and its sound), the first is divided.
     """
 
-    def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]]):
-        self.tokens = row_of(args[IMAGE]).shape[1]
+    def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]], image_first: bool = False):
+        self.tokens, self._shape = row_of(args[IMAGE]).shape[1], rows_of(args[IMAGE])[0].shape
         self.first, self.end = mine(self.tokens)
+        self.image_first = image_first
         text = args.get(TEXT)
         self.text = text.shape[1] if isinstance(text, Tensor) and text.ndim > 1 else 0
+        self.undivided = self.text + sum(row.shape[1] for row in rows_of(args[IMAGE])[1:])
+        self._cuts = (ROTARY, self._rotary), (MODULATION, self._modulation), (MASK, self._mask)
         self._cut: dict[int, tuple[object, object]] = {}  # the same for all blocks; the value keeps its id
+
+    @property
+    def mine(self) -> int:
+        """How many tokens the part has."""
+        return self.end - self.first
+
+    # -- tensors in which text and image stand along a dimension
+
+    def image_in(self, tensor: Tensor, dim: int, tokens: int) -> Tensor:
+        """The image's tokens, of which `tensor` has so many."""
+        return tensor.narrow(dim, self._begin(tensor, dim, tokens), tokens)
+
+    def with_image(self, tensor: Tensor, dim: int, tokens: int, image: Tensor) -> Tensor:
+        """`tensor`, in which the image has so many tokens, with others in their place."""
+        begin = self._begin(tensor, dim, tokens)
+        before = tensor.narrow(dim, 0, begin)
+        after = tensor.narrow(dim, begin + tokens, tensor.shape[dim] - begin - tokens)
+        parts = [part for part in (before, image, after) if part.shape[dim]]
+        return torch.cat(parts, dim) if len(parts) > 1 else image
+
+    def part_of(self, tensor: Tensor, dim: int) -> Tensor:
+        """The tensor with this part of the image in the place of the whole."""
+        image = self.image_in(tensor, dim, self.tokens).narrow(dim, self.first, self.mine)
+        return self.with_image(tensor, dim, self.tokens, image)
+
+    @staticmethod
+    def _text(tensor: Tensor, dim: int, tokens: int) -> int:
+        if (text := tensor.shape[dim] - tokens) < 0:
+            raise NotDivided(lines.OTHER_TOKENS(found=tensor.shape[dim], expected=tokens))
+        return text
+
+    def _begin(self, tensor: Tensor, dim: int, tokens: int) -> int:
+        text = self._text(tensor, dim, tokens)
+        return 0 if self.image_first else text
 
     # -- the image
 
     def image(self, args: dict) -> dict:
         """The first block's arguments with this part of the image in the place of the whole."""
-        return {**args, IMAGE: with_row(args[IMAGE], self.few(row_of(args[IMAGE])))}
-
-    def few(self, row: Tensor) -> Tensor:
-        """This part of a row of all tokens, after the text where the text is in it."""
-        text = row.shape[1] - self.tokens
-        part = row.narrow(1, text + self.first, self.end - self.first)
-        return torch.cat([row.narrow(1, 0, text), part], 1) if text else part.contiguous()
+        return {**args, IMAGE: _each_tensor(self._few(args[IMAGE]), Tensor.contiguous)}
 
     def copied(self, args: dict) -> dict:
         """All of a block's arguments for this part, none of which the whole's block can write into."""
         part = {**args}
         for key in OF_IMAGE:
             if args.get(key) is not None:
-                few = with_row(args[key], self.few(row_of(args[key])))
-                part[key] = _each_tensor(few, Tensor.clone)
+                part[key] = _each_tensor(self._few(args[key]), Tensor.clone)
         if isinstance(args.get(TEXT), Tensor):
             part[TEXT] = args[TEXT].clone()
         return self.along(part)
 
     def gathered(self, value: object, shard: Shard) -> object:
         """What the last block gives, with all devices' parts in it."""
-        row, mine = row_of(value), self.end - self.first
-        text = row.shape[1] - mine
-        whole = shard.gather(row.narrow(1, text, mine), 1, self.tokens)
-        return with_row(value, torch.cat([row.narrow(1, 0, text), whole], 1) if text else whole)
+        row = row_of(value)
+        whole = shard.gather(self.image_in(row, 1, self.mine), 1, self.tokens)
+        whole = self.with_image(row, 1, self.mine, whole)
+        return with_row(value, whole.view(self._shape) if len(self._shape) == 5 else whole)
+
+    def _few(self, value: object) -> object:
+        return with_row(value, self.part_of(row_of(value), 1))
 
     # -- what goes with it
 
@@ -70,7 +106,7 @@ class Slices:
         return {name: self._of(name, value) for name, value in args.items()}
 
     def _of(self, name: str, value: object) -> object:
-        cut = self._rotary if ROTARY.search(name) else self._modulation if MODULATION.search(name) else None
+        cut = next((cut for pattern, cut in self._cuts if pattern.search(name)), None)
         if cut is None or value is None or name.startswith(OF_SOUND):
             return value
         if id(value) not in self._cut:
@@ -79,12 +115,14 @@ class Slices:
 
     def _rotary(self, value: Tensor) -> Tensor:
         """Of the first dimension that is as long as the image, or as text and image; what is before it is small."""
-        for dim, size in enumerate(value.shape):
-            if size in (self.tokens, self.text + self.tokens):
-                text = size - self.tokens
-                part = value.narrow(dim, text + self.first, self.end - self.first)
-                return torch.cat([value.narrow(dim, 0, text), part], dim) if text else part
-        return value
+        lengths = self.tokens, self.text + self.tokens
+        dim = next((dim for dim, size in enumerate(value.shape) if size in lengths), None)
+        return value if dim is None else self.part_of(value, dim)
+
+    def _mask(self, value: Tensor) -> Tensor:
+        """Of keys alone, text and image; the attention puts it together again, as it does the keys."""
+        of_keys = value.ndim > 2 and value.shape[-2] == 1 and value.shape[-1] == self.text + self.tokens
+        return self.part_of(value, value.ndim - 1) if of_keys else value
 
     def _modulation(self, value: Tensor) -> Tensor:
         """Of a value for each token [batch, tokens, ...] or frame [batch, frames, 6, width] (Wan 2.2 5B)."""
@@ -93,7 +131,7 @@ class Slices:
         if value.ndim < 3 or value.shape[1] == 1:
             return value
         if value.shape[1] == self.tokens:
-            return value.narrow(1, self.first, self.end - self.first)
+            return value.narrow(1, self.first, self.mine)
         if value.ndim == 3 or value.shape[1] > self.tokens:
             return value
         return value[:, self._numbers(value.device) // -(-self.tokens // value.shape[1])]
@@ -102,26 +140,35 @@ class Slices:
         part = copy.copy(value)
         if value.num_frames * value.patches_per_frame == self.tokens:
             part.data = value.data[:, self._numbers(value.data.device) // value.patches_per_frame]
-            part.num_frames, part.patches_per_frame = self.end - self.first, 1
+            part.num_frames, part.patches_per_frame = self.mine, 1
         return part
 
     def _numbers(self, device: torch.device) -> Tensor:
         return torch.arange(self.first, self.end, device=device)
 
 
+def rows_of(value: object) -> list:
+    """The rows of tokens in what blocks pass on, the image's first."""
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
 def is_row(value: object) -> bool:
-    """Whether tokens stand in a row [batch, tokens, width], or in several."""
-    rows = value if isinstance(value, (tuple, list)) and value else [value]
-    return all(isinstance(row, Tensor) and row.ndim == 3 for row in rows)
+    """Whether tokens stand in a row, or in several: [batch, tokens, width], or [batch, frames, height, width, channels]
+    (Cosmos, Anima)."""
+    rows = rows_of(value)
+    return bool(rows) and all(isinstance(row, Tensor) and row.ndim in (3, 5) for row in rows)
 
 
 def row_of(value: Tensor | tuple | list) -> Tensor:
-    """The image's row of tokens in what blocks pass on."""
-    return value if isinstance(value, Tensor) else value[0]
+    """The image's row of tokens [batch, tokens, width] in what blocks pass on."""
+    row = rows_of(value)[0]
+    return row.flatten(1, 3) if row.ndim == 5 else row
 
 
 def with_row(value: Tensor | tuple | list, row: Tensor) -> Tensor | tuple | list:
-    """What blocks pass on with another row for the image."""
+    """What blocks pass on with another row for the image; in five dimensions one line of one frame."""
+    if rows_of(value)[0].ndim == 5 and row.ndim == 3:
+        row = row[:, None, None]
     return row if isinstance(value, Tensor) else type(value)((row, *value[1:]))
 
 

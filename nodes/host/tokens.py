@@ -10,16 +10,17 @@ forward that is looked at, each block is run a second time with its last tokens,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import comfy.model_management
 import torch
 from torch import Tensor
 
 from ...hybridiff_core import lines
-from ...hybridiff_core.network.tokens import Form, Look, Shard
+from ...hybridiff_core.network.tokens import Form, Look, NotDivided, Shard
 from .attention import AttentionCall
 from .token_slices import IMAGE, Slices, is_row, row_of
 
@@ -28,7 +29,8 @@ SAMPLED = 64  # tokens that are compared from one block to the next
 # of what a block changes: beyond rounding, in a wide format and in others
 LIMITS = {torch.float32: 1e-3, torch.float64: 1e-3}
 LIMIT = 0.1
-FAILS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+ROUNDINGS = 10  # of a value that goes through a block
+FAILS = (NotDivided, RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 
 class Recorded:
@@ -37,19 +39,18 @@ class Recorded:
     halves = 1
 
     def __init__(self, whole: AttentionCall, part: AttentionCall, slices: Slices):
-        self._whole, self._slices, self._columns = whole, slices, part.columns(slices)
+        self._slices, self._wholes = slices, [whole.k, whole.v]
+        if part.has_own_columns:
+            self._wholes.append(whole.mask_along(whole.dim))
 
     def exchange(self, pairs: Sequence[tuple[Tensor, ...]], dim: int, n: int) -> Iterator[tuple[Tensor, ...]]:
         (parts,) = pairs
-        yield tuple(self._joined(whole, part, dim, n) for whole, part in zip(self._wholes(dim), parts))
-
-    def _wholes(self, dim: int) -> list[Tensor]:
-        found = [self._whole.k, self._whole.v]
-        return found + [self._whole.mask_along(dim)] if self._columns else found
+        yield tuple(self._joined(whole, part, dim, n) for whole, part in zip(self._wholes, parts))
 
     def _joined(self, whole: Tensor, part: Tensor, dim: int, n: int) -> Tensor:
-        before = whole.shape[dim] - n
-        return torch.cat([whole.narrow(dim, before, self._slices.first), part], dim)
+        image, slices = self._slices.image_in(whole, dim, n), self._slices
+        after = image.narrow(dim, slices.end, n - slices.end)
+        return torch.cat([image.narrow(dim, 0, slices.first), part, after], dim)
 
 
 class TokenForward:
@@ -112,7 +113,7 @@ class ShardForward(TokenForward):
 
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         if self._slices is None:
-            self._slices = Slices(args, self.shard.mine)
+            self._slices = Slices(args, self.shard.mine, self.shard.form.image_first)
             args = self._slices.image(args)
         out = run(self._slices.along(args))
         if self.block != self.shard.form.blocks - 1:
@@ -126,10 +127,13 @@ class ShardForward(TokenForward):
 
 @dataclass
 class Block:
-    """A block that is tried: what the whole's attention was called with, and how far the trial has come."""
+    """A block that is tried: what the whole's attention was called with, and how many of these calls the trial has
+    come to; which of them are over all tokens, and the bytes of what crosses in these, for a token."""
 
     calls: list[AttentionCall]
     tried: int | None = None
+    attends: list[int] = field(default_factory=list)
+    bytes: int = 0
 
 
 class LookForward(TokenForward):
@@ -148,83 +152,104 @@ class LookForward(TokenForward):
 
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         if self.block == 0:
-            self.look.reason = None
-        elif self.look.reason is None and name in self._seen:
-            self._refuse(lines.TOKENS_ASKED_TWICE())
-        if self.look.reason is None and not is_row(args.get(IMAGE)):
-            self._refuse(lines.TOKENS_NOT_A_ROW())
+            self.look.reason = None if is_row(args.get(IMAGE)) else lines.TOKENS_NOT_A_ROW()
+        elif self.look.reason is None:
+            self.look.reason = self._changed_since(name, args)
         if self.look.reason is not None:
+            self.look.form = None
             return run(args)
         self._seen.add(name)
-        if self._slices is None:
-            self._slices = Slices(args, lambda n: (n - max(1, n // LOOKED_AT), n))
-        elif not torch.equal(self._left, self._sample(args[IMAGE])):
-            self._refuse(lines.ADDED_BETWEEN_BLOCKS())
-            return run(args)
-        few = self._slices.copied(args)  # before the block, which may write into what it is given
-        before = row_of(few[IMAGE]).clone()
+        tried = [self._slices] if self._slices else [Slices(args, last_ones, first) for first in (False, True)]
+        few = [slices.copied(args) for slices in tried]  # before the block, which may write into what it is given
         self._now = Block([])
         out = run(args)
-        if not is_row(out.get(IMAGE)) or not out.keys() <= args.keys():
-            self._refuse(lines.TOKENS_NOT_A_ROW())
-        elif not self._now.calls:
-            self._refuse(lines.ATTENTION_HIDDEN())
-        else:
-            self._try(few, run, before, row_of(out[IMAGE]))
+        self.look.reason = self._try(tried, few, run, out)
         self._now = Block([])
+        if self.look.reason is None:
+            self._left = self._sample(out[IMAGE])
+        else:
+            self.look.form = None
         return out
 
-    def _try(self, few: dict, run: Callable[[dict], dict], before: Tensor, whole: Tensor) -> None:
-        self._left = self._sample(whole)
-        self._now.tried = 0
-        found = list(self._attends)
-        try:
-            part = row_of(run(few)[IMAGE])
-            right = part.shape == before.shape and self._difference(before, whole, part) < self._limit(part)
-        except comfy.model_management.OOM_EXCEPTION:
-            self._refuse(lines.NO_ROOM_TO_LOOK())
-            return
-        except FAILS:  # what fits only the whole
-            right = False
-        if not right or self._attends == found:
-            self._refuse(lines.TOKENS_NOT_ALONE())
-            return
-        self._before += len(self._now.calls)
-        slices = self._slices
-        self.look.form = Form(self.block + 1, tuple(self._attends), slices.tokens, slices.text, self._bytes)
+    def _changed_since(self, name: tuple[str, int], args: dict) -> str | None:
+        """Why what comes to a block is not what the one before it left."""
+        if name in self._seen:
+            return lines.TOKENS_ASKED_TWICE()
+        if not is_row(args.get(IMAGE)) or row_of(args[IMAGE]).shape[1] < self._slices.tokens:
+            return lines.TOKENS_NOT_A_ROW()
+        return None if torch.equal(self._left, self._sample(args[IMAGE])) else lines.ADDED_BETWEEN_BLOCKS()
+
+    def _try(self, tried: list[Slices], few: list[dict], run: Callable[[dict], dict], out: dict) -> str | None:
+        """Run the block with its last tokens, in each of the orders of text and image that are tried.
+
+        Gives why it cannot be divided.
+        """
+        if not is_row(out.get(IMAGE)) or not out.keys() <= few[0].keys():
+            return lines.TOKENS_NOT_A_ROW()
+        if not self._now.calls:
+            return lines.ATTENTION_HIDDEN()
+        for slices, args in zip(tried, few):
+            self._slices = slices
+            try:
+                if self._is_right(args, run, row_of(out[IMAGE])):
+                    return None
+            except comfy.model_management.OOM_EXCEPTION:
+                return lines.NO_ROOM_TO_LOOK()
+            except FAILS:  # what fits only the whole
+                pass
+        return lines.TOKENS_NOT_ALONE()
+
+    def _is_right(self, args: dict, run: Callable[[dict], dict], whole: Tensor) -> bool:
+        block, slices = self._now, self._slices
+        block.tried, block.attends, block.bytes = 0, [], 0
+        before = row_of(args[IMAGE]).clone()
+        part = row_of(run(args)[IMAGE])
+        right = slices.part_of(whole, 1)
+        if part.shape != right.shape or not block.attends or changes_apart(before, right, part) > limit_of(part):
+            return False
+        self._attends += [self._before + number for number in block.attends]
+        self._before += len(block.calls)
+        self._bytes += block.bytes
+        form = Form(self.block + 1, tuple(self._attends), slices.tokens, slices.undivided, self._bytes)
+        self.look.form = dataclasses.replace(form, image_first=slices.image_first)
+        return True
 
     def attend(self, call: AttentionCall) -> Tensor:
         block = self._now
         if block.tried is None:
             if self.look.reason is None:
-                block.calls.append(call)
+                block.calls.append(call.without_queries())
             return call()
-        whole, number = block.calls[block.tried], self._before + block.tried
+        number, whole = block.tried, block.calls[block.tried]
         block.tried += 1
         if not call.is_divided(whole):
             return call()
-        self._attends.append(number)
-        self._bytes += call.bytes_a_token()
+        block.attends.append(number)
+        block.bytes += call.bytes_a_token()
         return call.over_all(self._slices, Recorded(whole, call, self._slices))
 
-    def _refuse(self, reason: str) -> None:
-        self.look.form, self.look.reason = None, reason
-
     def _sample(self, passed: object) -> Tensor:
-        """Some of the image's tokens, text before it left out."""
-        row = row_of(passed)
-        row = row.narrow(1, row.shape[1] - self._slices.tokens, self._slices.tokens)
+        """Some of the image's tokens."""
+        row = self._slices.image_in(row_of(passed), 1, self._slices.tokens)
         return row[:, :: max(1, self._slices.tokens // SAMPLED)].clone()
 
-    def _difference(self, before: Tensor, whole: Tensor, part: Tensor) -> float:
-        """Between the whole's tokens and the part's, of what the block changed in them."""
-        right, part, before = (value.float() for value in (self._slices.few(whole), part, before))
-        rounding = torch.finfo(whole.dtype).eps * right.abs().mean()
-        return float((right - part).abs().mean() / ((right - before).abs().mean() + 100 * rounding + 1e-30))
 
-    @staticmethod
-    def _limit(part: Tensor) -> float:
-        return LIMITS.get(part.dtype, LIMIT)
+def last_ones(tokens: int) -> tuple[int, int]:
+    """The part of so many tokens that is tried."""
+    return tokens - max(1, tokens // LOOKED_AT), tokens
+
+
+def changes_apart(before: Tensor, right: Tensor, part: Tensor) -> float:
+    """How far apart two blocks are in what they change; rounding of what they leave as it is does not count."""
+    rounding = ROUNDINGS * torch.finfo(part.dtype).eps
+    before, right, part = before.float(), right.float(), part.float()
+    changed = (right - before).abs().mean() + rounding * right.abs().mean()
+    return float((right - part).abs().mean() / changed.clamp_min(1e-30))
+
+
+def limit_of(part: Tensor) -> float:
+    """How far apart they may be."""
+    return LIMITS.get(part.dtype, LIMIT)
 
 
 def forward_of(given: dict, through: Look | Shard) -> TokenForward:

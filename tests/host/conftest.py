@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 
 import pytest
 from safetensors.torch import load_file
@@ -11,6 +12,11 @@ from hybridiff_core.plan import HybridPlan
 from .asked import Asked
 from .comfy_server import PACK, Comfy, Graph
 from .families import FAMILIES
+
+large = pytest.mark.skipif(
+    os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1",
+    reason="gigabytes of weights (HYBRIDIFF_LARGE_MODELS=1 sh dev/test.sh --all)",
+)
 
 
 def plan_values(**values) -> dict:
@@ -124,5 +130,13 @@ def bench(comfy):
 def frozen(comfyui_root):
     """What frozen.py finds of a case: frozen("sd3:2"). Each is run once."""
     asked = Asked(comfyui_root, PACK / "tests" / "host" / "frozen.py")
+    yield functools.cache(asked.ask)
+    asked.close()
+
+
+@pytest.fixture(scope="session")
+def token_split(comfyui_root):
+    """What token_split.py finds of a case: token_split("sd3:2"). Each is run once."""
+    asked = Asked(comfyui_root, PACK / "tests" / "host" / "token_split.py")
     yield functools.cache(asked.ask)
     asked.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 right = contextlib.nullcontext
 
 
 def latent(family, what: list[str]):
-    """An empty latent. `odd`: sides whose tokens no number divides; `frames`: 7 of them; `batch`: two items."""
+    """An empty latent. `odd`: sides whose tokens no number divides; `frames`: 7 of them; `batch`: two items;
+    `sound`: a sound track beside the video."""
     import torch
 
     shape = list(family.latent)
@@ -19,7 +21,12 @@ def latent(family, what: list[str]):
         shape[0] = 2
     if "frames" in what:
         shape[2] = 7
-    return torch.zeros(shape)
+    empty = torch.zeros(shape)
+    if "sound" not in what:
+        return empty
+    from comfy.nested_tensor import NestedTensor
+
+    return NestedTensor((empty, torch.zeros(1, 8, 24, 16)))
 
 
 def noise_mask(latent, what: list[str]):
@@ -28,6 +35,8 @@ def noise_mask(latent, what: list[str]):
 
     if "inpaint" not in what:
         return None
+    if latent.is_nested:
+        latent = latent.unbind()[0]
     mask = torch.zeros_like(latent[:, :1])
     mask[:, :, mask.shape[2] // 2 :] = 1
     return mask
@@ -48,6 +57,39 @@ def change(conds: list, latent, what: list[str]) -> None:
             extra["reference_latents"] = [torch.randn(latent.shape, generator=generator)[:1] for _ in range(count)]
         if "zero" in what:
             extra["reference_latents_method"] = "index_timestep_zero"
+
+
+def form_of(form, what: list[str]):
+    """`missing`: the keys of one attention call do not cross; such a form must not pass."""
+    return dataclasses.replace(form, attends=form.attends[:-1]) if "missing" in what else form
+
+
+def offered(model, sample, host) -> dict:
+    """What the block hooks that are offered to a model change for everybody else: nothing."""
+    import comfy.model_management
+
+    def told(patcher) -> tuple:
+        return host.comparing.fingerprint(patcher), host.recipe.name_of(host.recipe.recipe_of(patcher))
+
+    found, plain = [told(model)], model.clone()
+    before = sample(plain)
+    found.append(told(plain))
+    host.block_hooks.offer(model)
+    found.append(told(model))
+    same = [bool((sample(model) == before).all())]
+    found.append(told(model))
+    again = model.clone()
+    host.block_hooks.offer(again)
+    same.append(bool((sample(again) == before).all()))
+    found.append(told(again))
+    same.append(bool((sample(plain) == before).all()))
+    found.append(told(plain))
+    comfy.model_management.unload_all_models()
+    found.append(told(model))
+    left = [
+        path for path, module in model.model.named_modules() if host.block_hooks.is_offered(vars(module).get("forward"))
+    ]
+    return {"told": len(set(found)), "same": same, "offered": len(model.object_patches), "left": left}
 
 
 @contextlib.contextmanager

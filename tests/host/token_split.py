@@ -3,8 +3,9 @@
     python token_split.py COMFYUI_ROOT MODELS_FOLDER
 
 Reads a case a line and prints a line of JSON for it. A case is family:devices or family:devices:what:..., what
-being of CHANGES below, or "wrong" (a device's rotary positions, or its modulation, are those of the tokens one
-further on: such a slice must not pass).
+being a change of token_cases.py, or "halves3" (heads in three parts), or one that must not pass: "wrong" (rotary
+positions and modulation of the tokens one further on) or "missing" (one attention's keys do not cross). With "offered"
+it tells what block_hooks.py changes for others.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class QueueWay:
         pass
 
 
-def divided(here, unit, form, devices: int, halves: int, told: list) -> object:
+def divided(here, unit, form, devices: int, halves: int) -> object:
     """The prediction of `unit` by so many threads, each with its part."""
     import torch
     from hybridiff_pack.hybridiff_core.network.split import Reached
@@ -77,9 +78,10 @@ def divided(here, unit, form, devices: int, halves: int, told: list) -> object:
         thread.start()
     for thread in threads:
         thread.join(LIMIT_S)
-    told += [f"{type(one).__name__}: {one}" for one in outcome if isinstance(one, Exception)]
-    assert all(isinstance(one, Reached) for one in outcome[1:]), told
-    assert isinstance(outcome[0], torch.Tensor), told
+    for one in outcome:
+        if not isinstance(one, (Reached, torch.Tensor)):
+            raise RuntimeError(f"a device failed: {one!r}") from one
+    assert isinstance(outcome[0], torch.Tensor) and all(isinstance(one, Reached) for one in outcome[1:])
     return outcome[0]
 
 
@@ -92,6 +94,8 @@ def run(case: str, models: str, root: str, host) -> dict:
     name, devices, *what = case.split(":")
     family = families.FAMILIES[name]
     model = families.load(families.make(root, models, name), family).clone()
+    if "offered" in what:
+        return token_cases.offered(model, lambda patcher: families.sample(patcher, family, steps=1), host)
     host.block_hooks.offer(model)
     latent = token_cases.latent(family, what)
     positive, negative = families.conditioning(family, 1), families.conditioning(family, 2)
@@ -119,13 +123,12 @@ def run(case: str, models: str, root: str, host) -> dict:
             result["forms"].append([look.form.blocks, len(look.form.attends), look.form.tokens, look.form.text,
                                     look.form.bytes_a_token])  # fmt: skip
             with token_cases.wrong(host) if "wrong" in what else token_cases.right():
-                part = divided(here, unit, look.form, int(devices), halves, result.setdefault("told", []))
+                part = divided(here, unit, token_cases.form_of(look.form, what), int(devices), halves)
             # what the network put out, at unit scale: at a high sigma most of a prediction is not its own
             theirs, ours = ((x - one) / timestep.view(-1, *[1] * (x.ndim - 1)) for one in (whole, part))
             found = max((whole - part).abs().max() / whole.std(), (theirs - ours).abs().max() / theirs.std())
-            assert part.isfinite().all(), "not finite"
+            assert part.isfinite().all()
             result["difference"] = max(result["difference"], found.item())
-            result["std"] = [whole.std().item(), theirs.std().item()]
         return call.answer(predictions)
 
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "token_split", wrapper)
@@ -146,7 +149,7 @@ if __name__ == "__main__":
     frozen.families = families
     root, models = sys.argv[1:]
     host, _ = frozen.enter(root)
-    for part in ("host_call", "control", "cuts", "block_hooks"):
+    for part in ("host_call", "control", "cuts", "block_hooks", "comparing", "recipe"):
         importlib.import_module(f"hybridiff_pack.nodes.host.{part}")
     import torch
 

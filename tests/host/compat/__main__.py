@@ -28,6 +28,8 @@ unit scale; at most {limit:g} is asked.
 - **left out**: ComfyUI itself cannot do it here.
 - **FAILS**: a fault.
 - **pipeline stage**: whether the network can be cut for the mode *pipeline*.
+- **tokens**: whether devices can divide one forward by the image's tokens, and how far the outcome then is from the
+  whole forward's.
 
 Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}, and *why* says how much was predicted.
 """
@@ -44,13 +46,13 @@ def render(rows: list[dict]) -> str:
         of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
         if not of_it:
             continue
-        staged = any("stage" in row for row in of_it)
-        head = ["what", "result", "difference", *(["pipeline stage"] if staged else []), "why"]
+        more = {"stage": "pipeline stage", "tokens": "tokens"} if any("stage" in row for row in of_it) else {}
+        head = ["what", "result", "difference", *more.values(), "why"]
         parts += [f"\n## {section}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in of_it:
             difference = "none" if row["difference"] == 0 else f"{row['difference'] or 0:.0e}"
             cells = [row["row"], row["result"], "-" if row["difference"] is None else difference]
-            cells += [row.get("stage", "-")] if staged else []
+            cells += [row.get(key, "-") for key in more]
             cells.append(row["reason"] or "-")
             parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(parts) + "\n"

@@ -46,6 +46,10 @@ class Row:
         """What the pipeline stage did on this model: "on, ..." or why there is none."""
         self.values["stage"] = result
 
+    def tokens(self, result: str) -> None:
+        """What became of its forwards divided by tokens: "yes, ..." or "no: ..."."""
+        self.values["tokens"] = result
+
     def auto(self, two: Pair, one: Pair) -> None:
         """auto with two devices and with one: near KSampler's picture, and the same with either."""
         predicted = two.predicted

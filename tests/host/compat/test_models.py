@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from ...tiers import full
-from ..conftest import FamilyBench
+from ..conftest import FamilyBench, large
 from ..test_frozen import assert_it_becomes_exact
+from ..test_tokens import assert_it_is_exact
 
 SMALL = {
     "sd15": "SD 1.5",
@@ -40,11 +39,7 @@ LARGE = {  # gigabytes of weights: the host fixes their width
 }
 # the scheduler of ComfyUI's template; in fewer steps from its sigma, 500, stock itself differs by 1e-5 with the batch
 SETTINGS = {"stable_audio": {"scheduler": "exponential", "steps": 6}}
-WITHOUT_HOOK = ("krea2", "pixart", "lumina2", "z_image")
-large = pytest.mark.skipif(
-    os.environ.get("HYBRIDIFF_LARGE_MODELS") != "1",
-    reason="gigabytes of weights (HYBRIDIFF_LARGE_MODELS=1 sh dev/test.sh --all)",
-)
+TOO_FEW_BLOCKS = ("z_image",)  # one, for its width
 OFTEN = ("sd15", "sdxl", "sd3", "flux", "wan21")  # what most people run, one of each kind of network
 EVERY = [name if name in OFTEN else full(name) for name in SMALL]
 EVERY += [pytest.param(name, marks=[large, pytest.mark.full]) for name in LARGE]
@@ -62,8 +57,8 @@ def stage(frozen):
 
     def cell(name: str) -> str:
         result = frozen(f"{name}:2")
-        if name in WITHOUT_HOOK:
-            (line,) = [line for line in result["lines"] if "the network cannot be cut" in line]
+        if name in TOO_FEW_BLOCKS:
+            (line,) = [line for line in result["lines"] if "too few for" in line]
             assert result["finite"] and result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
             return f"left out: {line}"
         assert_it_becomes_exact(result, 2)
@@ -72,8 +67,23 @@ def stage(frozen):
     return cell
 
 
+@pytest.fixture
+def tokens(token_split):
+    """The cell for a forward divided by tokens: tokens("flux")."""
+
+    def cell(name: str) -> str:
+        result = token_split(f"{name}:2")
+        if result["reason"] is not None:
+            assert not result["forms"] and result["looked"] == 0
+            return f"no: {result['reason']}"
+        assert_it_is_exact(result)
+        return f"yes, {result['difference']:.0e}"
+
+    return cell
+
+
 @pytest.mark.parametrize("name", EVERY)
-def test_family(family, row, stage, name):
+def test_family(family, row, stage, tokens, name):
     row.of("Models", {**SMALL, **LARGE}[name])
     side = family(name)
     side.settings |= {"steps": 3, "cfg": 3.0, **SETTINGS.get(name, {})}
@@ -81,6 +91,7 @@ def test_family(family, row, stage, name):
     assert report["shared_calls"] == side.settings["steps"], report["lines"]
     row.compared(difference, report)
     row.stage(stage(name))
+    row.tokens(tokens(name))
 
 
 @pytest.mark.full

@@ -1,0 +1,160 @@
+"""Networks that are no family of families.py, divided by tokens as token_split.py does it. Run by ComfyUI's own Python.
+
+    python token_networks.py COMFYUI_ROOT MODELS_FOLDER
+
+Reads a name a line and prints a line of JSON for it. The networks are small and random, and called without the rest
+of their models.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+COSMOS = {
+    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
+    "patch_temporal": 1, "concat_padding_mask": True, "model_channels": 256, "num_blocks": 4, "num_heads": 2,
+    "crossattn_emb_channels": 64, "pos_emb_cls": "rope3d", "use_adaln_lora": True, "adaln_lora_dim": 64,
+    "rope_h_extrapolation_ratio": 4.0, "rope_w_extrapolation_ratio": 4.0,
+}  # fmt: skip
+BOOGU = {
+    "hidden_size": 480, "num_layers": 2, "num_double_stream_layers": 2, "num_refiner_layers": 1,
+    "num_attention_heads": 4, "num_kv_heads": 2, "instruction_feat_dim": 64,
+}  # fmt: skip
+OMNIGEN = {
+    "hidden_size": 384, "num_layers": 3, "num_refiner_layers": 1, "num_attention_heads": 4, "num_kv_heads": 2,
+    "text_feat_dim": 64,
+}  # fmt: skip
+IDEOGRAM = {
+    "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 128, "intermediate_size": 256, "adaln_dim": 64,
+    "llm_features_dim": 64,
+}  # fmt: skip
+COGVIDEO = {
+    "num_attention_heads": 2, "num_layers": 3, "text_embed_dim": 64, "use_rotary_positional_embeddings": True,
+}  # fmt: skip
+HUNYUAN3D = {"context_in_dim": 64, "hidden_size": 128, "num_heads": 2, "depth": 2, "depth_single_blocks": 2}
+HUNYUAN3D_21 = {
+    "hidden_size": 128, "context_dim": 64, "depth": 5, "num_heads": 2, "num_moe_layers": 1,
+    "guidance_cond_proj_dim": None,
+}  # fmt: skip
+LENS = {"num_layers": 3, "attention_head_dim": 64, "num_attention_heads": 2, "enc_hidden_dim": 64}
+JOY = {"hidden_size": 256, "num_attention_heads": 2, "text_dim": 64, "num_layers": 3}
+MAGE = {"num_layers": 3, "num_attention_heads": 2, "joint_attention_dim": 64}
+WAN = {
+    "dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 16, "out_dim": 16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """Its class, its config, and what its forward is given; tuples of whole numbers are random tensors' shapes."""
+
+    network: str
+    config: dict
+    latent: tuple[int, ...]
+    context: tuple[int, ...]
+    more: dict = field(default_factory=dict)
+
+
+IMAGE, FRAMES, TEXT = (1, 16, 16, 12), (1, 16, 3, 8, 10), (1, 16, 64)
+MASK = {"attention_mask": "mask"}
+NETWORKS = {
+    "anima": Network("comfy.ldm.cosmos.predict2:MiniTrainDIT", COSMOS, (1, 16, 1, 16, 12), TEXT),
+    "cosmos_predict2_video": Network("comfy.ldm.cosmos.predict2:MiniTrainDIT", COSMOS, FRAMES, TEXT),
+    "boogu": Network("comfy.ldm.boogu.model:BooguTransformer2DModel", BOOGU, IMAGE, TEXT, {"num_tokens": 16}),
+    "omnigen2": Network("comfy.ldm.omnigen.omnigen2:OmniGen2Transformer2DModel", OMNIGEN, IMAGE, TEXT,
+                        {"num_tokens": 16}),
+    "ideogram4": Network("comfy.ldm.ideogram4.model:Ideogram4Transformer2DModel", IDEOGRAM, (1, 128, 8, 6), TEXT),
+    "cogvideo": Network("comfy.ldm.cogvideo.model:CogVideoXTransformer3DModel", COGVIDEO, FRAMES, TEXT),
+    "hunyuan3d": Network("comfy.ldm.hunyuan3d.model:Hunyuan3Dv2", HUNYUAN3D, (1, 64, 50), TEXT),
+    "hunyuan3d_21": Network("comfy.ldm.hunyuan3dv2_1.hunyuandit:HunYuanDiTPlain", HUNYUAN3D_21, (2, 64, 50),
+                            (2, 16, 64)),
+    "lens": Network("comfy.ldm.lens.model:LensTransformer2DModel", LENS, (1, 128, 8, 6), (1, 16, 256)),
+    "lens_mask": Network("comfy.ldm.lens.model:LensTransformer2DModel", LENS, (1, 128, 8, 6), (1, 16, 256), MASK),
+    "joyimage": Network("comfy.ldm.joyimage.model:JoyImageTransformer3DModel", JOY, (1, 16, 1, 16, 12), TEXT),
+    "mage_flow": Network("comfy.ldm.mage_flow.model:MageFlowTransformer2DModel", MAGE, (1, 128, 8, 6), TEXT),
+    "mage_flow_mask": Network("comfy.ldm.mage_flow.model:MageFlowTransformer2DModel", MAGE, (1, 128, 8, 6), TEXT,
+                              MASK),
+    "wan_vace": Network("comfy.ldm.wan.model:VaceWanModel", {**WAN, "vace_layers": 2, "vace_in_dim": 32}, FRAMES, TEXT,
+                        {"vace_context": (1, 1, 32, 3, 8, 10), "vace_strength": [1.0]}),
+    "wan_camera": Network("comfy.ldm.wan.model:CameraWanModel", {**WAN, "model_type": "camera", "in_dim": 32},
+                          (1, 32, 3, 8, 10), TEXT),
+}  # fmt: skip
+
+
+def value_of(value: object, generator):
+    import torch
+
+    if value == "mask":
+        return (torch.arange(16) < 12).long()[None]
+    if isinstance(value, tuple):
+        return torch.randn(value, generator=generator)
+    return value
+
+
+def run(name: str, host) -> dict:
+    import comfy.ops
+    import comfy.utils
+    import torch
+    from hybridiff_pack.hybridiff_core.network.tokens import Look
+
+    asked = NETWORKS[name]
+    module, cls = asked.network.split(":")
+    make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
+    network = getattr(importlib.import_module(module), cls)(**asked.config, **make).eval()
+    make_models.fill(network, 1, ())
+    holder = torch.nn.Module()
+    holder.diffusion_model = network
+    patcher = SimpleNamespace(model=holder, object_patches={})
+    patcher.add_object_patch = patcher.object_patches.__setitem__
+    host.block_hooks.offer(patcher)
+    for key, value in patcher.object_patches.items():
+        comfy.utils.set_attr(holder, key, value)
+    generator = torch.Generator().manual_seed(3)
+    x, context = (torch.randn(shape, generator=generator) for shape in (asked.latent, asked.context))
+    more = {key: value_of(value, generator) for key, value in asked.more.items()}
+    splitter = host.cuts.splitter_for(network)
+
+    def here(units: list, through=None) -> dict:
+        options: dict = {"transformer_options": {}}
+        if through is not None:
+            options = host.cuts.hooked(options, splitter, through)
+        time = torch.full((len(x),), 0.7)
+        given = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in more.items()}
+        out = network(x.clone(), time, context.clone(), transformer_options=options["transformer_options"], **given)
+        return {0: out}
+
+    whole, look = here([])[0], Look()
+    looked = here([], look)[0]
+    result = {
+        "case": name, "reason": look.reason, "difference": 0.0, "looked": (looked - whole).abs().max().item(),
+        "finite": bool(whole.isfinite().all()), "forms": [], "offered": len(patcher.object_patches),
+    }  # fmt: skip
+    if look.form is not None:
+        form = look.form
+        result["forms"] = [[form.blocks, len(form.attends), form.tokens, form.text, form.bytes_a_token]]
+        for devices, halves in ((2, 1), (3, 2)):
+            part = token_split.divided(here, SimpleNamespace(branch=0), form, devices, halves)
+            difference = (part - whole).abs().max() / whole.std()
+            result["difference"] = max(result["difference"], difference.item())
+    return result
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent)
+    import families
+    import frozen
+    import make_models
+    import token_split
+
+    frozen.families = families
+    host, _ = frozen.enter(sys.argv[1])
+    import torch
+
+    with torch.inference_mode():
+        for line in sys.stdin:
+            print(json.dumps(run(line.strip(), host)), flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import comfy.conds
 import torch
@@ -45,14 +45,14 @@ def undividable(model: torch.nn.Module, conds: Conds, model_options: dict, batch
     if model_options.get("context_handler") is not None:
         return lines.BATCH_IN_WINDOWS()
     for name, value in options.crossing(model_options.get("transformer_options", {})).items():
-        if name not in OF_ALL and _has(value, batch):
+        if name not in OF_ALL and batch in _lengths(value):
             return lines.BATCH_UNCLEAR(name=name)
     seen: dict[int, str | None] = {}
     for cond in (cond for of_branch in conds for cond in of_branch or ()):
         for name, value in cond["model_conds"].items():
             if name == "num_video_frames":
                 return lines.BATCH_OF_FRAMES()
-            constant = type(value) is comfy.conds.CONDConstant and _has(value.cond, batch)
+            constant = type(value) is comfy.conds.CONDConstant and max(_lengths(value.cond), default=1) > 1
             if type(value) not in KINDS or constant:
                 return lines.BATCH_UNCLEAR(name=name)
         for control in chain(cond.get("control")):
@@ -65,13 +65,13 @@ def undividable(model: torch.nn.Module, conds: Conds, model_options: dict, batch
     return None
 
 
-def _has(value: object, batch: int) -> bool:
-    """Whether there is a tensor in `value` with as many items as the batch."""
-    if isinstance(value, torch.Tensor):
-        return 1 < batch == (len(value) if value.ndim else 1)
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, (list, tuple)) and any(_has(item, batch) for item in value)
+def _lengths(value: object) -> Iterator[int]:
+    """How many items each tensor in `value` has."""
+    if isinstance(value, torch.Tensor) and value.ndim:
+        yield len(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _lengths(item)
 
 
 def _reason_of(control: ControlBase) -> str | None:
@@ -197,9 +197,5 @@ def _of_features(features: dict, rows: Rows) -> dict:
 
 def _pictures(control: ControlBase) -> int:
     if isinstance(control, Features):
-        return max((len(feature) for feature in _tensors(control.features)), default=1)
+        return max(_lengths(control.features), default=1)
     return len(control.cond_hint_original)
-
-
-def _tensors(features: dict[str, Sequence]) -> Iterator[torch.Tensor]:
-    return (feature for of_key in features.values() for feature in of_key if feature is not None)

@@ -282,6 +282,7 @@ def reasons(host) -> dict:
         "windows": said(handler=object()),
         "a constant of one": said(ref_audio=conds.CONDConstant({"tokens": each[:1]})),
         "a constant of each": said(ref_audio=conds.CONDConstant({"tokens": [each]})),
+        "a constant of unknown rows": said(coords=conds.CONDConstant(torch.zeros(50, 4))),
         "an option of each": said(options={"audio_embeds": each}),
         "sigmas of a run": said(options={"sample_sigmas": torch.zeros(3)}),
         "a pack's value": said(theirs=TheirValue(each)),

@@ -81,6 +81,7 @@ def test_what_cannot_be_divided(apart):
         "windows": "context windows, which may divide the batch themselves",
         "a constant of one": None,
         "a constant of each": "the value ref_audio, of which it is not known what of it belongs to which image",
+        "a constant of unknown rows": "the value coords, of which it is not known what of it belongs to which image",
         "an option of each": "the value audio_embeds, of which it is not known what of it belongs to which image",
         "sigmas of a run": None,
         "a pack's value": "the value theirs, of which it is not known what of it belongs to which image",

@@ -134,7 +134,7 @@ class Case:
         self.models, self.batch, self.cfg = models, int(batch), float(cfg)
         self.family = families.FAMILIES["sd15" if self.name == NARROW else self.name]
         self.generator = torch.Generator().manual_seed(7)
-        shape = (4, 8, 8) if self.family.kind == "checkpoints" else self.family.latent[1:]  # a U-Net takes long
+        shape = (4, 8, 8) if self.family.network == families.UNET else self.family.latent[1:]  # a U-Net takes long
         self.latent, self.noise_mask, self.denoise = torch.zeros(self.batch, *shape), None, 1.0
         self.positive, self.negative = (families.conditioning(self.family, seed) for seed in (1, 2))
         KINDS[self.kind](self)

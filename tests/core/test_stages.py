@@ -20,7 +20,6 @@ from hybridiff_core.modes.estimates import Predictor, difference_gain
 from hybridiff_core.modes.groups import Group, form_groups
 from hybridiff_core.modes.sandwich import FETCHED
 from hybridiff_core.network.split import Pass, Reached, central_openings
-from hybridiff_core.paces import Paces
 from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
 from hybridiff_core.rules import AUTO_START, LAST_STEPS, MADE_UP, MOST_PREDICTED

@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import statistics
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -30,9 +30,7 @@ BLOCK_FAULTS = ("killed", "stopped", "exception", "out of memory")
 
 def enter(root: str):
     os.environ["HYBRIDIFF_WAIT"] = "1"  # a worker has its part from the first step on
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     sys.path.insert(0, root)
     import comfy.cli_args
 

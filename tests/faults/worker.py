@@ -9,11 +9,10 @@ import collections
 import json
 import os
 import resource
+import runpy
 import signal
 import struct
-import sys
 import time
-import types
 from pathlib import Path
 
 INSTRUCTION = Path(os.environ["HYBRIDIFF_FAULT"])
@@ -60,11 +59,8 @@ def do(fault: str | None) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)
-    root = Path(__file__).resolve().parent.parent.parent
-    for name, folder in (("hybridiff_pack", root), ("hybridiff_pack.nodes", root / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    worker_script = Path(__file__).resolve().parents[2] / "nodes" / "host" / "worker.py"
+    runpy.run_path(str(worker_script))["enter"](__file__)
 
     from hybridiff_pack.hybridiff_core.workers import channel, frames, worker
 

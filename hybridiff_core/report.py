@@ -18,8 +18,8 @@ class StepRecord:
 
     `compute_s` has this process's time and that of each device that answered, `lanes` their places in
     the report's devices; `helpers` is how many devices beside this process's worked for the call, `way`
-    how it was shared (share.py), `share` this process's part of what it takes. `step` is the sampler's step, `stage`, `work`, `rel_mae` and `error` as
-    in schedule.py; `seconds` is the whole call's time.
+    how it was shared (share.py), `share` this process's part of what it takes. `step` is the sampler's
+    step, `stage`, `work`, `rel_mae` and `error` as in schedule.py; `seconds` is the whole call's time.
     """
 
     sigma: float

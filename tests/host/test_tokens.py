@@ -23,7 +23,8 @@ CASES = [
     "flux2:3:odd", "flux2:2:reference", "wan21:3:odd", "wan21:2:frames", "wan21_i2v:2", "wan22_5b:2:inpaint",
     "wan22_5b:3:odd:inpaint:frames", "wan22_i2v:2:odd", "hunyuan_video:2:mask", "hunyuan_video:3:odd:mask:halves2",
     "ltxv:3:odd", "ltxv:2:inpaint", "ltxav:2", "ltxav:2:sound", "ltxav:3:sound:inpaint:odd", "stable_audio:2",
-    "krea2:2", "krea2:3:odd:batch", "sd3:2:kernel", "flux:2:bf16", "wan22_5b:2:inpaint:bf16", "hunyuan_video:2:mask:fp16",
+    "krea2:2", "krea2:3:odd:batch", "sd3:2:kernel", "flux:2:bf16", "wan22_5b:2:inpaint:bf16",
+    "hunyuan_video:2:mask:fp16",
 ]  # fmt: skip
 LARGE = [
     "chroma:2", "qwen_image:3:odd", "qwen_image:2:mask:halves2", "qwen_image:2:reference", "lumina2:2", "z_image:2",

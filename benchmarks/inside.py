@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import runpy
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +21,7 @@ def enter_comfyui(root: Path, cpu: bool = True):
     """
     os.environ["HYBRIDIFF_WAIT"] = "1"  # what is measured is two devices, from the first step on
     sys.path.remove(str(PACK))
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     sys.path.insert(0, str(root))
     import comfy.cli_args
 

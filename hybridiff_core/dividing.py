@@ -61,6 +61,8 @@ class Dividing:
                     self.team.take_down(exchange, answer, record)
                     of_group = of_group + answer.parts
                 parts += of_group
+                record.bytes_sent += group.moved[0]
+                record.bytes_received += group.moved[1]
             except WorkerLost as error:
                 fallen += self._lose(error, parcel)
         record.wait_s += time.perf_counter() - started - own_s + waited_s

@@ -111,7 +111,7 @@ class Sharing:
         deal = self._choose(call)
         record.way = deal.way.value
         record.conds = [deal.units_of(device) for device in range(len(team.devices))]
-        if team.paces and len(set(deal.loads(len(team.devices)))) > 1:
+        if team.paces and deal != self._same_way(deal, call, None):
             team.judging.say_slow()
         started = time.perf_counter()
         parts = self._compute(deal, call, record)
@@ -136,13 +136,14 @@ class Sharing:
             self._own_s = min(record.compute_s[0] / load, self._own_s or float("inf"))
         self._ways.note(deal.way, wall_s)
 
-        def again(paces: Sequence[float] | None) -> Deal:
-            paces = paces or [1.0] * len(self.team.devices)
-            return next((one for one in self.deals(call, paces) if one.way is deal.way), deal)
-
-        self.team.judging.learn(record, deal, wall_s, again)
+        self.team.judging.learn(record, deal, wall_s, lambda paces: self._same_way(deal, call, paces))
         if self._choose(call).way is deal.way:  # or another way is tried next
             self.team.judging.judge(deal)
+
+    def _same_way(self, deal: Deal, call: Call, paces: Sequence[float] | None) -> Deal:
+        """The call dealt in the same way by other paces, None for equal ones."""
+        found = self.deals(call, paces or [1.0] * len(self.team.devices))
+        return next((one for one in found if one.way is deal.way), deal)
 
     def _compute(self, deal: Deal, call: Call, record: StepRecord) -> Parts:
         whole = [parcel for parcel in deal.parcels if not parcel.bounds]
@@ -166,8 +167,8 @@ class Sharing:
         parts: Parts = []
         for parcel in mine:
             units = list(parcel.units)
-            if parcel.rows is None and self._wants_look(call, units):
-                parts.append(self._look(call, units.pop(0)))
+            if self._wants_look(call, units):
+                parts.append(self._look(call, units.pop(0), parcel.rows))
             parts += self.team.plain(call, units, parcel.rows)
         return parts
 
@@ -183,9 +184,9 @@ class Sharing:
         ideal = sum(unit.cost for unit in call.units) / sum(1.0 / pace for pace in paces)
         return ideal < GAIN * self._expected(call, paces)
 
-    def _look(self, call: Call, unit: Unit) -> Piece:
+    def _look(self, call: Call, unit: Unit, rows: tuple[int, int] | None) -> Piece:
         look = Look()
-        piece = Piece([unit], call.one(unit, look))
+        piece = Piece([unit], call.here([unit], look, call.rows(rows))[unit.branch], rows)
         self.setting.forms[self.name] = look.form or look.reason or lines.NO_BLOCKS()
         return piece
 
@@ -223,7 +224,7 @@ class Sharing:
         lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]
         count = 1 + len(self.team.exchanges)
         if self._last in SAID and alone_s and (seconds := of(self._last)):
-            self.team.report.note(SAID[self._last](devices=count, times=alone_s / seconds))
+            self.team.report.note(SAID[self._last](devices=count, times=min(alone_s / seconds, count)))
         elif self._last is Way.CONDS and lost and min(lost) > 1.0:
             self.team.report.note(lines.DIVIDING_IS_SLOWER(times=min(lost)))
 

@@ -12,7 +12,7 @@ from . import lines
 from .call import Call, Parts, Piece, Rows
 from .network.tokens import SHARES, Form, NotDivided, Shard
 from .share import Unit
-from .workers.channel import ChannelBroken
+from .workers.channel import Channel, ChannelBroken
 from .workers.exchange import Exchange
 from .workers.shared import MOST_BYTES
 from .workers.steps import Answer
@@ -43,6 +43,7 @@ class TokenGroup:
             raise ValueError(f"None at {self.devices.index(None, 1)}, not 0")
         self.workers = [exchange for exchange in devices if exchange]
         self.waited_s = 0.0  # of this process, for the others, in the last call
+        self.moved = (0, 0)  # bytes of tokens that this process sent and received in it
         self._links: TokenLinks | None = None
         self._out: list[Exchange] = []  # workers whose answers are out
         self._answers: dict[Exchange, Answer] = {}
@@ -92,10 +93,12 @@ class TokenGroup:
 
         Raises WorkerLost, of the worker at fault, and what `check` and the network raise.
         """
-        self.waited_s, parts = 0.0, []
+        self.waited_s, self.moved, parts = 0.0, (0, 0), []
         if None not in self.devices:
             return parts
-        ways = [None, *(TokenWay(self._links.channels[one], self._limit_s, self._tend) for one in self.workers)]
+        channels = [self._links.channels[one] for one in self.workers]
+        before = _moved(channels)
+        ways = [None, *(TokenWay(channel, self._limit_s, self._tend) for channel in channels)]
         try:
             for unit in self._units:
                 shard = Shard(self._form, 0, self._bounds, ways, self._halves)
@@ -111,6 +114,7 @@ class TokenGroup:
             if isinstance(error, NotDivided):
                 raise self._lost(error) from error
             raise
+        self.moved = tuple(now - then for now, then in zip(_moved(channels), before))
         return parts
 
     def collect(self) -> list[tuple[Exchange, Answer]]:
@@ -154,7 +158,7 @@ class TokenGroup:
             if not exchange.process.alive():
                 raise exchange.watch.lost(lines.PIPE_CLOSED())
             exchange.watch.require()
-            exchange.watch.look(quick=exchange.warm)
+            exchange.watch.look(quick=True)
 
     def _gather(self) -> GroupLost | None:
         """Take the answers that are out, or those that come in time. Gives one that says that a device was lost.
@@ -195,3 +199,7 @@ class TokenGroup:
         if self._links:
             self._links.close()
             self._links = None
+
+
+def _moved(channels: Sequence[Channel]) -> tuple[int, int]:
+    return sum(channel.bytes_sent for channel in channels), sum(channel.bytes_received for channel in channels)

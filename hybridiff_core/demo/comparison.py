@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..call import Here
+from ..call import Here, Rows
 from ..engine import Engine
 from ..network.split import Pass, central_openings
+from ..network.tokens import Look, Shard
 from ..plan import HybridPlan
 from ..report import RunReport
 from ..setting import Setting
@@ -98,8 +99,12 @@ def run_demo(
             exchange.begin({"conds": conds})
 
             def at(x: torch.Tensor, sigma: torch.Tensor) -> Here:
-                def predict_here(units: list[Unit], through: Pass | None = None) -> dict[int, torch.Tensor]:
-                    predictions = here.predict(x, sigma, [(unit.branch, unit.index) for unit in units], through)
+                def predict_here(
+                    units: list[Unit], through: Pass | Look | Shard | None = None, rows: Rows | None = None
+                ) -> dict[int, torch.Tensor]:
+                    first, end, _ = rows or (0, len(x), 0)
+                    asked = [(unit.branch, unit.index) for unit in units]
+                    predictions = here.predict(x[first:end], sigma[first:end], asked, through, rows)
                     return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
 
                 return predict_here

@@ -126,7 +126,7 @@ class SmallSD3(nn.Module):
         self.final_layer = Final(width, 4 * channels)
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor, pooled: Tensor, through: Pass | None = None) -> Tensor:
-        through = through or Pass()
+        through = through if isinstance(through, Pass) else Pass()  # its forwards are not divided by tokens
         time = self.t_embedder(_waves(1000 * sigma)) + self.y_embedder(pooled)
         rows, columns = x.shape[-2] // 2, x.shape[-1] // 2
         top, left = (self.grid - rows) // 2, (self.grid - columns) // 2

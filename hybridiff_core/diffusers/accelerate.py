@@ -19,10 +19,11 @@ from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusi
 from torch import Tensor, nn
 
 from .. import lines
-from ..call import to_denoised, to_eps
+from ..call import Rows, to_denoised, to_eps
 from ..engine import Engine
 from ..modes import mode_for
 from ..network.split import Pass
+from ..network.tokens import Look
 from ..paces import Paces
 from ..plan import HybridPlan
 from ..report import RunReport
@@ -193,8 +194,10 @@ class Run:
             types = {"dtype": x.dtype, "timestep": timestep.dtype}
             self._describe({"conds": conds, **types, "torch": read_torch_settings()})
 
-        def here(of: list[Unit], through: Pass | None = None) -> dict[int, Tensor]:
+        def here(of: list[Unit], through: Pass | Look | None = None, rows: Rows | None = None) -> dict[int, Tensor]:
             branches = [unit.branch for unit in of]
+            if isinstance(through, Look):
+                through.reason, through = lines.NOT_WITH_DIFFUSERS(), None
             with self.splitter.asking(through):
                 if len(branches) == 2:  # as the pipeline asks: uncond first, in one batch
                     out = dict(zip((1, 0), self.forward(**arguments)[0].chunk(2)))
@@ -205,7 +208,7 @@ class Run:
                     out = {branch: self.forward(**own)[0]}
             return {branch: to_denoised(value.to(latent.dtype), latent, sigma) for branch, value in out.items()}
 
-        done = self.engine.step(latent, sigma, units, here, _no_weight)
+        done = self.engine.step(latent, sigma, units, here, _no_weight, undividable=lines.NOT_WITH_DIFFUSERS())
         out = [to_eps(done[unit.branch], latent, sigma).to(x.dtype) for unit in reversed(units)]
         return (torch.cat(out),)
 

@@ -87,3 +87,9 @@ WEIGHT_MISSING = Line(
     "Report it.",
     Group.FAULT,
 )
+NOT_WITH_DIFFUSERS = Line(
+    "with diffusers, steps are shared by branches alone",
+    "Batches and tokens are divided in ComfyUI only.",
+    "Nothing: the picture is right.",
+    Group.NOTHING,
+)

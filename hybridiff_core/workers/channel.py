@@ -294,6 +294,7 @@ class Channel:
             self._line.close()
         with self._reading:
             self._end.close()
+            self._expected.clear()  # each holds the channel, and so its memory
             for halves in self._segments.values():
                 halves.close()
 

@@ -25,7 +25,8 @@ __all__ = ["Place", "choices", "gpu_of", "gpus", "own_title", "places", "short_n
 class Place:
     """Where a worker runs: `device` is its torch device as the worker itself sees it.
 
-    `key` tells workers apart (two may share a device); `label` is what users read; `uuid` is its GPU's, where known.
+    `key` tells workers apart (two may share a device); `label` is what users read; `uuid` is its GPU's, where known,
+    and `slot` its PCI address, where the memory there is all that the GPU can take.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Place:
     device: str
     visibility: dict[str, str] = field(default_factory=dict, hash=False)
     uuid: str = ""
+    slot: str = ""
 
 
 def choices() -> list[str]:
@@ -71,7 +73,8 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
         title = gpu.title if gpu else name
         label = f"{title} (process {ordinal + 2})" if same or ordinal else title
         uuid = gpu.uuid if gpu and not gpu.divided else ""
-        found.append(Place(f"{name}#{ordinal}", label, device, visibility, uuid))
+        slot = gpu.slot if gpu and not gpu.divided and not gpu.integrated else ""  # one in the processor takes RAM too
+        found.append(Place(f"{name}#{ordinal}", label, device, visibility, uuid, slot))
 
     def add_gpu(gpu: Gpu) -> None:
         add(gpu.name, gpu, f"{gpu.kind}:0", dict(gpu.visibility), gpu == own_gpu)

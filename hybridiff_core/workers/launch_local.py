@@ -141,6 +141,12 @@ class WorkerProcess:
         before, self._done = self._done, done
         return waits or done != before
 
+    def is_stopped(self) -> bool:
+        """Whether the system holds it: by a signal, a debugger, or suspended. Never of one that waits its turn."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        return False
+
     def stop(self, grace_s: float = 2.0) -> None:
         """End it: by closing its standard input, then SIGTERM, then SIGKILL; at once by the last without grace."""
         # without grace it is killed first: a full pipe's writer would hold its lock

@@ -1,6 +1,6 @@
 """Whether a model fits where a worker is to hold it, asked before the worker starts or is given the model.
 
-What cannot be told is not guessed: without NVML nothing is said of a GPU.
+What cannot be told is not guessed: nothing is said of a GPU that neither NVML nor the kernel tells of (usage.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from .. import lines
-from . import nvml
+from . import usage
 from .devices import Place
 from .watch import WorkerLost
 
@@ -59,7 +59,7 @@ def require_room(place: Place, need: Need, held: Iterable[Need] | None, promised
     free = free_ram() - promised + sum(one.ram(place) for one in held)
     if in_ram > free:
         raise WorkerLost(lines.TOO_LITTLE_RAM(device=place.label, free=_gb(free), needs=_gb(in_ram)))
-    found = nvml.memory(place.uuid) if place.uuid else None
+    found = usage.memory(place)
     if found is None:
         return None
     free, on_device = found[0] + sum(one.weights for one in held), need.weights + need.forward

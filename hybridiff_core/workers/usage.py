@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Protocol
 
 from . import nvml
-from .gpus import Gpu
 from .nvml import Use
 
 SLOTS = Path("/sys/bus/pci/devices")
 
 
-def memory(gpu: Gpu) -> tuple[int, int] | None:
+class Card(Protocol):
+    """By what a GPU is found: its UUID, NVIDIA's with "GPU-" before it, and its PCI address; "" where not known."""
+
+    @property
+    def uuid(self) -> str: ...
+
+    @property
+    def slot(self) -> str: ...
+
+
+def memory(gpu: Card) -> tuple[int, int] | None:
     """(free, total) bytes; None where that cannot be told. Raises nothing."""
     if gpu.uuid.startswith("GPU-"):
         return nvml.memory(gpu.uuid)
@@ -23,7 +33,7 @@ def memory(gpu: Gpu) -> tuple[int, int] | None:
     return None if used is None or not total else (total - used, total)
 
 
-def use(gpu: Gpu) -> Use | None:
+def use(gpu: Card) -> Use | None:
     """Who computes there, as far as that can be told; None where nothing can. Raises nothing."""
     if gpu.uuid.startswith("GPU-"):
         return nvml.use(gpu.uuid)
@@ -31,7 +41,7 @@ def use(gpu: Gpu) -> Use | None:
     return None if percent is None and memory(gpu) is None else Use({}, percent)
 
 
-def _number(gpu: Gpu, name: str) -> int | None:
+def _number(gpu: Card, name: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int((SLOTS / gpu.slot / name).read_text()) if gpu.slot else None
     return None

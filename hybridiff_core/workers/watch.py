@@ -14,8 +14,7 @@ from .launch_local import WorkerProcess
 
 LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
 SLOW_S, STUCK_S = 1.0, 6.0  # no answer for the first, then nothing done for the second: it is given up
-# the same while other devices wait for it in the middle of a forward: it is warm, and answers while it computes
-QUICK_LOOK_S, QUICK_STUCK_S = 0.2, 0.8
+QUICK_LOOK_S, STOPPED_S = 0.2, 0.8  # while others wait for it in the middle of a forward: one that is stopped
 POLL_S = 0.05
 
 
@@ -54,20 +53,21 @@ class Watch:
         """Every second: is the worker still moving? Raises WorkerLost.
 
         Its reading thread answers at once, whatever its main thread does; while it is being started,
-        that it uses its processor or disk has to do. `quick` finds a stuck one within 2 s.
+        that it uses its processor or disk has to do. `quick` finds one that the system has stopped within 2 s;
+        any other that does not answer may only wait for a processor that others use.
         """
-        every_s, slow_s, stuck_s = (QUICK_LOOK_S, 0.0, QUICK_STUCK_S) if quick else (LOOK_S, SLOW_S, STUCK_S)
         now = time.perf_counter()
-        if now - self._looked_at < every_s:
+        if now - self._looked_at < (QUICK_LOOK_S if quick else LOOK_S):
             return
         self._looked_at = now
         pinged_at = self._pinged_at
         if pinged_at is None:
             self._pinged_at = self._moved_at = now
             self.ping()
-        elif now - pinged_at > slow_s:
+        elif quick or now - pinged_at > SLOW_S:
             if self.process.has_moved():
                 self._moved_at = now
+            stuck_s = STOPPED_S if quick and self.process.is_stopped() else STUCK_S
             if now - self._moved_at > stuck_s and self._pinged_at is not None:
                 raise self.lost(lines.STUCK(seconds=stuck_s))
 

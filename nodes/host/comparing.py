@@ -13,7 +13,7 @@ from ...hybridiff_core.call import to_eps
 from ...hybridiff_core.setting import Output
 from .block_hooks import is_offered
 from .foreign import replaced
-from .weights import is_dense
+from .weights import is_dense, sample
 
 SAMPLED = 8  # values of each weight
 NETWORKS = "comfy.ldm."  # where the host's networks and what they call are
@@ -59,20 +59,13 @@ def _parts(network: torch.nn.Module) -> Iterator[object]:
     scopes = {cls.__module__ for cls in classes} | {name for name in list(sys.modules) if name.startswith(NETWORKS)}
     for name in sorted(scopes):
         yield from (id(value) for value in list(vars(sys.modules.get(name, torch)).values()) if callable(value))
-    yield _sample(network)
+    yield _values(network)
 
 
-def _sample(network: torch.nn.Module) -> bytes:
+def _values(network: torch.nn.Module) -> bytes:
     """Some values of every weight: within an execution tensors keep no count of changes in place."""
     taken: dict[torch.device, list[torch.Tensor]] = {}  # one copy from each device
     for weight in network.parameters():
         if is_dense(weight) and weight.numel():
-            flat = _flat(weight.detach())
-            taken.setdefault(weight.device, []).append(flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].float())
+            taken.setdefault(weight.device, []).append(sample(weight, SAMPLED).float())
     return b"".join(torch.cat(values).cpu().numpy().tobytes() for values in taken.values())
-
-
-def _flat(weight: torch.Tensor) -> torch.Tensor:
-    """Its values one after the other, without a copy of one that lies close in memory."""
-    close = weight.is_contiguous() or (weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last))
-    return weight.as_strided((weight.numel(),), (1,)) if close else weight.reshape(-1)

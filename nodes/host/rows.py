@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import comfy.conds
 import torch
@@ -45,39 +45,42 @@ def undividable(model: torch.nn.Module, conds: Conds, model_options: dict, batch
     if model_options.get("context_handler") is not None:
         return lines.BATCH_IN_WINDOWS()
     for name, value in options.crossing(model_options.get("transformer_options", {})).items():
-        if name not in OF_ALL and _has(value, batch):
+        if name not in OF_ALL and batch in _lengths(value):
             return lines.BATCH_UNCLEAR(name=name)
     seen: dict[int, str | None] = {}
     for cond in (cond for of_branch in conds for cond in of_branch or ()):
         for name, value in cond["model_conds"].items():
             if name == "num_video_frames":
                 return lines.BATCH_OF_FRAMES()
-            constant = type(value) is comfy.conds.CONDConstant and _has(value.cond, batch)
+            constant = type(value) is comfy.conds.CONDConstant and max(_lengths(value.cond), default=1) > 1
             if type(value) not in KINDS or constant:
                 return lines.BATCH_UNCLEAR(name=name)
         for control in chain(cond.get("control")):
             if id(control) not in seen:
-                seen[id(control)] = _undividable_control(control, batch)
+                seen[id(control)] = _reason_of(control)
             if reason := seen[id(control)]:
                 return reason
+            if _pictures(control) not in (1, batch):
+                return lines.CONTROLNET_PICTURES()
     return None
 
 
-def _has(value: object, batch: int) -> bool:
-    """Whether there is a tensor in `value` with as many items as the batch."""
-    if isinstance(value, torch.Tensor):
-        return 1 < batch == (len(value) if value.ndim else 1)
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, (list, tuple)) and any(_has(item, batch) for item in value)
+def _lengths(value: object) -> Iterator[int]:
+    """How many items each tensor in `value` has."""
+    if isinstance(value, torch.Tensor) and value.ndim:
+        yield len(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _lengths(item)
 
 
-def _undividable_control(control: ControlBase, batch: int) -> str | None:
+def _reason_of(control: ControlBase) -> str | None:
+    """Why nothing is known of a ControlNet, in words for users."""
     if type(control) is not T2IAdapter and CROSSING.get(type(control).__name__) is not type(control):
         return lines.CONTROLNET_OF_A_PACK(name=type(control).__name__)
     if replaced_methods(control) or not of_the_host(type(control).get_control):
         return lines.CONTROLNET_HAS_CODE()
-    return None if _pictures(control) in (1, batch) else lines.CONTROLNET_PICTURES()
+    return None
 
 
 # -- conds
@@ -131,24 +134,28 @@ def of_first_call(conds: Conds) -> bool:
     They fit no call of fewer branches; `of_rows` gives features that do.
     """
     controls = [cond.get("control") for of_branch in conds for cond in of_branch or ()]
-    return any(isinstance(link, T2IAdapter) and _pictures(link) > 1 for control in controls for link in chain(control))
+    links = [link for control in controls for link in chain(control)]
+    several = any(isinstance(link, T2IAdapter) and _pictures(link) > 1 for link in links)
+    return several and not any(map(_reason_of, links))
 
 
 def ready_hints(conds: Conds, x: torch.Tensor, timestep: torch.Tensor) -> None:
     """Make what ControlNets with a picture for each batch item need at x's size, where the host has not yet.
 
-    x is the whole call's. The hint goes where the host keeps it until the run's end; rows are taken of it.
+    x is the whole call's. A hint goes where the host keeps it until the run's end; rows are taken of it. On an area
+    the host makes it for each call.
     """
-    for cond in (cond for of_branch in conds for cond in of_branch or ()):
-        links = list(chain(cond.get("control")))
-        if cond.get("area") is not None or all(_pictures(link) == 1 for link in links):
-            continue
-        for link in links:
-            if isinstance(link, T2IAdapter):
-                if _pictures(link) > 1 and (link not in _features or _features[link][0] != x.shape):
-                    _features[link] = (x.shape, hint_of(link, x, timestep).control_input)
-            elif not isinstance(link, Features) and link.cond_hint is None:
-                link.cond_hint = hint_of(link, x, timestep).cond_hint
+    given = [cond for of_branch in conds for cond in of_branch or () if cond.get("control") is not None]
+    for cond in sorted(given, key=lambda cond: cond.get("area") is not None):
+        links = list(chain(cond["control"]))
+        for link in links if any(_pictures(link) > 1 for link in links) else ():
+            if cond.get("area") is not None:
+                _features.pop(link, None)
+            elif not isinstance(link, T2IAdapter):
+                if not isinstance(link, Features) and link.cond_hint is None:
+                    link.cond_hint = hint_of(link, x, timestep).cond_hint
+            elif _pictures(link) > 1 and (link not in _features or _features[link][0] != x.shape):
+                _features[link] = (x.shape, hint_of(link, x, timestep).control_input)
 
 
 def _control(control: ControlBase, rows: Rows, made: dict[int, ControlBase]) -> ControlBase:
@@ -190,9 +197,5 @@ def _of_features(features: dict, rows: Rows) -> dict:
 
 def _pictures(control: ControlBase) -> int:
     if isinstance(control, Features):
-        return max((len(feature) for feature in _tensors(control.features)), default=1)
+        return max(_lengths(control.features), default=1)
     return len(control.cond_hint_original)
-
-
-def _tensors(features: dict[str, Sequence]) -> Iterator[torch.Tensor]:
-    return (feature for of_key in features.values() for feature in of_key if feature is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 
 import comfy.model_management
@@ -76,17 +77,20 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are of one shape and have the same values in b's dtype, as far as a sample shows."""
     if a.shape != b.shape:
         return False
-    if not a.numel():
-        return True
-    places = torch.linspace(0, a.numel() - 1, min(SAMPLED, a.numel()), dtype=torch.float64).long()
-    return torch.equal(_at(a, places).to(b.dtype).float(), _at(b, places).float())
+    if a.stride() != b.stride():  # then the same places are other values
+        a, b = a.contiguous(), b.contiguous()
+    return torch.equal(sample(a, SAMPLED).cpu().to(b.dtype).float(), sample(b, SAMPLED).cpu().float())
 
 
-def _at(tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    flat = tensor.detach().reshape(-1)
-    if flat.element_size() == 1:  # torch cannot index fp8
-        return flat.view(torch.uint8)[places.to(flat.device)].view(flat.dtype).cpu()
-    return flat[places.to(flat.device)].cpu()
+def sample(tensor: torch.Tensor, most: int) -> torch.Tensor:
+    """Up to `most` of its values, spread over its memory; no copy where it lies close there, in any order."""
+    flat = _flat(tensor.detach())
+    return flat[:: max(1, math.ceil(len(flat) / most))]
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    close = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+    return tensor.as_strided((tensor.numel(),), (1,)) if close else tensor.reshape(-1)
 
 
 def _held(network: torch.nn.Module, key: str, parts: dict[str, torch.Tensor]) -> dict[str, torch.nn.Parameter]:

@@ -9,27 +9,30 @@ import types
 from pathlib import Path
 
 
-def _register(name: str, folder: Path) -> None:
-    """Make `folder` importable as `name` without running its __init__.py."""
-    package = types.ModuleType(name)
-    package.__path__ = [str(folder)]
-    sys.modules[name] = package
+def register_pack() -> None:
+    """Make the pack importable as `hybridiff_pack`, without running its __init__.py."""
+    root = Path(__file__).resolve().parent.parent.parent
+    for name, folder in (("hybridiff_pack", root), ("hybridiff_pack.nodes", root / "nodes")):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+
+
+def enter(script: str) -> None:
+    """Register the pack in a process that runs `script`, and take the script's own folder off sys.path."""
+    if sys.path and Path(sys.path[0]).resolve() == Path(script).resolve().parent:  # not under -P, -I and ._pth files
+        del sys.path[0]
+    register_pack()
 
 
 if __name__ == "__main__":
-    own = Path(__file__).resolve().parent
-    if sys.path and Path(sys.path[0]).resolve() == own:  # not under -P, -I and ._pth files
-        del sys.path[0]
-    root = Path(__file__).resolve().parent.parent.parent
-    _register("hybridiff_pack", root)
-    _register("hybridiff_pack.nodes", root / "nodes")
+    enter(__file__)
 
     from hybridiff_pack.hybridiff_core.workers.worker import serve
 
     def make_backend(start: dict):
-        from hybridiff_pack.nodes.host.headless import enter
+        from hybridiff_pack.nodes.host.headless import enter as enter_comfyui
 
-        remarks = enter(start)
+        remarks = enter_comfyui(start)
         from hybridiff_pack.nodes.host.backend import ComfyBackend
 
         return ComfyBackend(start, remarks)

@@ -14,6 +14,8 @@ import torch
 
 from hybridiff_core.workers import candidates, gpus, usage
 from hybridiff_core.workers.devices import choices, own_title, places, short_name
+from hybridiff_core.workers.memory import Need, require_room
+from hybridiff_core.workers.watch import WorkerLost
 
 from .nvml_fake import GIB, Card, driver
 from .torch_fake import Machine
@@ -422,6 +424,25 @@ def test_on_linux_the_kernel_says_what_is_used_on_amds(machine, monkeypatch, tmp
         assert (taken, lines) == (["1"], [])
     else:
         assert (taken, lines) == ([], [f"auto leaves out cuda:1 (RX 7900 XTX, 24 GB): {reason}{LEFT}"])
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_on_linux_a_worker_on_an_amd_is_given_what_its_memory_takes(machine, monkeypatch, tmp_path, integrated):
+    at = {"pci_domain_id": 0, "pci_bus_id": 0x0C, "pci_device_id": 0, "is_integrated": integrated}
+    cards = [RX[0], dataclasses.replace(RX[1], more={**RX[1].more, **at})]
+    machine(cards, nvml=False, backend="hip", built=("gfx1100",))
+    monkeypatch.setattr(usage, "SLOTS", tmp_path)
+    (tmp_path / "0000:0c:00.0").mkdir()
+    for which, size in (("used", 22 * GIB), ("total", 24 * GIB)):
+        (tmp_path / "0000:0c:00.0" / f"mem_info_vram_{which}").write_text(f"{size}\n")
+    ((place,), _) = places(["cuda:1"], FIRST)
+    line = require_room(place, Need("model", 11 * GIB, GIB, mapped=True), None)
+    if integrated:  # its part of the RAM is not all that it can take
+        assert line is None
+    else:
+        assert line.startswith("cuda:1 (RX 7900 XTX, 24 GB) has 2.0 GB of its memory free, this model needs 12.0")
+        with pytest.raises(WorkerLost, match=r"2\.0 GB of its memory are free"):
+            require_room(place, Need("model", 11 * GIB, whole=True, mapped=True), None)
 
 
 def test_a_card_that_does_not_answer_is_not_called_busy(machine):

@@ -10,54 +10,30 @@ import time
 import pytest
 import torch
 
-from hybridiff_core.demo.demo_backend import DemoBackend
-from hybridiff_core.demo.model import ModelConfig, sigmas, words_to_context
+from hybridiff_core.demo.model import sigmas
 from hybridiff_core.engine import Engine
 from hybridiff_core.paces import LEFT_OUT_RUNS, Paces
 from hybridiff_core.plan import HybridPlan
 from hybridiff_core.report import RunReport
 from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
-from hybridiff_core.workers.devices import Place
-from hybridiff_core.workers.pool import Pool
 
-CPU = torch.device("cpu")
+from .demo_workers import PLACES, Demo, here_with
+
 STEPS = 12
-CONFIG = {"size": 32, "width": 128, "depth": 6, "heads": 4}
-CONDS = [words_to_context(text, ModelConfig(**CONFIG)) for text in ("a cat", "", "a dog")]
-PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(2)]
+DEMO = Demo(size=32, width=128, depth=6, heads=4)
+CONDS = DEMO.conds
 UNITS = [Unit(0, 0), Unit(1, 0)]
 NOISE = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def pool():
-    pool = Pool("demo", lambda place: {"threads": 1})
-    yield pool
-    pool.close()
-
-
 @pytest.fixture(scope="module")
 def local():
-    backend = DemoBackend({"device": "cpu"})
-    backend.load({"config": CONFIG})
-    backend.begin({"conds": CONDS}, fresh=True)
-    return backend
+    return DEMO.local()
 
 
 def exchange_of(pool, place=PLACES[0], **changed):
-    exchange = pool.prepare(place, CPU, {"config": {**CONFIG, **changed}}).ready(lambda: None)
-    exchange.begin({"conds": CONDS})
-    return exchange
-
-
-def here_with(local, sigma, computed):
-    def here(asked, through=None):
-        computed.extend(asked)
-        done = local.predict(NOISE, sigma, [(unit.branch, unit.index) for unit in asked])
-        return {unit.branch: prediction for unit, prediction in zip(asked, done)}
-
-    return here
+    return DEMO.worker(pool, place, **changed)[1]
 
 
 class Run:
@@ -77,7 +53,7 @@ class Run:
                     self.engine.welcome(exchange)
                 mine = []
                 sigma = levels[step].expand(1)
-                done = self.engine.step(NOISE, sigma, units, here_with(local, sigma, mine), lambda units: None)
+                done = self.engine.step(NOISE, sigma, units, here_with(local, NOISE, sigma, mine), lambda units: None)
                 for unit in units:
                     exact = local.predict(NOISE, sigma, [(unit.branch, 0)])[0]
                     assert (done[unit.branch] - exact).abs().max() < 1e-5
@@ -154,7 +130,7 @@ def test_a_worker_whose_network_changes_in_the_run_is_found_in_its_second_half(p
     with torch.inference_mode():
         for step in range(STEPS):
             sigma = levels[step].expand(1)
-            engine.step(NOISE, sigma, UNITS, here_with(local, sigma, []), lambda units: None)
+            engine.step(NOISE, sigma, UNITS, here_with(local, NOISE, sigma), lambda units: None)
             pause(step)
     assert [bool(record.helpers) for record in report.steps] == [False, *[True] * 5, *[False] * 6]
     assert "made another picture" in report.lines[-1]

@@ -21,13 +21,11 @@ import torch
 from hybridiff_core.share import Unit
 from hybridiff_core.workers import room as room_module
 from hybridiff_core.workers.channel import HEAD, MARK, Channel, ChannelBroken
-from hybridiff_core.workers.devices import Place
-from hybridiff_core.workers.pool import Pool
 from hybridiff_core.workers.shared import COUNTERS, Halves, NoSharedMemory, Segment
 from hybridiff_core.workers.sockets import pair
 
-CPU = torch.device("cpu")
-PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(2)]
+from .demo_workers import CPU, PLACES
+
 SIGMA = torch.ones(1)
 ECHO = {"sizes": {"h": [[1]], "z": [[1]], "dtype": "float32"}}  # it answers 0.9 x
 unix = pytest.mark.skipif(sys.platform == "win32", reason="there memory is handed over by its name")
@@ -153,13 +151,6 @@ def test_neither_end_can_make_it_shorter():
 
 
 # -- with workers
-
-
-@pytest.fixture
-def pool():
-    pool = Pool("demo", lambda place: {"threads": 1})
-    yield pool
-    pool.close()
 
 
 def exchange_of(pool, place=PLACES[0]):

@@ -15,8 +15,7 @@ import torch
 
 from hybridiff_core import lines
 from hybridiff_core.demo.comparison import run_demo
-from hybridiff_core.demo.demo_backend import DemoBackend
-from hybridiff_core.demo.model import ModelConfig, words_to_context
+from hybridiff_core.demo.model import ModelConfig
 from hybridiff_core.engine import Engine
 from hybridiff_core.network.split import Cut
 from hybridiff_core.plan import HybridPlan
@@ -32,10 +31,12 @@ from hybridiff_core.workers.pool import Pool
 from hybridiff_core.workers.watch import Watch, WorkerLost
 from hybridiff_core.workers.wire import CannotCross
 
-CPU = torch.device("cpu")
+from . import demo_workers
+from .demo_workers import CPU, PLACES, Demo
+
 SMALL = {"size": 16, "width": 32, "depth": 2, "heads": 2}
-PLACES = [Place(f"cpu#{i}", f"cpu (process {i + 2})", "cpu") for i in range(2)]
-CONDS = [words_to_context(text, ModelConfig(**SMALL)) for text in ("a cat", "", "a dog")]
+DEMO = Demo(**SMALL)
+CONDS = DEMO.conds
 X = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.7, 0.7])
 UNITS = [Unit(0, 0), Unit(1, 0)]
@@ -49,36 +50,17 @@ def nothing() -> None:
     """A check that never interrupts."""
 
 
-@pytest.fixture
-def pool():
-    pool = Pool("demo", lambda place: {"threads": 1})
-    yield pool
-    pool.close()
-
-
 @pytest.fixture(scope="module")
 def local():
-    backend = DemoBackend({"device": "cpu"})
-    backend.load({"config": SMALL})
-    backend.begin({"conds": CONDS}, fresh=True)
-    return backend
+    return DEMO.local()
 
 
-def exchange_of(pool, place=PLACES[0], config=SMALL):
-    lease = pool.prepare(place, CPU, {"config": config})
-    exchange = lease.ready(nothing)
-    exchange.begin({"conds": CONDS})
-    return lease, exchange
+def exchange_of(pool, place=PLACES[0], **changed):
+    return DEMO.worker(pool, place, **changed)
 
 
 def here_with(backend, computed=None):
-    def here(units, through=None, rows=None):
-        if computed is not None:
-            computed.extend(units)
-        predictions = backend.predict(X, SIGMA, [(unit.branch, unit.index) for unit in units])
-        return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
-
-    return here
+    return demo_workers.here_with(backend, X, SIGMA, computed)
 
 
 def no_weight(units):
@@ -129,7 +111,7 @@ def test_a_worker_is_kept_and_its_model_not_sent_twice(pool):
     lease, exchange = exchange_of(pool)
     assert exchange.process.pid == pid and not exchange.loading.read_anew
     pool.release(lease)
-    _, exchange = exchange_of(pool, config={**SMALL, "seed": 1})
+    _, exchange = exchange_of(pool, seed=1)
     assert exchange.process.pid == pid and exchange.loading.read_anew
 
 
@@ -371,11 +353,9 @@ def test_a_message_too_large_to_be_sent_is_not_counted_as_sent(pool, local, monk
 
 @pytest.mark.parametrize("at", [lines.DID_NOT_TELL_INNER(), lines.DID_NOT_SEND_INNER()], ids=["reply", "message"])
 def test_an_interrupt_while_inner_results_are_fetched_leaves_the_worker_usable(pool, monkeypatch, at):
-    deep = {**SMALL, "depth": 3}
-    lease, exchange = exchange_of(pool, config=deep)
-    backend = DemoBackend({"device": "cpu"})
-    backend.load({"config": deep})
-    backend.begin({"conds": CONDS}, fresh=True)
+    deep = Demo(**{**SMALL, "depth": 3})
+    lease, exchange = deep.worker(pool)
+    backend = deep.local()
     exchange.set_cut(Cut((1, 2)))
     exchange.submit(X, SIGMA, UNITS[:1], kind="take", time=0.7)
     exchange.collect()
@@ -392,7 +372,7 @@ def test_an_interrupt_while_inner_results_are_fetched_leaves_the_worker_usable(p
             exchange.history(UNITS[0], 1)
     exchange.end()
     pool.release(lease)
-    _, again = exchange_of(pool, config=deep)
+    _, again = deep.worker(pool)
     assert again is exchange
     again.submit(X, SIGMA, UNITS[1:])
     ((_, prediction, _),) = again.collect().parts
@@ -542,9 +522,7 @@ def test_the_demo_gives_one_picture():
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc, and its page faults in /proc")
 def test_a_worker_on_the_processor_keeps_its_memory_between_steps(pool):
     # a forward gave its memory back to the system, and the next one waited for each page of it anew: 7 % of its time
-    config = {"size": 64, "width": 128, "depth": 2, "heads": 2}
-    _, exchange = exchange_of(pool, config=config)
-    exchange.begin({"conds": [words_to_context("a cat", ModelConfig(**config))]})
+    _, exchange = Demo(size=64, width=128, depth=2, heads=2).worker(pool)
     x, sigma = torch.randn(4, 4, 64, 64), torch.full((4,), 0.7)
 
     def step() -> int:

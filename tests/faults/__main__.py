@@ -15,7 +15,7 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.faults.drive import FAULTS, MOMENTS
+from tests.faults.drive import BLOCK_FAULTS, BLOCKS, FAULTS, MOMENTS
 from tests.host.asked import Asked
 from tests.host.comfy_server import PACK, find_comfyui, make_models
 
@@ -25,6 +25,7 @@ HANGS = ("stopped",)
 
 
 ROWS = [f"{fault}:{moment}" for fault in FAULTS for moment in MOMENTS]
+ROWS += [f"{fault}:{moment}" for fault in BLOCK_FAULTS for moment in BLOCKS]
 
 
 def driver(root: Path) -> Asked:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import statistics
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -23,13 +23,14 @@ STEPS, START, INTERVAL = 12, 6, 5
 FAULTS = ("killed", "stopped", "exception", "out of memory", "corrupt", "short", "wrong step")
 # the step of a moment that is one
 MOMENTS = {"start": None, "load": None, "first step": 0, "mid warm-up": 3, "stage": START + 1, "last step": STEPS - 1}
+# in a forward that two devices divide by tokens, the step of "mid warm-up": at which exchange; the model has 4 blocks
+BLOCKS = {"first block": 0, "middle block": 2, "last block": 3}
+BLOCK_FAULTS = ("killed", "stopped", "exception", "out of memory")
 
 
 def enter(root: str):
     os.environ["HYBRIDIFF_WAIT"] = "1"  # a worker has its part from the first step on
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     sys.path.insert(0, root)
     import comfy.cli_args
 
@@ -69,7 +70,7 @@ class Bench:
             [[torch.randn(1, 16, 4096, generator=random), {"pooled_output": torch.randn(1, 2048, generator=random)}]]
             for _ in range(2)
         )
-        self.shifts = 0
+        self.shifts, self.cfg = 0, 5.0
         self.exchange = None  # the last run's, which the pool lets go of where it is lost
         pool = host.leases.pool()
         release = pool.release
@@ -98,7 +99,7 @@ class Bench:
             return plain(denoiser, x if start is None else start, sigmas, **more)
 
         return self.comfy.sample.sample_custom(
-            model, self.noise, 5.0, self.comfy.samplers.KSAMPLER(euler), self.sigmas if sigmas is None else sigmas,
+            model, self.noise, self.cfg, self.comfy.samplers.KSAMPLER(euler), self.sigmas if sigmas is None else sigmas,
             self.positive, self.negative, self.torch.zeros_like(self.noise), disable_pbar=True, seed=0,
             callback=lambda step, denoised, x, total: seen.append(x.clone()) if seen is not None else None,
         )  # fmt: skip
@@ -113,17 +114,22 @@ class Bench:
         return (one - other).abs().max().item() / max(1.0, other.std().item())
 
     def row(self, fault: str, moment: str, spare: str = "") -> dict:
-        at, plan = MOMENTS[moment], {
+        self.cfg = 1.0 if moment in BLOCKS else 5.0  # one cond, which only tokens divide
+        at, plan = MOMENTS["mid warm-up" if moment in BLOCKS else moment], {
             "mode": "pipeline", "warmup": "fixed", "start_step": START, "parallel_steps": INTERVAL,
         }  # fmt: skip
         if moment == "start":
             self.host.leases.pool().close()
+        if moment in BLOCKS:
+            plan = {"mode": "exact"}
+            self.ours(**plan)  # how the network attends is known
         if moment == "load":
             self.ours(mode="exact")  # a worker is there
             self.change_model()
         for name in (".done", ".at"):
             self.instruction.with_suffix(name).unlink(missing_ok=True)
-        told = {"moment": moment if at is None else "step", "fault": fault, "sigma": float(self.sigmas[at or 0])}
+        kind = "block" if moment in BLOCKS else moment if at is None else "step"
+        told = {"moment": kind, "fault": fault, "sigma": float(self.sigmas[at or 0]), "exchange": BLOCKS.get(moment, 0)}
         self.instruction.write_text(json.dumps(told))
         if spare:
             plan = {"mode": "exact", "devices": ("same", "same")}
@@ -139,7 +145,7 @@ class Bench:
         assert len(report.steps) == STEPS
         rest = self.sample(self.model, self.sigmas[first:], xs[first]) if alone else latent
         difference = self.difference(latent, rest)
-        if first <= START or spare:  # all of it was exact
+        if first <= START or spare or moment in BLOCKS:  # all of it was exact
             difference = max(difference, self.difference(latent, self.sample(self.model)))
 
         started = time.perf_counter()

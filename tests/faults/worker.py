@@ -1,29 +1,32 @@
 """A worker process that does what the real one does, until it is told to fail. Started in the real one's place.
 
-What to do stands in the file that HYBRIDIFF_FAULT names: {"fault", "moment", "sigma"}. The moment at
-which it is done is written beside it, in seconds of this machine's clock.
+What to do stands in the file that HYBRIDIFF_FAULT names: {"fault", "moment", "sigma", "exchange"}; the last is at which
+exchange of tokens, where the moment is "block". The moment at which it is done is written beside it, in seconds of this
+machine's clock.
 """
 
+import collections
 import json
 import os
 import resource
+import runpy
 import signal
 import struct
-import sys
 import time
-import types
 from pathlib import Path
 
 INSTRUCTION = Path(os.environ["HYBRIDIFF_FAULT"])
 
 
-def due(moment: str, sigma: float = 0.0) -> str | None:
+def due(moment: str, sigma: float = 0.0, exchange: int = 0) -> str | None:
     """The fault for this moment, if there is one; it happens once."""
     try:
         told = json.loads(INSTRUCTION.read_text())
     except OSError:
         return None
-    if told["moment"] != moment or (moment == "step" and sigma > told["sigma"] + 1e-6):
+    if told["moment"] != moment or told["exchange"] != exchange:
+        return None
+    if moment in ("step", "block") and sigma > told["sigma"] + 1e-6:
         return None
     INSTRUCTION.rename(INSTRUCTION.with_suffix(".done"))
     INSTRUCTION.with_suffix(".at").write_text(repr(time.perf_counter()))
@@ -56,11 +59,8 @@ def do(fault: str | None) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)
-    root = Path(__file__).resolve().parent.parent.parent
-    for name, folder in (("hybridiff_pack", root), ("hybridiff_pack.nodes", root / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    worker_script = Path(__file__).resolve().parents[2] / "nodes" / "host" / "worker.py"
+    runpy.run_path(str(worker_script))["enter"](__file__)
 
     from hybridiff_pack.hybridiff_core.workers import channel, frames, worker
 
@@ -95,6 +95,18 @@ if __name__ == "__main__":
         return send(self, tensors, *limit)
 
     frames.FramePipe.write, channel.Channel.send = spoil_frame, spoil_message
+
+    from hybridiff_pack.hybridiff_core.network.tokens import Shard
+
+    exchange, shards = Shard.exchange, collections.Counter()
+    sigma_now = [0.0]
+
+    def fail_in_block(self, pairs, dim, n):
+        spoilt.extend(filter(None, [do(due("block", sigma_now[0], shards[id(self)]))]))
+        shards[id(self)] += 1
+        return exchange(self, pairs, dim, n)
+
+    Shard.exchange = fail_in_block
     import torch
 
     def make_backend(start: dict):
@@ -110,7 +122,9 @@ if __name__ == "__main__":
                 return loaded
 
             def predict(self, x, sigma, units, through=None, rows=None):
-                spoilt.extend(filter(None, [do(due("step", float(sigma[0])))]))
+                sigma_now[0] = float(sigma[0])
+                shards.clear()
+                spoilt.extend(filter(None, [do(due("step", sigma_now[0]))]))
                 return super().predict(x, sigma, units, through, rows)
 
         backend = Failing(start)

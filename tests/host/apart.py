@@ -3,6 +3,8 @@
     python apart.py COMFYUI_ROOT MODELS_FOLDER
 
 Reads a case a line and prints a line of JSON for it. A case is family:batch:cfg:kind; KINDS says what each kind is.
+"reasons" asks why batches are not divided.
+With :wrong at its end every row of what conds bring is taken from the first on, which must not pass.
 Every call of a run is computed whole by this process, and again in rows that are not of one length, by this process
 and, where there is more than one branch, by a worker.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
 NARROW = "sd15_narrow"  # of make_models.py: the model that the small ControlNets are for
@@ -131,7 +134,7 @@ class Case:
         self.models, self.batch, self.cfg = models, int(batch), float(cfg)
         self.family = families.FAMILIES["sd15" if self.name == NARROW else self.name]
         self.generator = torch.Generator().manual_seed(7)
-        shape = (4, 8, 8) if self.family.kind == "checkpoints" else self.family.latent[1:]  # a U-Net takes long
+        shape = (4, 8, 8) if self.family.network == families.UNET else self.family.latent[1:]  # a U-Net takes long
         self.latent, self.noise_mask, self.denoise = torch.zeros(self.batch, *shape), None, 1.0
         self.positive, self.negative = (families.conditioning(self.family, seed) for seed in (1, 2))
         KINDS[self.kind](self)
@@ -160,15 +163,17 @@ class Comparison:
     """Stands in the place of the engine's step, and of the calls that have no engine."""
 
     def __init__(self, host):
-        self.host, self.seen, self.reasons, self.by_workers = host, [], set(), 0
-        self.wrong = False
+        self.host, self.seen, self.reasons, self.by_workers = host, [], [], 0
 
     def compare(self, call, units, here, exchanges) -> dict:
         from hybridiff_pack.hybridiff_core.call import merge
 
         batch = len(call.x)
-        self.reasons.add(self.host.rows.undividable(call.model, call.conds, call.model_options, batch))
+        reason = self.host.rows.undividable(call.model, call.conds, call.model_options, batch)
+        self.reasons.append(reason)
         whole = here(units)
+        if reason:
+            return whole
         cut = max(1, batch // 2)
         borders = [(0, 1), (1, batch)] if batch < 4 else [(0, 1), (1, cut + 1), (cut + 1, batch)]
         for turn in range(2 if exchanges else 1):
@@ -192,17 +197,17 @@ class Comparison:
     def here(self, units, here, rows) -> list:
         from hybridiff_pack.hybridiff_core.call import Piece
 
-        asked = (0, rows[1] - rows[0], rows[2]) if self.wrong and rows and rows[0] else rows
         return [
             Piece([unit for unit in units if unit.branch == branch], prediction, rows and rows[:2])
-            for branch, prediction in here(units, rows=asked).items()
+            for branch, prediction in here(units, rows=rows).items()
         ]
 
     def take(self, merged, whole, call) -> None:
         for branch, expected in whole.items():
             off = (merged[branch] - expected).norm()
-            of_each = [float(off / tensor.norm().clamp_min(1e-9)) for tensor in (expected, call.x - expected)]
-            self.seen.append((*of_each, bool(torch.isfinite(expected).all())))
+            output = call.x - expected
+            of_each = [float(off / tensor.norm().clamp_min(1e-9)) for tensor in (expected, output)]
+            self.seen.append((*of_each, bool(torch.isfinite(expected).all() and output.norm() > 0)))
 
 
 def run(line: str, models: str, root: str, host) -> dict:
@@ -213,9 +218,7 @@ def run(line: str, models: str, root: str, host) -> dict:
     case = Case(line.removesuffix(":wrong"), models)
     narrow = os.path.join(models, "checkpoints", f"{NARROW}.safetensors")
     model = families.load(narrow if case.name == NARROW else families.make(root, models, case.name), case.family)
-    comparison = Comparison(host)
-    comparison.wrong = wrong
-    calls = []
+    comparison, calls = Comparison(host), []
 
     class Known(host.host_call.HostCall):
         def network(self, units, splitter):
@@ -230,22 +233,61 @@ def run(line: str, models: str, root: str, host) -> dict:
         self.report.open_step(float(call.timestep[0]), [units])
         return call.answer(comparison.compare(call, units, call.network(units, None), []))
 
+    items = host.rows.items
     restore = Engine.step, host.run.Run._by_the_host, host.acceleration.HostCall
     Engine.step, host.run.Run._by_the_host, host.acceleration.HostCall = step, by_the_host, Known
+    if wrong:
+        host.rows.items = lambda tensor, rows: items(tensor, (0, rows[1] - rows[0], rows[2]))
     acceleration = host.acceleration.Acceleration(HybridPlan(mode="exact"), ("same",))
     try:
         case.sample(model, acceleration)
     finally:
         Engine.step, host.run.Run._by_the_host, host.acceleration.HostCall = restore
+        host.rows.items = items
     return {
         "case": line,
         "finite": all(finite for _, _, finite in comparison.seen),
         "calls": len(calls),
         "by_workers": comparison.by_workers,
-        "difference": max(of_denoised for of_denoised, _, _ in comparison.seen),
-        "of_output": max(of_output for _, of_output, _ in comparison.seen),
-        "reasons": sorted(map(str, comparison.reasons)),
-        "lines": acceleration.report.lines,
+        "difference": max((of_denoised for of_denoised, _, _ in comparison.seen), default=None),
+        "of_output": max((of_output for _, of_output, _ in comparison.seen), default=None),
+        "reasons": comparison.reasons,
+    }
+
+
+def reasons(host) -> dict:
+    """Why batches of 3 are not divided, case by case."""
+    from comfy import conds
+    from comfy.controlnet import ControlBase
+    from comfy.ldm.hunyuan3dv2_1.hunyuandit import HunYuanDiTPlain
+
+    class Theirs(ControlBase):
+        pass
+
+    class TheirValue(conds.CONDRegular):
+        pass
+
+    each, network = torch.zeros(3, 4), torch.nn.Identity()
+
+    def said(network=network, options=(), control=None, handler=None, **values: object) -> str | None:
+        cond = {"model_conds": {"c_crossattn": conds.CONDCrossAttn(torch.zeros(1, 8, 4)), **values}, "control": control}
+        given = {"transformer_options": dict(options), "context_handler": handler}
+        model = types.SimpleNamespace(diffusion_model=network)
+        return host.rows.undividable(model, [[cond], None], given, 3)
+
+    return {
+        "plain": said(c_concat=conds.CONDNoiseShape(each)),
+        "frames": said(num_video_frames=conds.CONDConstant(3)),
+        "halves": said(HunYuanDiTPlain.__new__(HunYuanDiTPlain)),
+        "windows": said(handler=object()),
+        "a constant of one": said(ref_audio=conds.CONDConstant({"tokens": each[:1]})),
+        "a constant of each": said(ref_audio=conds.CONDConstant({"tokens": [each]})),
+        "a constant of unknown rows": said(coords=conds.CONDConstant(torch.zeros(50, 4))),
+        "an option of each": said(options={"audio_embeds": each}),
+        "sigmas of a run": said(options={"sample_sigmas": torch.zeros(3)}),
+        "a pack's value": said(theirs=TheirValue(each)),
+        "a pack's control": said(control=Theirs()),
+        "no branch": host.rows.undividable(types.SimpleNamespace(diffusion_model=network), [None], {}, 3),
     }
 
 
@@ -261,5 +303,6 @@ if __name__ == "__main__":
     host, _ = frozen.enter(root)
     with torch.inference_mode():
         for line in sys.stdin:
-            print(json.dumps(run(line.strip(), models, root, host)), flush=True)
+            answer = reasons(host) if line.strip() == "reasons" else run(line.strip(), models, root, host)
+            print(json.dumps(answer), flush=True)
     host.leases.pool().close()

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import sys
-import types
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -22,9 +22,7 @@ STEPS, START = 16, 5
 
 def enter(root: str):
     """Be a ComfyUI process with this pack, and return the pack's host side and its chain."""
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     families.host(root)
     import torch
 

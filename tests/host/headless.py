@@ -9,9 +9,9 @@ weights of 8 bits and a LoRA on them, "rounding" and "other rounding".
 import importlib
 import json
 import os
+import runpy
 import sys
 import tempfile
-import types
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -20,9 +20,7 @@ PACK = Path(__file__).resolve().parents[2]
 def enter(root: str):
     """Be a ComfyUI process, started with the flags below, whose workers run headless_worker.py."""
     os.environ["HYBRIDIFF_WAIT"] = "1"  # from the first step on, a worker has its part
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     sys.path.insert(0, root)
     import comfy.cli_args
 

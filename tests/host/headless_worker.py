@@ -6,9 +6,9 @@ start-up fail, "rounding" has weights rounded as under dynamic VRAM, which needs
 
 import json
 import os
+import runpy
 import sys
 import threading
-import types
 from pathlib import Path
 
 import psutil
@@ -46,11 +46,8 @@ def seen() -> dict:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)
-    root = Path(__file__).resolve().parent.parent.parent
-    for name, folder in (("hybridiff_pack", root), ("hybridiff_pack.nodes", root / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    worker_script = Path(__file__).resolve().parents[2] / "nodes" / "host" / "worker.py"
+    runpy.run_path(str(worker_script))["enter"](__file__)
     if OTHERWISE == "main":
         sys.meta_path.insert(0, NoMain)
 

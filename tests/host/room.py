@@ -6,17 +6,15 @@ Answers each line with what was loaded before and after, and how far the network
 from __future__ import annotations
 
 import json
+import runpy
 import sys
-import types
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
 
 
 def enter(root: str) -> None:
-    for name, folder in (("hybridiff_pack", PACK), ("hybridiff_pack.nodes", PACK / "nodes")):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(folder)]
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
     sys.path.insert(0, root)
     import comfy.cli_args
 

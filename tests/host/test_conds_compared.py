@@ -9,15 +9,12 @@ from .comfy_server import PACK, python_of
 
 SCRIPT = """
 import importlib
+import runpy
 import sys
-import types
-from pathlib import Path
 
 import torch
 
-for name, folder in (("hybridiff_pack", Path.cwd()), ("hybridiff_pack.nodes", Path.cwd() / "nodes")):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [str(folder)]
+runpy.run_path("nodes/host/worker.py")["register_pack"]()
 sys.path.insert(0, sys.argv[1])
 import comfy.cli_args
 

@@ -58,6 +58,7 @@ class Steps:
         if last is None or last["step"] != number:
             last = {"step": number, "stage": None if mode == "exact" else record["stage"], "work": record["work"]}
             last |= {"rel_mae": rel_mae, "seconds": record["seconds"], "bytes": moved, "times": times}
+            last["way"] = record["way"] if record["helpers"] else None
             self.found.append(last)
             return last
         if last["rel_mae"] is None:
@@ -86,6 +87,12 @@ def timeline(report: Mapping) -> dict:
     }
 
 
+def way_of(steps: Sequence[Mapping]) -> str:
+    """How the last calls were shared where that was not by prompts, as it follows a mode's name."""
+    ways = [step["way"] for step in steps if step["way"]][-1:]
+    return "".join(f", by {way.replace('rows', 'images')}" for way in ways if way != "conds")
+
+
 def bands(steps: Sequence[Mapping]) -> list[tuple[str | None, int, int]]:
     """The stages, and the first and last step of each, in order."""
     found = []
@@ -98,9 +105,9 @@ def bands(steps: Sequence[Mapping]) -> list[tuple[str | None, int, int]]:
 def one_device_call_s(report: Mapping) -> float | None:
     """How long one device would take for a call, from what its part took in shared exact calls; None if unknown."""
     shared = [
-        record["compute_s"][0] * sum(record["conds"]) / record["conds"][0]
+        record["compute_s"][0] / share
         for record in report["steps"][SETTLED_AFTER:]
-        if record["work"] == "exact" and record["helpers"] and record["compute_s"] and record["conds"][0]
+        if record["work"] == "exact" and record["helpers"] and record["compute_s"] and (share := _own_share(record))
     ]
     alone = [
         record["seconds"]
@@ -109,6 +116,13 @@ def one_device_call_s(report: Mapping) -> float | None:
     ]
     found = shared or alone
     return statistics.median(found) if found else None
+
+
+def _own_share(record: Mapping) -> float:
+    """This process's part of what a call takes: by conds where nothing else is told."""
+    if record["share"] is not None:
+        return record["share"]
+    return record["conds"][0] / sum(record["conds"])
 
 
 def speed_up(report: Mapping) -> float | None:
@@ -137,7 +151,7 @@ def table(report: Mapping) -> str:
     faster = speed_up(report)
     text += [
         "",
-        f"mode: {report['mode']}",
+        f"mode: {report['mode']}{way_of(steps)}",
         f"devices: {', '.join(report['devices'])}",
         f"model calls: {report['calls']}, shared: {report['shared_calls']}",
         f"speed-up against one device, estimated: {f'{faster:.2f}x' if faster else 'not known'}",

@@ -18,7 +18,7 @@ class StepRecord:
 
     `compute_s` has this process's time and that of each device that answered, `lanes` their places in
     the report's devices; `helpers` is how many devices beside this process's worked for the call, `way`
-    how it was shared (share.py). `step` is the sampler's step, `stage`, `work`, `rel_mae` and `error` as
+    how it was shared (share.py), `share` this process's part of what it takes. `step` is the sampler's step, `stage`, `work`, `rel_mae` and `error` as
     in schedule.py; `seconds` is the whole call's time.
     """
 
@@ -37,6 +37,7 @@ class StepRecord:
     error: float | None = None
     seconds: float = 0.0
     way: str = "conds"
+    share: float | None = None
 
     def took(self, lane: int, seconds: float) -> None:
         """A device computed for the call, maybe once more."""

@@ -110,6 +110,7 @@ class Sharing:
         self._meet_devices()
         deal = self._choose(call)
         record.way = deal.way.value
+        record.share = deal.loads(len(team.devices))[0] / sum(unit.cost for unit in call.units)
         record.conds = [deal.units_of(device) for device in range(len(team.devices))]
         if team.paces and deal != self._same_way(deal, call, None):
             team.judging.say_slow()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..hybridiff_core.account import WORDS, bands
+from ..hybridiff_core.account import WORDS, bands, way_of
 
 WIDTH, CURVE = 1280, 340
 GUTTER, RIGHT, TOP, BAND, MARKS, LANE, FOOT = 190, 24, 48, 36, 36, 40, 84
@@ -133,7 +133,8 @@ def _draw_foot(image, pen, view, y: float, hollow: bool) -> None:
         _write(pen, (x + 24, y + 6), "not measured", FAINT)
     alone = [line for line in view["lines"] if line.startswith("ran on one device: ")]
     faster = view["speed_up"]
-    line = alone[0] if alone else f"{view['mode']}: {f'about {faster:.2f}x one device' if faster else 'done'}"
+    how = view["mode"] + way_of(view["steps"])
+    line = alone[0] if alone else f"{how}: {f'about {faster:.2f}x one device' if faster else 'done'}"
     _write(pen, (12, y + 44), _short(line, WIDTH - 24), FAINT)
 
 

@@ -1,7 +1,7 @@
 // The picture of a run, drawn as SVG: pure functions from plain data to text.
 //
 // A view is what hybridiff_core/account.py's timeline() gives: {mode, devices, lines, total, steps, speed_up, done},
-// a step {step, stage, work, rel_mae, seconds, bytes, times}, times one {compute, transfer, wait} a device.
+// a step {step, stage, work, rel_mae, seconds, bytes, times, way}, times one {compute, transfer, wait} a device.
 
 const GUTTER = 62 // left of the plot: scale and device names
 const RIGHT = 8
@@ -228,7 +228,9 @@ export function statusOf(view) {
   if (alone) return alone
   if (!view.done) return view.mode
   const faster = view.speed_up ? `about ${view.speed_up.toFixed(2)}x one device` : 'done'
-  return `${view.mode}: ${faster}`
+  const way = view.steps.findLast((step) => step.way)?.way ?? 'conds'
+  const how = way === 'conds' ? '' : `, by ${way.replace('rows', 'images')}`
+  return `${view.mode}${how}: ${faster}`
 }
 
 /** A run's picture. `id` names its patterns; `caption`, `bounds`, `handles` are for the plan's preview. */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..call import Call, Eps, Predictions
 from ..report import StepRecord
-from ..schedule import Work
+from ..schedule import Stage, Work
 from ..share import Unit
 from ..team import label
 from ..workers.exchange import Exchange
@@ -68,12 +68,23 @@ class CutMode(Mode):
 
     def _exact_or_cut(self, call: Call, record: StepRecord) -> Predictions:
         self.sandwich.drain()
-        if self.state.uncut is not None:
+        if self.state.uncut is not None or (self.sandwich.cut and not self._wants_inner(record.step)):
             return self.exact(call, record)
         parts = self.sandwich.exact(call, record)
         if self.state.uncut is None and not (self.sandwich.cut or self.outdated) and self.times.settled:
             self.sandwich.choose_cuts(call)
         return call.merged(parts)
+
+    def _wants_inner(self, step: int) -> bool:
+        """Whether inner results are to be taken in an exact step: some in a row before the stage, and all in it.
+
+        Others are shared in whatever way is fastest, so that no device is idle in them.
+        """
+        schedule = self.state.schedule
+        if schedule.stage(step) is Stage.FULLY_CONNECTING:
+            return False
+        start = schedule.used.start if schedule.tau1 is None else schedule.tau1 + 1
+        return start is None or step >= start - KNOWN_CALLS * self.turns
 
     def _units(self, call: Call, record: StepRecord) -> tuple[list[Unit], Unit | None]:
         """The units of a stage step, and another one whose conditioning the inner part runs with."""

@@ -29,13 +29,13 @@ from . import obstacles
 from .comparing import fingerprint, output_of
 from .control import Controls
 from .cuts import may_divide, splitter_for
+from .demand import undividable_batch, wanted
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
 from .need import need_of
 from .recipe import name_of, recipe_of
-from .rows import undividable
 
 log = logging.getLogger("hybridiff")
 
@@ -172,27 +172,13 @@ class Run:
             for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls), joining):
                 self.engine.remove(exchange)
         here, named = call.network(units, self.splitter), call.names(units)
-        done = self.engine.step(
-            call.x, call.timestep, units, here, call.weight, named, not first, self._undividable(call)
-        )
-        return call.answer(done)
+        given = (call.x, call.timestep, units, here, call.weight, named, not first, undividable_batch(call))
+        return call.answer(self.engine.step(*given))
 
     def _wanted(self, call: HostCall, units: list[Unit]) -> int:
-        """How many devices beside this process's have something to do: with conds, with batch items, with tokens."""
-        crossing = sum(not unit.local for unit in units)
-        most = min(len(units) - 1, crossing)
-        if crossing and self._undividable(call) is None:
-            most = max(most, crossing * len(call.x) - (crossing == len(units)))
-        form = self.engine.sharing.form if self.engine else None
-        if self._divides and not isinstance(form, str) and not any(unit.local or unit.controls for unit in units):
-            most = max(most, self.leases.most)
-        return min(most, self.leases.most)
-
-    def _undividable(self, call: HostCall) -> str | None:
-        """Why batch items of this call cannot be computed apart."""
-        if len(call.x) < 2:
-            return lines.ONE_IMAGE()
-        return undividable(call.model, call.conds, call.model_options, len(call.x))
+        """How many devices beside this process's have something to do."""
+        undivided = self.engine is not None and isinstance(self.engine.sharing.form, str)
+        return wanted(call, units, self.leases.most, self._divides and not undivided)
 
     def _by_the_host(self, call: HostCall, units: list[Unit]) -> list[torch.Tensor]:
         self.report.open_step(float(call.timestep[0]), [units])
@@ -236,8 +222,8 @@ class Run:
         """Meet the workers, once there is something for them to do, and be an engine with them."""
         if not units or (len(units) < 2 and not self._one_unit):
             return
-        wanted = self._wanted(call, units)
-        if self._predicts_alone or (self._one_unit and self.mode == "predict" and not wanted):
+        helpers = self._wanted(call, units)
+        if self._predicts_alone or (self._one_unit and self.mode == "predict" and not helpers):
             if self.alone is None:
                 self.report.note(self._why_one())
         elif all(unit.local for unit in units):
@@ -245,7 +231,7 @@ class Run:
             if self.mode != "predict":
                 self.report.mode = "exact"
                 return
-        exchanges = self.leases.ready(wanted) if self._waits and not self.alone else []
+        exchanges = self.leases.ready(helpers) if self._waits and not self.alone else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = Engine(exchanges, self.report, self._setting(), check)
         self.engine.sharing.hoped = 1 + self.leases.most

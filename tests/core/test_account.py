@@ -45,6 +45,14 @@ def test_the_stages_of_a_run():
     assert view["total"] == 6 and view["done"]
 
 
+def test_one_devices_time_goes_by_this_processs_part():
+    report = run(mode="exact")
+    for record in report["steps"]:
+        record.update(share=0.625, way="tokens")  # the other device is slower, and both computed the text
+    assert one_device_call_s(report) == pytest.approx(1.6)
+    assert "mode: exact, by tokens" in table(report)
+
+
 def test_a_run_in_exact_mode_has_one_band():
     assert bands(timeline(run(mode="exact"))["steps"]) == [(None, 0, 5)]
 

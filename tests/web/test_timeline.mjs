@@ -70,6 +70,8 @@ test('runs without a curve, without steps and on one device say so', () => {
   assert.match(draw({ ...VIEW, steps: [step(0, null, null)] }, 300, 200), /no difference to show/)
   assert.doesNotMatch(draw({ ...VIEW, steps: [] }, 300, 200), /NaN/)
   assert.equal(statusOf({ ...VIEW, done: false }), 'predict')
+  const steps = VIEW.steps.map((step) => ({ ...step, way: 'rows and tokens' }))
+  assert.match(statusOf({ ...VIEW, steps }), /^predict, by images and tokens: about/)
 })
 
 test('names are shown as text', () => {

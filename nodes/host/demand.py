@@ -1,0 +1,31 @@
+"""How many devices a call has work for: with its conds, with the images of its batch, with a transformer's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...hybridiff_core import lines
+from ...hybridiff_core.share import Unit
+from .host_call import HostCall
+from .rows import undividable
+
+
+def wanted(call: HostCall, units: Sequence[Unit], most: int, divides: bool) -> int:
+    """How many devices beside this process's, of the `most` that there are.
+
+    `divides` says whether the network's forwards may be divided by tokens.
+    """
+    crossing = sum(not unit.local for unit in units)
+    found = min(len(units) - 1, crossing)
+    if crossing and undividable_batch(call) is None:
+        found = max(found, crossing * len(call.x) - (crossing == len(units)))
+    if divides and not any(unit.local or unit.controls for unit in units):
+        found = max(found, most)
+    return min(found, most)
+
+
+def undividable_batch(call: HostCall) -> str | None:
+    """Why the call's batch items cannot be computed apart, in words for users; None where they can."""
+    if len(call.x) < 2:
+        return lines.ONE_IMAGE()
+    return undividable(call.model, call.conds, call.model_options, len(call.x))

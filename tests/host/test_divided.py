@@ -11,7 +11,7 @@ from .test_exact import LIMIT
 TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
 # by tokens; a U-Net has none
 FAMILIES = ["sd3", "sd35", "flux", "flux2", "wan21", "wan21_i2v", "wan22_5b", "wan22_i2v", "hunyuan_video", "ltxv"]
-FAMILIES += ["krea2", "pixart"]
+FAMILIES += ["krea2", "ltxav", "stable_audio"]
 OFTEN = ("sd3", "flux", "wan21")
 
 

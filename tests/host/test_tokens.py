@@ -23,7 +23,8 @@ CASES = [
     "flux2:3:odd", "flux2:2:reference", "wan21:3:odd", "wan21:2:frames", "wan21_i2v:2", "wan22_5b:2:inpaint",
     "wan22_5b:3:odd:inpaint:frames", "wan22_i2v:2:odd", "hunyuan_video:2:mask", "hunyuan_video:3:odd:mask:halves2",
     "ltxv:3:odd", "ltxv:2:inpaint", "ltxav:2", "ltxav:2:sound", "ltxav:3:sound:inpaint:odd", "stable_audio:2",
-    "krea2:2", "krea2:3:odd:batch",
+    "krea2:2", "krea2:3:odd:batch", "sd3:2:kernel", "flux:2:bf16", "wan22_5b:2:inpaint:bf16",
+    "hunyuan_video:2:mask:fp16",
 ]  # fmt: skip
 LARGE = [
     "chroma:2", "qwen_image:3:odd", "qwen_image:2:mask:halves2", "qwen_image:2:reference", "lumina2:2", "z_image:2",
@@ -34,6 +35,7 @@ NOT = {
     "sdxl:2": lines.UNET_HAS_NO_TOKENS(),
     "pixart:2": lines.ATTENTION_HIDDEN(),
     "flux2:2:reference:zero": lines.TOKENS_NOT_ALONE(),
+    "flux2:2:reference:zero:bf16": lines.TOKENS_NOT_ALONE(),
 }
 WRONG = ["flux:2:wrong", "wan21:2:wrong", "ltxav:2:sound:wrong", "krea2:2:wrong", "sd3:2:missing", "flux:2:missing"]
 # without their models: text-to-image and video networks that are no family of families.py

@@ -29,6 +29,22 @@ def latent(family, what: list[str]):
     return NestedTensor((empty, torch.zeros(1, 8, 24, 16)))
 
 
+def prepare(model, what: list[str]) -> None:
+    """`bf16`, `fp16`: the network computes in this format. `kernel`: with an attention of the user's."""
+    import torch
+
+    for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        if name in what:
+            model.set_model_compute_dtype(dtype)
+    if "kernel" in what:
+        model.model_options["transformer_options"]["optimized_attention_override"] = sharper
+
+
+def sharper(function, q, k, v, *args, **kwargs):
+    """An attention to a smaller neighbourhood."""
+    return function(q * 1.5, k, v, *args, **kwargs)
+
+
 def noise_mask(latent, what: list[str]):
     """`inpaint`: the lower half is denoised; in a video, its later frames."""
     import torch

@@ -97,6 +97,7 @@ def run(case: str, models: str, root: str, host) -> dict:
     if "offered" in what:
         return token_cases.offered(model, lambda patcher: families.sample(patcher, family, steps=1), host)
     host.block_hooks.offer(model)
+    token_cases.prepare(model, what)
     latent = token_cases.latent(family, what)
     positive, negative = families.conditioning(family, 1), families.conditioning(family, 2)
     for conds in (positive, negative):

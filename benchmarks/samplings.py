@@ -1,19 +1,20 @@
 """How far auto really puts a latent off, beside its tolerance, with every sampling and scheduler of ComfyUI.
 
-    python benchmarks/samplings.py [--samplings EPS "EDM 700" ...] [--networks mixture pictures random]
+    python benchmarks/samplings.py [--samplings EPS "EDM 700" ...] [--networks mixture pictures random trained SVD]
         [--schedulers karras ...] [--steps 12 20 30] [--cfg 1 5] [--samplers euler dpmpp_2m] [--seeds 1] [--json FILE]
 
 Two networks' answer is known in closed form, the mean of the pictures that a noisy latent may have come from:
 `mixture`, Gaussians with a picture's spectrum, and `pictures`, a few single pictures. `random` is a small one with
-random weights. The samplings, schedulers and samplers are ComfyUI's, and auto is the nodes' code on one device. `off`
-is how far the final latent is from that of the exact run, as a share of it.
+random weights, `trained` the small transformer that draws emoji, and `SVD` ComfyUI's own class of Stable Video
+Diffusion, small and with random weights, under its own sampling. The samplings, schedulers and samplers are ComfyUI's,
+and auto is the nodes' code on one device. `off` is how far the final latent is from that of the exact run, as a share
+of it. Each predicted step is computed too, where it is, for how far it alone is off.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -24,16 +25,15 @@ import torch
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
+from benchmarks import svd  # noqa: E402
 from benchmarks.block import heading, keep, table  # noqa: E402
+from benchmarks.denoisers import SEED, Ideal, Random, Trained  # noqa: E402
 from benchmarks.inside import enter_comfyui, run_inside  # noqa: E402
 from hybridiff_core.rules import AUTO_TOLERANCE  # noqa: E402
 
-SEED = 1
-SHAPE = (4, 12, 12)
-CLASS = 2  # of how many of the mixture's parts, or of the pictures, the cond is
-
-
 IDEAL = {"mixture": (6, 0.3), "pictures": (24, 0.0)}  # how many, and how much of the variance is within each
+NETWORKS = (*IDEAL, "random", "trained", "SVD")
+OF_SVD, STRENGTH = "EDM 700", 1.0  # its own sampling; how much of an answer of size 1 its random network gives
 
 
 class Sampling(NamedTuple):
@@ -73,70 +73,6 @@ SAMPLINGS = {
 }
 
 
-def cosines(size: int) -> torch.Tensor:
-    """The orthonormal basis of the discrete cosine transform, a row each."""
-    place = torch.arange(size, dtype=torch.float64)
-    rows = torch.cos(math.pi / size * (place + 0.5) * place[:, None]) * math.sqrt(2 / size)
-    rows[0] /= math.sqrt(2)
-    return rows.float()
-
-
-class Ideal:
-    """The mean of the pictures that a latent may have come from: Gaussians of one covariance, around `means`.
-
-    Of `spread` 0 it is single pictures. In the place of a network, in ComfyUI's model_function_wrapper.
-    """
-
-    def __init__(self, parts: int, spread: float, sampling: Sampling):
-        generator = torch.Generator().manual_seed(SEED)
-        channels, *sides = SHAPE
-        self.basis = torch.kron(cosines(sides[0]), cosines(sides[1]))
-        frequency = torch.hypot(*torch.meshgrid(*(torch.arange(float(side)) for side in sides), indexing="ij"))
-        power = (1.0 / (1.0 + frequency) ** 2).flatten().repeat(channels)
-        self.variance = power / power.mean() * sampling.scale**2
-        means = torch.randn(parts, len(power), generator=generator) * self.variance.sqrt()
-        self.means = means * math.sqrt(1.0 - spread)
-        self.variance = self.variance * spread
-        self.sampling = sampling
-
-    def __call__(self, apply_model, given: dict) -> torch.Tensor:
-        found = []
-        x, sigma = given["input"], float(given["timestep"][0])
-        for part, kind in zip(x.chunk(len(given["cond_or_uncond"])), given["cond_or_uncond"]):
-            found.append(self.denoised(part, sigma, self.means[:CLASS] if kind == 0 else self.means))
-        return torch.cat(found)
-
-    def denoised(self, x: torch.Tensor, sigma: float, means: torch.Tensor) -> torch.Tensor:
-        a, b = (1.0 - sigma, sigma) if self.sampling.flow else (1.0, sigma)
-        z = (x.flatten(2) @ self.basis.T).flatten(1)
-        total = a * a * self.variance + b * b + 1e-12
-        away = z[:, None] - a * means
-        share = (-0.5 * (away.square() / total).sum(-1)).softmax(-1)
-        mean = (share[..., None] * (means + a * self.variance / total * away)).sum(1)
-        return (mean.view(x.shape[0], x.shape[1], -1) @ self.basis).view(x.shape)
-
-
-class Random:
-    """A small network with random weights; what goes in and comes out is of size 1 at every noise level."""
-
-    def __init__(self, sampling: Sampling):
-        generator = torch.Generator().manual_seed(SEED)
-        self.sampling = sampling
-        sizes = ((SHAPE[0] + 2, 16), (16, 16), (16, SHAPE[0]))
-        self.weights = [torch.randn(out, into, 3, 3, generator=generator) / (3 * into**0.5) for into, out in sizes]
-
-    def __call__(self, apply_model, given: dict) -> torch.Tensor:
-        x, sigma = given["input"], float(given["timestep"][0])
-        kinds = torch.tensor(given["cond_or_uncond"]).repeat_interleave(len(x) // len(given["cond_or_uncond"]))
-        size = 1.0 if self.sampling.flow else math.hypot(1.0, sigma)
-        level = sigma if self.sampling.flow else math.log(sigma) / 4
-        told = torch.stack([torch.full((len(x),), level), 1.0 - kinds]).T[..., None, None].expand(-1, -1, *SHAPE[1:])
-        out = torch.cat([x / size, told], 1)
-        for weight in self.weights:
-            out = torch.nn.functional.conv2d(out.sin(), weight, padding=1)
-        return x - sigma * out if self.sampling.flow else x / size**2 + sigma / size * out
-
-
 class Run(NamedTuple):
     sampling: str
     network: str
@@ -149,14 +85,16 @@ class Run(NamedTuple):
 def summary(rows: list[dict]) -> list[dict]:
     """A row for each sampling and network, "ideal" being both that are known in closed form."""
     found = []
-    for ideal, name in itertools.product((True, False), SAMPLINGS):
-        mine = [row for row in rows if row["sampling"] == name and (row["network"] in IDEAL) == ideal]
+    kinds = {"ideal": tuple(IDEAL), **{network: (network,) for network in NETWORKS if network not in IDEAL}}
+    for kind, name in itertools.product(kinds, SAMPLINGS):
+        mine = [row for row in rows if row["sampling"] == name and row["network"] in kinds[kind]]
         if mine:
             worst = max(mine, key=lambda row: row["off"])
             over = [sum(row["off"] > times * AUTO_TOLERANCE for row in mine) for times in (1, 2)]
             found.append({
-                "sampling": name, "network": "ideal" if ideal else "random", "runs": len(mine), "over": over,
-                "predicted": sum(row["predicted"] for row in mine) / sum(row["calls"] for row in mine), "worst": worst,
+                "sampling": name, "network": kind, "runs": len(mine), "over": over,
+                "predicted": sum(row["predicted"] for row in mine) / sum(row["calls"] for row in mine),
+                "step_off": max(row["step_off"] for row in mine), "worst": worst,
             })  # fmt: skip
     return found
 
@@ -166,6 +104,7 @@ COLUMNS = [
     ("network", lambda row: row["network"]),
     ("runs", lambda row: row["runs"]),
     ("predicted", lambda row: f"{row['predicted']:.0%}"),
+    ("a step, worst", lambda row: f"{row['step_off']:.4f}" if "step_off" in row else "-"),
     ("off, worst", lambda row: f"{row['worst']['off']:.4f}"),
     ("where", lambda row: "{scheduler}, {sampler}, {steps} steps, CFG {cfg:g}".format(**row["worst"])),
     (f"over {AUTO_TOLERANCE:g}", lambda row: row["over"][0]),
@@ -192,31 +131,53 @@ class Bench:
         base = comfy.model_base.BaseModel(config)
         base.diffusion_model = Nothing()
         self.base = comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
+        self.off: list[float] = []  # by how much each predicted step alone, where it was, puts the latent off
+        self._watch()
+
+    def _watch(self) -> None:
+        from hybridiff_pack.hybridiff_core.discrepancy import relative_error
+        from hybridiff_pack.hybridiff_core.modes.estimates import guided
+        from hybridiff_pack.hybridiff_core.modes.predicting import Predicting
+
+        def watched(predicting, call, record):
+            done = predict(predicting, call, record)
+            given, right = (guided(call.eps(of), predicting.state.setting.cfg) for of in (done, call.here(call.units)))
+            schedule, step = predicting.state.schedule, record.step
+            times = relative_error((given,), (right,)) / max(schedule._likely(step), 1e-9)
+            self.off.append(times * schedule._part(step))  # which goes by the error that was expected
+            return done
+
+        predict, Predicting.predict = Predicting.predict, watched
 
     def model(self, name: str, network: str):
+        if network == "SVD":
+            return svd.model(STRENGTH)
         sampling = SAMPLINGS[name]
         node = getattr(self.nodes, f"ModelSampling{sampling.node}")()
         (model,) = getattr(node, node.FUNCTION)(self.base, **sampling.values)
-        found = Random(sampling) if network == "random" else Ideal(*IDEAL[network], sampling)
+        others = {"random": Random, "trained": Trained}
+        found = others[network](sampling) if network in others else Ideal(*IDEAL[network], sampling)
         model.set_model_unet_function_wrapper(found)
         return model
 
     def latent(self, model, run: Run, seed: int) -> torch.Tensor:
-        empty = torch.zeros(1, *SHAPE)
+        denoiser = model.model_options.get("model_function_wrapper")
+        empty = torch.zeros(1, *denoiser.shape) if denoiser else torch.zeros(svd.SHAPE)
         noise = self.sample.prepare_noise(empty, seed)
-        conds = [[[torch.full((1, 1, 8), value), {}]] for value in (1.0, 0.0)]
+        conds = [[[torch.full((1, 1, 8), value), {}]] for value in (1.0, 0.0)] if denoiser else svd.conds()
         return self.sample.sample(
             model, noise, run.steps, run.cfg, run.sampler, run.scheduler, *conds, empty, seed=seed, disable_pbar=True
         )
 
     def row(self, model, run: Run, seed: int) -> dict:
         acceleration = self.host.acceleration.Acceleration(self.host.run.HybridPlan(), ())
+        self.off.clear()
         exact, close = self.latent(model, run, seed), self.latent(acceleration.apply(model), run, seed)
         works = [step.work for step in acceleration.report.steps]
         off = ((close - exact).norm() / exact.norm()).item()
         return {
             **run._asdict(), "seed": seed, "predicted": works.count("predicted"), "calls": len(works),
-            "off": round(off, 6),
+            "off": round(off, 6), "step_off": round(max(self.off, default=0.0), 6),
         }  # fmt: skip
 
 
@@ -228,7 +189,10 @@ class Nothing(torch.nn.Module):
 
 def runs(options: argparse.Namespace) -> Iterator[Run]:
     names = (options.samplings, options.networks, options.schedulers, options.samplers, options.steps, options.cfg)
-    return itertools.starmap(Run, itertools.product(*names))
+    every = itertools.starmap(Run, itertools.product(*names))
+    of_four = ("trained", "Playground 2.5")  # whose node sets a latent of four channels; the trained one has sixteen
+    every = (run for run in every if (run.network, run.sampling) != of_four)
+    return (run for run in every if run.network != "SVD" or run.sampling == OF_SVD)
 
 
 def measure(options: argparse.Namespace, root: Path) -> None:
@@ -249,7 +213,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samplings", nargs="+", default=list(SAMPLINGS), choices=list(SAMPLINGS))
-    parser.add_argument("--networks", nargs="+", default=[*IDEAL, "random"], choices=[*IDEAL, "random"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--schedulers", nargs="+")
     parser.add_argument("--samplers", nargs="+", default=["euler", "dpmpp_2m"])
     parser.add_argument("--steps", nargs="+", type=int, default=[12, 20, 30])

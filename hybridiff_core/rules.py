@@ -29,6 +29,9 @@ STEPS_PER_CFG = 6  # with fewer steps for each unit of CFG every sampler makes m
 # known answer were off by up to 17 times the tolerance; so none by twice it (samplings.py)
 # levels of noise from the last measured error that it holds for; where there is much noise, a factor of 2.1 in sigma
 NEAR = 0.75
+# and the least part of the last measured sigma; not a flow's. Where there is little noise, a trained network's errors
+# grew by 2.4 from one sigma to a third of it, and were expected to stay: 2.03 times the tolerance (samplings.py)
+FALL = 0.4
 GROWTHS = 2  # how many times errors grew from one to the next, of which the fastest is followed
 MOST_GROWTH = 8.0  # times what was measured, at most
 CHECK_EVERY = 5  # where only exact steps show the error: every how many steps one is, with a tolerance

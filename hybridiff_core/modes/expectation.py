@@ -7,7 +7,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from ..rules import GROWTHS, MOST_GROWTH, NEAR
+from ..rules import FALL, GROWTHS, MOST_GROWTH, NEAR
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Expectation:
     def __init__(self, noise: Noise):
         self.noise = noise
         self._bends: deque[tuple[float, float]] = deque(maxlen=GROWTHS + 1)  # each with its level
+        self._sigma = 0.0  # the last one's
 
     def note(self, sigma: float, error: float, spread: float) -> None:
         """Take an error that was measured at `sigma`."""
         if spread > 0.0:
+            self._sigma = sigma
             self._bends.append((self.noise.level(sigma), error / (spread * self.noise.told(sigma))))
 
     def at(self, sigma: float, spread: float) -> float | None:
@@ -47,7 +49,8 @@ class Expectation:
         if not self._bends:
             return None
         way = self._bends[-1][0] - self.noise.level(sigma)
-        if way > NEAR or spread == 0.0:
+        fell = not self.noise.flow and sigma < FALL * self._sigma
+        if way > NEAR or fell or spread == 0.0:
             return math.inf
         before, now = [bend for _, bend in [self._bends[0], *self._bends][-2:]]
         bend = math.sqrt(now * max(now, before))  # one alone may be low by chance

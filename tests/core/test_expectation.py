@@ -57,6 +57,18 @@ def test_nothing_is_expected_far_from_a_measured_error():
     assert known.at(90.0, 0.0) == math.inf  # the model's time does not tell it from a computed step
 
 
+def test_nothing_is_expected_far_below_a_measured_error_where_there_is_little_noise():
+    """The trained transformer under zero-SNR, exponential, 12 steps: 0.1377 off where 0.0538 was expected."""
+    known = Expectation(Noise())
+    known.note(2.2502, 0.0208, 1.0)
+    known.note(0.7592, 0.0559, 1.0)
+    assert known.at(0.4, 1.0) < 0.1
+    assert known.at(0.2562, 1.0) == math.inf
+    flow = Expectation(Noise(flow=True))  # whose error is that of its velocity
+    flow.note(0.3, 0.01, 1.0)
+    assert flow.at(0.1, 1.0) == pytest.approx(0.01)
+
+
 # -- networks whose answer is known: the mean of the pictures that a latent may have come from
 
 

@@ -17,6 +17,7 @@ from .team import Team
 from .ways import GAIN, Tried, Ways
 from .workers.watch import WorkerLost
 
+CHECKED = 2  # the call of a run that this process computes alone, to compare, where sharing gains little
 SAID = {
     Way.ROWS: lines.SHARED_BY_ROWS,
     Way.TOKENS: lines.SHARED_BY_TOKENS,
@@ -40,13 +41,14 @@ class Sharing:
         self._dividing = Dividing(team, self._broke_off)
         self._barred: dict[object, set[Way]] = {}
         self._last: Way | None = None
+        self._calls = 0
         self._own_s: float | None = None  # this process's seconds for a unit, lately
         self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
 
     def call_for(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
         if name != self.name:
-            self.name, self._last, self._own_s = name, None, None
+            self.name, self._last, self._own_s, self._calls = name, None, None, 0
 
     @property
     def form(self) -> Form | str | None:
@@ -80,8 +82,15 @@ class Sharing:
 
     def _choose(self, call: Call) -> Deal:
         paces, known = self._paces()
-        alone_s = self.team.known.alone.get(self.name) if self.team.known else None
-        return self._ways.pick(self.deals(call, paces), paces, known, alone_s)
+        deals, alone_s = self.deals(call, paces), self._alone_s
+        deal = self._ways.pick(deals, paces, known, alone_s)
+        if self._calls == CHECKED and len(call.units) == 1 and alone_s and self._ways.gains_little(deal.way, alone_s):
+            return deals[0]
+        return deal
+
+    @property
+    def _alone_s(self) -> float | None:
+        return self.team.known.alone.get(self.name) if self.team.known else None
 
     def _paces(self) -> tuple[list[float], bool]:
         """Each device's seconds for a unit, and whether they are seconds."""
@@ -118,6 +127,7 @@ class Sharing:
         parts = self._compute(deal, call, record)
         wall_s = time.perf_counter() - started
         parts = self._checked(deal, call, parts)
+        self._calls += 1
         first, self._last = self._last is not deal.way, deal.way
         if first or team.compared or self.team.labels != self._ways_for[1]:  # slow for other reasons
             return parts
@@ -221,10 +231,10 @@ class Sharing:
         """Say how calls were shared otherwise than by conds, and what it brought by the clock."""
         if not self._ways.tried or self.team.known is None:
             return
-        alone_s, of = self.team.known.alone.get(self.name), self._ways.tried.of
+        alone_s, of = self._alone_s, self._ways.tried.of
         lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]
         count = 1 + len(self.team.exchanges)
-        if self._last in SAID and alone_s and (seconds := of(self._last)):
+        if self._last in SAID and alone_s and (seconds := self._ways.tried.usual(self._last)):
             self.team.report.note(SAID[self._last](devices=count, times=min(alone_s / seconds, count)))
         elif self._last is Way.CONDS and lost and min(lost) > 1.0:
             self.team.report.note(lines.DIVIDING_IS_SLOWER(times=min(lost)))

@@ -6,6 +6,7 @@ the units, the latent's shape and the devices.
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from .share import Deal, Link, Way
 TRIED = 2  # calls by a way before it is judged
 KEPT_CALLS = 4  # the least time of the last ones counts
 GAIN = 0.95  # a way is tried where it should take less than this part of the time of the best that there is
+LITTLE = 0.8  # a gain that one more call alone costs less than it may save
 
 
 @dataclass
@@ -27,6 +29,10 @@ class Tried:
         """The least lately; None before it can be judged."""
         taken = self.seconds.get(way, ())
         return min(taken) if len(taken) >= TRIED else None
+
+    def usual(self, way: Way) -> float | None:
+        """What it takes most often, to tell a user."""
+        return statistics.median(self.seconds[way]) if self.of(way) else None
 
     def note(self, way: Way, seconds: float) -> None:
         self.seconds.setdefault(way, deque(maxlen=KEPT_CALLS)).append(seconds)
@@ -62,6 +68,11 @@ class Ways:
                 return best
         judged = [deal for deal in deals if measured[deal.way] is not None]
         return min(judged, key=lambda deal: measured[deal.way]) if judged else best
+
+    def gains_little(self, way: Way, alone_s: float) -> bool:
+        """Whether a way is so little faster than this process alone that what was measured may mislead."""
+        seconds = self._measured(way)
+        return seconds is not None and LITTLE * alone_s < seconds < alone_s
 
     def note(self, way: Way, seconds: float) -> None:
         """A whole call took so long by `way`."""

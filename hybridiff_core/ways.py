@@ -16,6 +16,7 @@ from .share import Deal, Link, Way
 TRIED = 2  # calls by a way before it is judged
 KEPT_CALLS = 4  # the least time of the last ones counts
 GAIN = 0.95  # a way is tried where it should take less than this part of the time of the best that there is
+AGAIN = 8  # runs after which a way that lost is tried once more
 LITTLE = 0.8  # a gain that one more call alone costs less than it may save
 
 
@@ -24,6 +25,15 @@ class Tried:
     """What is known of the ways for one model, latent and set of devices: seconds of whole calls."""
 
     seconds: dict[Way, deque[float]] = field(default_factory=dict)
+    runs: int = 0
+
+    def begin(self) -> None:
+        """A run begins: now and then what lost is tried again, for it may have been another program's doing."""
+        self.runs += 1
+        judged = [way for way in self.seconds if self.of(way) is not None]
+        if self.runs % AGAIN == 0 and judged:
+            best = min(judged, key=self.of)
+            self.seconds = {best: self.seconds[best]}
 
     def of(self, way: Way) -> float | None:
         """The least lately; None before it can be judged."""

@@ -133,6 +133,20 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
     assert works[-both_branches:] == [("conds", "exact")] * both_branches, works
 
 
+def test_guidance_that_ends_on_the_way_in_exact_mode(bench, row, put):
+    row.of("Samplers", "CFG Override from CFG 4 to 1")
+    side = bench("sd3")
+    side.settings["steps"] = 6
+
+    def override(model):
+        return put(side, "CFGOverride", model=model, cfg=1.0, start_percent=0.5, end_percent=1.0)
+
+    pair = both(side, guided(side, "CFGGuider", None), override)
+    row.compared(pair.difference, pair.report)
+    ways = [step["way"] for step in pair.report["steps"] if step["helpers"]]
+    assert set(ways) == {"conds", "tokens"} and len(ways) >= 5 and pair.report["lines"] == []
+
+
 @pytest.mark.parametrize("cfg", full_but([1.0, 3.0], 3.0))
 def test_guidance_by_a_call_of_its_own(trained, row, put, cfg):
     row.of("Samplers", f"SkipLayerGuidanceDiT at CFG {cfg:g}, auto")

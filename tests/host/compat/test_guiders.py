@@ -7,7 +7,7 @@ import torch
 
 from ...tiers import full_but
 from ..conftest import FamilyBench
-from .conftest import ONE, TWO, Pair, both, each
+from .conftest import ONE, TWO, Pair, assert_by_tokens, both, each
 from .test_packs import sampler
 
 ONE_BRANCH = ("BasicGuider", "CFGGuider at CFG 1", "DualModelGuider, one model twice")  # of these in a call
@@ -40,12 +40,6 @@ def guided(side, kind, third, cfg=4.0, **given):
         )  # fmt: skip
 
     return sample
-
-
-def assert_by_tokens(report):
-    """All calls were shared by tokens; the first one may have shown what the network does with them."""
-    assert {step["way"] for step in report["steps"] if step["helpers"]} == {"tokens"}, report["steps"]
-    assert report["shared_calls"] >= report["calls"] - 1
 
 
 def sigmas_of(side):

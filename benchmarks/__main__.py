@@ -23,6 +23,7 @@ from . import bytes as crossing
 from . import (
     choice,
     curve,
+    dividing,
     false_alarms,
     gpu_rows,
     messages,
@@ -52,7 +53,20 @@ OF_SVD = [
     "--steps", "12", "20",
 ]  # fmt: skip
 TIMED = (("speed",), ("gpu", "gpu_sdxl"))
-ONLY = ["speed", "stages", "bytes", "messages", "start", "false_alarms", "samplings", "places", "dit", "unet", "gpu"]
+ONLY = [
+    "speed",
+    "dividing",
+    "stages",
+    "bytes",
+    "messages",
+    "start",
+    "false_alarms",
+    "samplings",
+    "places",
+    "dit",
+    "unet",
+    "gpu",
+]
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
 CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
 
@@ -72,6 +86,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
     dit, survey = PACK / "training" / "weights", ["--prompts", str(prompts), "--models"]
     return [
         Part("speed", ["speed.py"], speed.render, "Speed, compared with ComfyUI's own split", SPEED),
+        Part("dividing", ["dividing.py"], dividing.render, "By images and by tokens", DIVIDING),
         Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
         Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
         Part("messages", ["messages.py"], messages.render, "Messages to a worker and back", MESSAGES),
@@ -154,6 +169,12 @@ process and knows GPUs only; a shim in the benchmark shows it two CPU devices. T
 same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
 it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
 than two runs of one."""
+
+DIVIDING = """Exact steps that are divided by a batch's images or an image's tokens. The worker is running, and the ways
+were tried before. SD3's layout at 8 blocks, random weights. The bound is for messages that take no time: by tokens
+`(n + t) / (n / 2 + t)` for two equal devices, n image and t text tokens; unlike devices' speeds are added up. "cores" is
+what the two cores allow: a forward's time alone over its time beside another one. A device that is so many times as
+slow shares its core with another program. Bytes are what this process sent and received."""
 
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
 latents; SD1.5's layout, narrower and half as deep, at 16x16."""

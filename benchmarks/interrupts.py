@@ -31,6 +31,7 @@ STEPS, START, MIDDLE = 14, 5, 5
 LIMIT = 1e-5
 CASES = {
     "exact": ("exact", 5.0),
+    "exact, by tokens": ("exact", 1.0),
     "predict": ("predict", 5.0),
     "pipeline, in turns": ("pipeline", 5.0),
     "pipeline, CFG 1": ("pipeline", 1.0),

@@ -21,11 +21,12 @@ def device_times(record: Mapping, devices: int) -> list[dict]:
     times = [{"compute": 0.0, "transfer": 0.0, "wait": 0.0} for _ in range(devices)]
     if not record["compute_s"]:
         return times
-    own, *others = record["compute_s"]
+    took = dict(zip(record["lanes"], record["compute_s"]))
+    own = took.pop(0, 0.0)  # it may have had no part
     whole = own + record["wait_s"]
     times[0].update(compute=own, wait=record["wait_s"])
-    last = max(others, default=0.0)
-    for place, seconds in zip(record["lanes"][1:], others):
+    last = max(took.values(), default=0.0)
+    for place, seconds in took.items():
         rest = max(whole - seconds, 0.0)
         waited_for = record["wait_s"] > 0 and seconds == last
         transfer = min(rest, record["wait_s"]) if waited_for else 0.0
@@ -107,7 +108,10 @@ def one_device_call_s(report: Mapping) -> float | None:
     shared = [
         record["compute_s"][0] / share
         for record in report["steps"][SETTLED_AFTER:]
-        if record["work"] == "exact" and record["helpers"] and record["compute_s"] and (share := _own_share(record))
+        if record["work"] == "exact"
+        and record["helpers"]
+        and record["lanes"][:1] == [0]
+        and (share := _own_share(record))
     ]
     alone = [
         record["seconds"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from . import lines
 from .call import Call, Parts
 from .network.tokens import Form
 from .report import StepRecord
@@ -12,6 +13,7 @@ from .share import Parcel
 from .team import Team
 from .token_group import TokenGroup
 from .workers.exchange import Exchange
+from .workers.loop import are_finite
 from .workers.watch import WorkerLost
 
 
@@ -34,6 +36,7 @@ class Dividing:
         begun: list[tuple[TokenGroup, Parcel]] = []
         done: list[tuple[TokenGroup, Parcel, Parts]] = []
         fallen: list[Parcel] = []
+        doubted: list[Exchange] = []
         for parcel in parcels:
             members = [devices[place] for place in parcel.devices]
             if any(member not in self.team.devices for member in members):  # lost in this call already
@@ -41,7 +44,7 @@ class Dividing:
                 continue
             try:
                 group = self._group(members)
-                group.submit(call, parcel.units, form, parcel.bounds, rows=call.rows(parcel.rows))
+                group.submit(call, parcel.units, form, parcel.bounds, _halves(members), call.rows(parcel.rows))
                 begun.append((group, parcel))
             except WorkerLost as error:
                 fallen += self._lose(error, parcel)
@@ -60,6 +63,10 @@ class Dividing:
                 for exchange, answer in group.collect():
                     self.team.take_down(exchange, answer, record)
                     of_group = of_group + answer.parts
+                if not are_finite([piece.prediction for piece in of_group]):
+                    fallen.append(parcel)
+                    doubted += group.workers
+                    continue
                 parts += of_group
                 record.bytes_sent += group.moved[0]
                 record.bytes_received += group.moved[1]
@@ -67,7 +74,14 @@ class Dividing:
                 fallen += self._lose(error, parcel)
         record.wait_s += time.perf_counter() - started - own_s + waited_s
         for parcel in fallen:
-            parts += self.team.plain(call, parcel.units, parcel.rows)
+            whole = self.team.plain(call, parcel.units, parcel.rows)
+            if not are_finite([piece.prediction for piece in whole]):
+                doubted = []  # then it is the network's own
+            parts += whole
+        for exchange in doubted:  # not numbers spread to all who attend to them: whose they were does not show
+            self.team.compared = True
+            self.team.remove(exchange)
+            self.team.report.note(lines.TOKENS_NOT_NUMBERS(device=exchange.place.label))
         return parts
 
     def _group(self, members: list[Exchange | None]) -> TokenGroup:
@@ -94,3 +108,10 @@ class Dividing:
         for group in self._groups.values():
             group.abandon()
         self._groups.clear()
+
+
+def _halves(members: Sequence[Exchange | None]) -> int:
+    """Into how many parts the heads go: a GPU copies one part while it computes another."""
+    workers = [exchange for exchange in members if exchange]
+    all_gpus = all(exchange.place.device.startswith("cuda") for exchange in workers)
+    return 2 if all_gpus and workers[0].own.type == "cuda" else 1

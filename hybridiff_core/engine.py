@@ -88,16 +88,17 @@ class Engine:
         conds: object = None,
         again: bool = False,
         undividable: str | None = None,
+        kinds: object = None,
     ) -> Predictions:
         """A prediction of x's shape for each branch in `units`, at (x, sigma).
 
         x [batch, channels, ...]; sigma [batch]; `here` and `weight` as in Call. `conds` tells the
-        units' conds from others, `undividable` is as in Call; `again` says that the sampler asked once
-        for what this call and the one before are parts of.
+        units' conds from others, `kinds` what is in them; `undividable` is as in Call. `again` says that
+        the sampler asked once for what this call and the one before are parts of.
         """
         value = float(sigma[0])
         call = Call(x, sigma, list(units), here, weight, self.state.setting.time(value), value, undividable)
-        self._follow(call, conds, again)
+        self._follow(call, conds, again, kinds)
         step = self.schedule.locate(value)
         self._take_in(call, step)
         work = self._work(step)
@@ -149,13 +150,13 @@ class Engine:
 
     # -- whether what earlier calls found holds for this one
 
-    def _follow(self, call: Call, conds: object, again: bool) -> None:
+    def _follow(self, call: Call, conds: object, again: bool, kinds: object) -> None:
         """Take note of a call's units and latent.
 
         What earlier calls found is of use only where they were of the same conds and latent: a run
         where they take turns stays exact.
         """
-        given = (tuple((unit.branch, unit.index, unit.controls) for unit in call.units), tuple(call.x.shape))
+        given = (tuple((unit.branch, unit.index, unit.controls) for unit in call.units), tuple(call.x.shape), kinds)
         same = given == self._given and conds == self._conds
         if self._last and self.mode_name != "exact" and (reason := self._turns(call, same, again)):
             self.stay_exact(reason)

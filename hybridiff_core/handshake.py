@@ -15,7 +15,6 @@ import torch
 from .call import Call, Rows
 from .rules import ROUNDING, ROUNDING_BFLOAT16, ROUNDING_FLOAT16, ROUNDING_TF32
 from .setting import Setting
-from .share import Way
 from .workers.exchange import Exchange
 
 WHOLE = {"float32", "float64"}  # types of which rounding leaves next to nothing
@@ -70,14 +69,14 @@ class Handshake:
 
     # -- a call that was shared by rows or tokens (share.py)
 
-    def trusts_way(self, way: Way, exchanges: Sequence[Exchange], call: Call) -> bool:
-        """Whether what these workers and this process made of such a call by `way` was found right before."""
-        return all((*self._key(call), way) in exchange.compared for exchange in exchanges)
+    def trusts_way(self, kind: object, exchanges: Sequence[Exchange], call: Call) -> bool:
+        """Whether what these workers and this process made of a call shared in this `kind` of way was found right."""
+        return all((*self._key(call), kind) in exchange.compared for exchange in exchanges)
 
-    def passed_way(self, way: Way, exchanges: Sequence[Exchange], call: Call) -> None:
+    def passed_way(self, kind: object, exchanges: Sequence[Exchange], call: Call) -> None:
         """It was found right."""
         for exchange in exchanges:
-            exchange.compared.add((*self._key(call), way))
+            exchange.compared.add((*self._key(call), kind))
 
     # -- how near
 

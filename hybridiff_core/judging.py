@@ -30,8 +30,7 @@ class Judging:
             return
         loads = deal.loads(len(team.devices))
         if not any(loads[1:]):
-            name = team.pacing.name
-            team.known.alone[name] = min(wall_s, team.known.alone.get(name, wall_s))
+            team.known.took_alone(team.pacing.name, wall_s)
         if len(team.devices) == 1:
             return
         took = dict(zip(record.lanes, record.compute_s))

@@ -31,6 +31,7 @@ class Trial:
     units: list[Unit]
     own: torch.Tensor | None = None
     own_s: float = 0.0  # this process's seconds for the whole call, 0 where it computed nothing of it
+    first: bool = False  # the run's first call, which is slow for other reasons
 
     @property
     def pace_s(self) -> float:
@@ -45,10 +46,19 @@ class Newcomers:
         self.state, self.team, self.handshake = state, state.team, handshake
         self._trials: dict[Exchange, Trial | None] = {}
         self._took: dict[Exchange, list[float]] = {}  # seconds for a unit, in each trial
+        self._calls = 0
+        self._idle: dict[
+            Exchange, object
+        ] = {}  # those for whom there is no work, and for which model, units and latent
 
     @property
     def exchanges(self) -> list[Exchange]:
         return list(self._trials)
+
+    @property
+    def untried(self) -> list[Exchange]:
+        """Those that have shown nothing yet."""
+        return [exchange for exchange, took in self._took.items() if exchange in self._trials and not took]
 
     def add(self, exchange: Exchange) -> None:
         self._trials[exchange], self._took[exchange] = None, []
@@ -60,7 +70,7 @@ class Newcomers:
         """A call that is computed exactly begins: give those who do nothing a part of it."""
         for exchange, trial in list(self._trials.items()):
             units = _branch(call.units)
-            if trial or exchange.behind or not units:
+            if trial or exchange.behind or not units or self._idle.get(exchange, self) == self.state.name:
                 continue
             if (off := self.handshake.differs(exchange, call)) is not None:
                 self.remove(exchange)
@@ -68,17 +78,18 @@ class Newcomers:
                 continue
             try:
                 exchange.submit(call.x, call.sigma, units)
-                self._trials[exchange] = Trial(call, units)
+                self._trials[exchange] = Trial(call, units, first=self._calls == 0)
             except WorkerLost as error:
                 self._lose(exchange, error)
 
     def end(self, call: Call, done: Predictions, record: StepRecord) -> None:
         """The call is computed: `done`, as `record` says."""
+        self._calls += 1
         for exchange, trial in self._trials.items():
             if trial and trial.call is call:
                 trial.own = done[trial.units[0].branch]
-                if record.conds[0]:
-                    trial.own_s = record.compute_s[0] * len(call.units) / record.conds[0]
+                if record.share:
+                    trial.own_s = record.compute_s[0] / record.share
                 exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s)
 
     def ready(self, call: Call) -> list[Exchange]:
@@ -110,6 +121,9 @@ class Newcomers:
             self.handshake.passed(exchange, trial.call)
         if self.team.known is None:  # devices count as equal
             return True
+        self.state.sharing.met(1 + len(self.team.exchanges) + len(self._trials))
+        if trial.first:
+            return False
         took = self._took[exchange]
         took.append(answer.compute_s / sum(unit.cost for unit in trial.units))
         known = self.team.known
@@ -122,9 +136,12 @@ class Newcomers:
         if self._helps(call, own_s, min(took)):
             return True
         # a call that has nothing for one more device says nothing of this one
-        if len(took) >= TRIALS and self.state.sharing.helps(call, [own_s] * (len(self.team.devices) + 1)):
-            self.remove(exchange)
-            self.team.judging.leave_out_slow(exchange, min(took) / own_s)
+        if len(took) >= TRIALS:
+            if self.state.sharing.helps(call, [own_s] * (len(self.team.devices) + 1)):
+                self.remove(exchange)
+                self.team.judging.leave_out_slow(exchange, min(took) / own_s)
+            else:
+                self._idle[exchange] = self.state.name
         return False
 
     def _is_known(self, exchange: Exchange, call: Call) -> bool:

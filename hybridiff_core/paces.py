@@ -29,11 +29,18 @@ class Paces:
     strikes: dict[Key, int] = field(default_factory=dict)
     alone: dict[object, float] = field(default_factory=dict)  # this process's least seconds for a whole call
     ways: dict[tuple, Tried] = field(default_factory=dict)  # by the name and the devices
+    _alone: dict[object, deque[float]] = field(default_factory=dict)
 
     def of(self, name: object, labels: Sequence[str]) -> list[float] | None:
         """Each device's seconds for a unit; None where one is not known, or they count as equal."""
         found = [self.seconds.get((name, label)) for label in labels]
         return None if None in found else unequal(found)
+
+    def took_alone(self, name: object, seconds: float) -> None:
+        """This process computed a whole call; the least of the last ones counts."""
+        taken = self._alone.setdefault(name, deque(maxlen=KEPT_CALLS))
+        taken.append(seconds)
+        self.alone[name] = min(taken)
 
     def leave_out(self, name: object, label: str, times: float) -> None:
         """A run did without a device that took `times` as long; after a second one it is not loaded for some runs."""

@@ -128,6 +128,11 @@ class Deal:
                     found[device] += each
         return max(found)
 
+    @property
+    def places(self) -> list[int]:
+        """The devices that have a part."""
+        return sorted({device for parcel in self.parcels for device in parcel.devices})
+
     def units_of(self, device: int) -> int:
         """How many units a device has a part of."""
         return len({unit for parcel in self.parcels if device in parcel.devices for unit in parcel.units})
@@ -194,6 +199,8 @@ def by_tokens(units: Sequence[Unit], batch: int, paces: Sequence[float], form: F
     """
     most = min(len(units), len(paces) - 1)
     deals = [_in_groups(units, batch, paces, form, count) for count in range(1, most + 1)]
+    # whole units and divided ones in one call would wait for each other
+    deals = [deal for deal in deals if all(parcel.bounds for parcel in deal.parcels)]
     return min(deals, key=lambda deal: deal.seconds(paces, Link()), default=None)
 
 

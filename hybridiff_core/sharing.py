@@ -9,14 +9,17 @@ from . import lines
 from .call import Call, Parts, Piece
 from .dividing import Dividing
 from .handshake import Handshake
+from .judging import label
 from .network.tokens import Form, Look
 from .report import StepRecord
 from .setting import Setting
 from .share import Deal, Link, Parcel, Unit, Way, by_conds, by_rows, by_rows_and_tokens, by_tokens
 from .team import Team
 from .ways import GAIN, Tried, Ways
+from .workers.exchange import Exchange
 from .workers.watch import WorkerLost
 
+CHECKED = 2  # the call of a run that this process computes alone, to compare, where sharing gains little
 SAID = {
     Way.ROWS: lines.SHARED_BY_ROWS,
     Way.TOKENS: lines.SHARED_BY_TOKENS,
@@ -25,7 +28,7 @@ SAID = {
 
 
 class Sharing:
-    """A run's exact calls. `hoped` is how many devices there may come to be.
+    """A run's exact calls. `hoped` is how many devices there are, those included that are to join.
 
     What the network showed of its tokens is kept in the setting's `forms`, by the name of model, units and latent:
     a Form, or why its forwards cannot be divided, in words for users.
@@ -38,15 +41,22 @@ class Sharing:
         self._ways = Ways()
         self._ways_for: tuple | None = None
         self._dividing = Dividing(team, self._broke_off)
-        self._barred: dict[object, set[Way]] = {}
+        self._again: set[object] = set()  # what is compared once more in the run's second half
         self._last: Way | None = None
+        self._calls = 0
         self._own_s: float | None = None  # this process's seconds for a unit, lately
         self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
+
+    def met(self, devices: int) -> None:
+        """So many devices have shown that they compute, this process's among them."""
+        self.hoped = max(self.hoped, devices)
 
     def call_for(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
         if name != self.name:
-            self.name, self._last, self._own_s = name, None, None
+            self.name, self._last, self._calls = name, None, 0
+            known = self.team.known
+            self._own_s = known.seconds.get((name, label(None))) if known else None
 
     @property
     def form(self) -> Form | str | None:
@@ -68,20 +78,26 @@ class Sharing:
         found = [by_conds(units, batch, paces)]
         if len(paces) < 2:
             return found
-        rows = batch > 1 and call.undividable is None
+        rows = batch > 1 and call.undividable is None and (Way.ROWS, self.name) not in self.setting.forms
         if rows:
             found.append(by_rows(units, batch, paces))
         if isinstance(self.form, Form) and not any(unit.local or unit.controls for unit in units):
             found.append(by_tokens(units, batch, paces, self.form))
             if rows and paces.count(paces[0]) == len(paces):
                 found.append(by_rows_and_tokens(units, batch, paces, self.form))
-        barred = self._barred.get(self.name, ())
-        return [deal for deal in found if deal and deal.way not in barred]
+        return [deal for deal in found if deal]
 
     def _choose(self, call: Call) -> Deal:
         paces, known = self._paces()
-        alone_s = self.team.known.alone.get(self.name) if self.team.known else None
-        return self._ways.pick(self.deals(call, paces), paces, known, alone_s)
+        deals, alone_s = self.deals(call, paces), self._alone_s
+        deal = self._ways.pick(deals, paces, known, alone_s)
+        if self._calls == CHECKED and len(call.units) == 1 and alone_s and self._ways.gains_little(deal.way, alone_s):
+            return deals[0]
+        return deal
+
+    @property
+    def _alone_s(self) -> float | None:
+        return self.team.known.alone.get(self.name) if self.team.known else None
 
     def _paces(self) -> tuple[list[float], bool]:
         """Each device's seconds for a unit, and whether they are seconds."""
@@ -115,9 +131,11 @@ class Sharing:
         if team.paces and deal != self._same_way(deal, call, None):
             team.judging.say_slow()
         started = time.perf_counter()
+        helpers = [team.exchanges[place - 1] for place in deal.places if place]
         parts = self._compute(deal, call, record)
         wall_s = time.perf_counter() - started
-        parts = self._checked(deal, call, parts)
+        parts = self._checked(deal, helpers, call, record.step, parts)
+        self._calls += 1
         first, self._last = self._last is not deal.way, deal.way
         if first or team.compared or self.team.labels != self._ways_for[1]:  # slow for other reasons
             return parts
@@ -129,7 +147,10 @@ class Sharing:
         if (self.name, labels) == self._ways_for:
             return
         self._ways_for, self._last = (self.name, labels), None
-        self._ways = Ways(known.ways.setdefault(self._ways_for, Tried()) if known else None)
+        tried = known.ways.setdefault(self._ways_for, Tried()) if known else None
+        if tried:
+            tried.begin()
+        self._ways = Ways(tried)
 
     def _learn(self, deal: Deal, call: Call, record: StepRecord, wall_s: float) -> None:
         load = deal.loads(1 + len(self.team.exchanges))[0]
@@ -192,27 +213,34 @@ class Sharing:
         return piece
 
     def _broke_off(self, error: WorkerLost) -> None:
-        self._bar(lines.NOT_BY_TOKENS(reason=error), Way.TOKENS, Way.ROWS_AND_TOKENS)
+        self._bar(lines.NOT_BY_TOKENS(reason=error), self.name)
 
-    def _bar(self, line: str, *ways: Way) -> None:
-        self._barred.setdefault(self.name, set()).update(ways)
+    def _bar(self, line: str, key: object) -> None:
+        """From here on it is not tried any more, in later runs neither."""
+        self.setting.forms[key] = line
         self.team.report.note(line)
 
     # -- whether it is right
 
-    def _checked(self, deal: Deal, call: Call, parts: Parts) -> Parts:
+    def _checked(self, deal: Deal, helpers: Sequence[Exchange], call: Call, step: int | None, parts: Parts) -> Parts:
         """`parts`; this process's own in their place where a new way to share makes something else of the call."""
-        helpers = list(self.team.exchanges)
-        if deal.way is Way.CONDS or not helpers or self.handshake.trusts_way(deal.way, helpers, call):
+        kind = (deal.way, self.name)
+        if deal.way is Way.CONDS or self.team.compared:  # where one was lost, or compared, the next call shows it
+            return parts
+        again = kind in self._again and step is not None and step >= max(1, self.setting.steps // 2)
+        if self.handshake.trusts_way(kind, helpers, call) and not again:
             return parts
         self.team.compared = True
         theirs, own = call.merged(parts), self.team.plain(call, call.units)
         off = max(self.handshake.off(call, theirs[b], of_branch) for b, of_branch in call.merged(own).items())
         if off <= max(map(self.handshake.allowed, helpers)):
-            self.handshake.passed_way(deal.way, helpers, call)
+            self.handshake.passed_way(kind, helpers, call)
+            (self._again.discard if again else self._again.add)(kind)
             return parts
-        line = lines.ROWS_DIFFER if deal.way is Way.ROWS else lines.TOKENS_DIFFER
-        self._bar(line(off=off), deal.way)
+        if deal.way is Way.ROWS:
+            self._bar(lines.ROWS_DIFFER(off=off), (Way.ROWS, self.name))
+        else:
+            self._bar(lines.TOKENS_DIFFER(off=off), self.name)
         return own
 
     # -- the end
@@ -221,10 +249,10 @@ class Sharing:
         """Say how calls were shared otherwise than by conds, and what it brought by the clock."""
         if not self._ways.tried or self.team.known is None:
             return
-        alone_s, of = self.team.known.alone.get(self.name), self._ways.tried.of
+        alone_s, of = self._alone_s, self._ways.tried.of
         lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]
         count = 1 + len(self.team.exchanges)
-        if self._last in SAID and alone_s and (seconds := of(self._last)):
+        if self._last in SAID and alone_s and (seconds := self._ways.tried.usual(self._last)):
             self.team.report.note(SAID[self._last](devices=count, times=min(alone_s / seconds, count)))
         elif self._last is Way.CONDS and lost and min(lost) > 1.0:
             self.team.report.note(lines.DIVIDING_IS_SLOWER(times=min(lost)))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+import psutil
 import torch
 
 from . import lines
@@ -14,13 +15,15 @@ from .network.tokens import SHARES, Form, NotDivided, Shard
 from .share import Unit
 from .workers.channel import Channel, ChannelBroken
 from .workers.exchange import Exchange
+from .workers.loop import describe
 from .workers.shared import MOST_BYTES
 from .workers.steps import Answer
 from .workers.token_links import TokenLinks
 from .workers.token_ways import POLL_S, TokenWay
 from .workers.watch import GroupLost, WorkerLost
 
-MESSAGES = 3  # that two devices' memory has room for, in each direction: a device may be one ahead
+MESSAGES = 2  # that two devices' memory has room for, in each direction: a device may be one ahead
+OF_FREE = 8  # one part in so many of the free RAM may be shared memory; what has no room goes by the sockets
 ROUND = 1 << 20
 BACKSTOP_S = 600.0  # for a worker that waits for tokens: this process sees to it that it need not wait so long
 
@@ -45,6 +48,7 @@ class TokenGroup:
         self.waited_s = 0.0  # of this process, for the others, in the last call
         self.moved = (0, 0)  # bytes of tokens that this process sent and received in it
         self._links: TokenLinks | None = None
+        self._interrupted = False
         self._out: list[Exchange] = []  # workers whose answers are out
         self._answers: dict[Exchange, Answer] = {}
 
@@ -111,8 +115,9 @@ class TokenGroup:
             if isinstance(error, ChannelBroken):
                 raise self._fault(error) from error
             self.abandon()
-            if isinstance(error, NotDivided):
-                raise self._lost(error) from error
+            # what the network cannot do in parts it may do whole
+            if isinstance(error, Exception) and not (self._interrupted or isinstance(error, WorkerLost)):
+                raise self._lost(describe(error)) from error
             raise
         self.moved = tuple(now - then for now, then in zip(_moved(channels), before))
         return parts
@@ -145,15 +150,24 @@ class TokenGroup:
         form, largest = self._form, max(end - first for first, end in zip(self._bounds, self._bounds[1:]))
         items = self._rows[1] - self._rows[0] if self._rows else len(call.x)
         message = items * form.tokens * largest // SHARES * form.bytes_a_token // max(1, len(form.attends))
-        each_way = min(-(-max(1, MESSAGES * message) // ROUND) * ROUND, MOST_BYTES)
+        each_way = min(-(-max(1, MESSAGES * message) // ROUND) * ROUND, MOST_BYTES, self._most())
         if self._links and self._links.each_way < each_way:
             self._untie()
         if self._links is None:
             self._links = TokenLinks(self.devices, self.own_device, each_way, self.check)
 
+    def _most(self) -> int:
+        """Bytes each way for two devices, by the RAM that is free."""
+        pairs = len(self.devices) * (len(self.devices) - 1) // 2
+        return max(ROUND, psutil.virtual_memory().available // OF_FREE // (2 * pairs))
+
     def _tend(self) -> None:
         """While something is waited for. Raises WorkerLost where a worker is dead or stuck, and what `check` raises."""
-        self.check()
+        try:
+            self.check()
+        except BaseException:
+            self._interrupted = True
+            raise
         for exchange in self.workers:
             if not exchange.process.alive():
                 raise exchange.watch.lost(lines.PIPE_CLOSED())

@@ -48,21 +48,21 @@ DEVICE_SLOWER = Line(
     Group.NOTHING,
 )
 SHARED_BY_ROWS = Line(
-    "{devices} devices, by images of the batch: {times:.1f}x as fast as one",
-    "Each device computed some of the batch's images. Measured: a step alone against a step together.",
+    "{devices} devices, by images of the batch: about {times:.1f}x as fast as one (estimated)",
+    "Each device computed some of the batch's images. By steps alone and together, in this run or one before.",
     "No fault.",
     Group.NOTHING,
 )
 SHARED_BY_TOKENS = Line(
-    "{devices} devices, by tokens: {times:.1f}x as fast as one",
-    "Each device computed a part of the image's tokens. Measured: a step alone against a step together.",
+    "{devices} devices, by tokens: about {times:.1f}x as fast as one (estimated)",
+    "Each device computed a part of the image's tokens. By steps alone and together, in this run or one before.",
     "No fault.",
     Group.NOTHING,
 )
 SHARED_BY_ROWS_AND_TOKENS = Line(
-    "{devices} devices, by images of the batch and by tokens: {times:.1f}x as fast as one",
-    "Each device computed as many of the batch's images, and a part of those left over. Measured: a step alone against "
-    "a step together.",
+    "{devices} devices, by images of the batch and by tokens: about {times:.1f}x as fast as one (estimated)",
+    "Each device computed as many of the batch's images, and a part of those left over. By steps alone and together, "
+    "in this run or one before.",
     "No fault.",
     Group.NOTHING,
 )
@@ -96,6 +96,13 @@ NOT_BY_TOKENS = Line(
     "A divided forward broke off, and no device was lost by it.",
     "Nothing: the picture is right.",
     Group.NOTHING,
+)
+TOKENS_NOT_NUMBERS = Line(
+    "{device} is left out: what it had a part in came out infinite or as no number, and this process's own did not",
+    "The device computes wrongly, or in a format that is too narrow for this model.",
+    "Nothing: the picture is right. If it happens again, start ComfyUI with another --fp... setting, or check the "
+    "device.",
+    Group.FAULT,
 )
 ROWS_DIFFER = Line(
     "the batch's images are not computed apart: that made another picture (off by {off:.2%})",

@@ -201,7 +201,7 @@ class Loop:
         except Exception as reason:
             log.exception("step %d failed", number)
             self.endpoint.send({"op": "failed", "number": number, "text": describe(reason)})
-            status = GROUP_LOST if isinstance(reason, ChannelBroken) else FAILED
+            status = GROUP_LOST if isinstance(reason, (ChannelBroken, NotDivided)) else FAILED
             predictions = [torch.zeros_like(x)] * answers_to(frame, units)
         result = [prediction.to(x.dtype) for prediction in predictions]
         if not are_finite(result) and status == RIGHT:  # asking waits for the device

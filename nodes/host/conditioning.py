@@ -110,6 +110,19 @@ def _area_share(cond: Cond, x: torch.Tensor) -> float:
     return math.prod(min(size, full) / full for size, full in zip(sizes, whole))
 
 
+def kind_of(cond: Cond) -> tuple:
+    """What is in a cond, without what differs from prompt to prompt: its values' names, the shapes of latents."""
+    return tuple(sorted((name, _kind(getattr(value, "cond", value))) for name, value in cond["model_conds"].items()))
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return str(tuple(value.shape)) if value.ndim > 3 else f"{value.ndim} dimensions"  # text's length differs
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_kind, value))
+    return value if isinstance(value, str) else type(value).__name__
+
+
 def select(conds: Conds, units: Sequence[Unit]) -> list[list[Cond] | None]:
     """The cond lists with only `units` in them; each branch keeps its place, an empty one is None.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...hybridiff_core import lines
+from ...hybridiff_core.setting import Forms
 from ...hybridiff_core.share import Unit
 from .host_call import HostCall
 from .rows import undividable
@@ -22,6 +23,12 @@ def wanted(call: HostCall, units: Sequence[Unit], most: int, divides: bool) -> i
     if divides and not any(unit.local or unit.controls for unit in units):
         found = max(found, most)
     return min(found, most)
+
+
+def never_divided(forms: Forms, model: object) -> bool:
+    """Whether a model's forwards were looked at before, and not one could be divided by tokens."""
+    found = [form for key, form in forms.items() if key[0] == model]
+    return bool(found) and all(isinstance(form, str) for form in found)
 
 
 def undividable_batch(call: HostCall) -> str | None:

@@ -52,6 +52,10 @@ class HostCall:
         """What tells the units' conds from others."""
         return tuple(self.conds[unit.branch][unit.index].get("uuid") for unit in units)
 
+    def kinds(self, units: list[Unit]) -> tuple:
+        """What is in the units' conds, for what is remembered of dividing their forwards."""
+        return tuple(conditioning.kind_of(self.conds[unit.branch][unit.index]) for unit in units)
+
     def weight(self, units: list[Unit]) -> torch.Tensor:
         """The sum of the units' masks, of x's shape."""
         return conditioning.weight_of(self.conds, units, self.x, self.timestep)

@@ -29,7 +29,7 @@ from . import obstacles
 from .comparing import fingerprint, output_of
 from .control import Controls
 from .cuts import may_divide, splitter_for
-from .demand import undividable_batch, wanted
+from .demand import never_divided, undividable_batch, wanted
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
@@ -93,6 +93,7 @@ class Run:
         self.alone: str | None = None
         self.leases = self._leases(devices, guider.model_options, noise.shape)
         if self.alone is None:
+            self._divides = self._divides and not never_divided(known()[2], name_of(self.leases.recipe))
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
                 tokens = self._divides and not any("control" in cond for cond in self.guidance.all_conds)
@@ -173,8 +174,8 @@ class Run:
             for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls), joining):
                 self.engine.remove(exchange)
         here, named = call.network(units, self.splitter), call.names(units)
-        given = (call.x, call.timestep, units, here, call.weight, named, not first, undividable_batch(call))
-        return call.answer(self.engine.step(*given))
+        told = {"again": not first, "undividable": undividable_batch(call), "kinds": call.kinds(units)}
+        return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, **told))
 
     def _wanted(self, call: HostCall, units: list[Unit]) -> int:
         """How many devices beside this process's have something to do."""
@@ -235,7 +236,6 @@ class Run:
         exchanges = self.leases.ready(helpers) if self._waits and not self.alone else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = Engine(exchanges, self.report, self._setting(), check)
-        self.engine.sharing.hoped = 1 + self.leases.most
         self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
 
     @property
@@ -285,7 +285,7 @@ class Run:
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         if self.engine is not None and self.finished:
-            self.leases.late(self.engine.newcomers.exchanges)
+            self.leases.late(self.engine.newcomers.untried)
         if self.engine is not None:
             self.engine.close()
         self.leases.close()

@@ -55,6 +55,13 @@ def test_a_batch_is_divided_by_its_images(bench, family, batch):
     assert set(ways(report)) == {"rows"}, report["lines"]
 
 
+@pytest.mark.full
+def test_the_odd_image_of_a_batch_is_divided_by_tokens(bench):
+    difference, report = at_cfg_1(bench("sd3", batch=3)).compare()
+    assert difference <= LIMIT
+    assert set(ways(report)[1:]) == {"rows and tokens"}, report["lines"]
+
+
 def test_four_devices_share_two_branches_of_two_images(bench):
     side = bench("sd15", size=8, batch=2)
     side.devices = FOUR

@@ -224,15 +224,19 @@ def gains(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict])
     return f"""- **Two GPUs, CFG above 1.** *exact* halves what each GPU computes: 2x at best{timed}; the picture
   is KSampler's. *auto* computes less, with euler and ddim more so than with other samplers: {guided}, by what is
   computed{none}; how close its pictures are is below.
-- **CFG 1** (Flux, distilled and turbo models). There is one branch, so exact sharing gives nothing. *auto* predicts
-  steps: {alone}; a second GPU is not used for it. The mode *pipeline* uses both GPUs{piped}.
+- **CFG 1** (Flux, distilled and turbo models). There is one branch, so *exact* divides a transformer's forward by the
+  image's tokens, where that is faster, and a batch by its images: the picture is KSampler's. A U-Net with one image
+  (SDXL) runs on one GPU. *auto* predicts steps: {alone}; that is without the second GPU,
+  which helps with the steps that are computed. The mode *pipeline* uses both GPUs{piped}.
 - **One GPU.** Nothing is shared. *auto* still predicts steps, as at CFG 1, and its picture is the same as with two.
-- **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, nothing at CFG 1.
+- **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, at CFG 1 as said there.
 {on_gpus(parts)}
 - **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few
-  milliseconds (512 pixels of SD1.5 on a fast card), that is a large part of it, and one device may be as fast.
-- **More than two GPUs.** auto uses as many as there are conds to compute. *pipeline* uses them all; at the same cost
-  its pictures are further from KSampler's."""
+  milliseconds (512 pixels of SD1.5 on a fast card), that is a large part of it, and one device may be as fast. Tokens
+  cost messages at each attention: a forward is divided only where the picture is large enough to gain by it.
+- **More than two GPUs.** *exact* and *auto* use as many as there are conds and images to compute; with a transformer
+  more, where dividing by tokens is faster. *pipeline* uses them all; at the same cost its pictures are further from
+  KSampler's."""
 
 
 def text(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict] = ()) -> str:

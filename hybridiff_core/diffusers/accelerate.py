@@ -305,7 +305,8 @@ class Run:
         elif not self.report.steps:
             self.report.note(lines.NETWORK_EXCHANGED())
         elif not (self.leases or self.report.lines):
-            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=lines.CFG_1()))
+            reason = lines.AND_UNDIVIDED(reason=lines.CFG_1(), why=lines.NOT_WITH_DIFFUSERS())
+            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=reason))
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)

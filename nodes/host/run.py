@@ -159,8 +159,9 @@ class Run:
             self.engine.guided(self.guidance.scale)
         first = self.question.is_first()
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
-        extra = len(units) < (1 if self._one_unit else 2)
-        if self.engine is None or extra:
+        exact = first and self.engine is not None and self.engine.mode_name == "exact"
+        one = self._one_unit or (exact and self._wanted(call, units) > 0)
+        if self.engine is None or len(units) < (1 if one else 2):
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):
             self._welcome(self._wanted(call, units))

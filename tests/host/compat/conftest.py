@@ -128,6 +128,12 @@ def trained(comfy):
     return make
 
 
+def assert_by_tokens(report: dict) -> None:
+    """All calls were shared by tokens; the first one may have shown what the network does with them."""
+    assert {step["way"] for step in report["steps"] if step["helpers"]} == {"tokens"}, report["steps"]
+    assert report["shared_calls"] >= report["calls"] - 1
+
+
 def both(side: Bench, sample: Callable[[list], list], lay: Callable[[list], list] | None = None, first=True) -> Pair:
     """`sample` on the plain model and on ours. `lay` puts something on both, on ours before or after Hybridiff."""
     (pair,) = each(side, sample, lay, first, (side.devices,))

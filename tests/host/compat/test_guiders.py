@@ -7,10 +7,10 @@ import torch
 
 from ...tiers import full_but
 from ..conftest import FamilyBench
-from .conftest import ONE, TWO, Pair, both, each
+from .conftest import ONE, TWO, Pair, assert_by_tokens, both, each
 from .test_packs import sampler
 
-ONE_BRANCH = "CFG 1 has one branch, so there is nothing to share"
+ONE_BRANCH = ("BasicGuider", "CFGGuider at CFG 1", "DualModelGuider, one model twice")  # of these in a call
 
 
 def guided(side, kind, third, cfg=4.0, **given):
@@ -67,7 +67,6 @@ GUIDERS = {
     "PerpNegGuider": ("PerpNegGuider", {}),
     "DualModelGuider, one model twice": ("DualModelGuider", {}),
 }
-CFG_ONE = ("BasicGuider", "CFGGuider at CFG 1")
 
 
 @pytest.mark.parametrize(
@@ -81,12 +80,11 @@ def test_a_guider_in_exact_mode(bench, row, name):
     side.settings |= {"steps": 6, "sampler_name": "dpmpp_2m"}
     pair = both(side, guided(side, kind, side.text(9), **given))
     row.compared(pair.difference, pair.report)
-    if name in CFG_ONE:
-        assert pair.report["lines"] == [f"ran on one device: {ONE_BRANCH}"]
-    elif kind == "DualModelGuider":
-        assert pair.report["shared_calls"] == 0 and len(pair.report["lines"]) == 1
+    assert pair.report["lines"] == [] and pair.report["calls"] == (12 if kind == "DualModelGuider" else 6)
+    if name in ONE_BRANCH:
+        assert_by_tokens(pair.report)
     else:
-        assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] == 6
+        assert pair.report["shared_calls"] == 6
 
 
 @pytest.mark.parametrize("name", full_but(GUIDERS, "BasicGuider", "DualCFGGuider"))
@@ -123,9 +121,24 @@ def test_guidance_that_comes_on_the_way(trained, row, put):
 
     two, one = each(side, guided(side, "CFGGuider", None, cfg=1.0), override)
     row.auto(two, one)
-    works = [(len(step["conds"]), step["work"]) for step in two.report["steps"]]
-    assert two.predicted and two.report["shared_calls"], works
-    assert {work for _, work in works[-two.report["shared_calls"] :]} == {"exact"}, works
+    works = [(step["helpers"] and step["way"], step["work"]) for step in two.report["steps"]]
+    both_branches = works.count(("conds", "exact"))  # one branch goes by tokens
+    assert two.predicted and both_branches, works
+    assert works[-both_branches:] == [("conds", "exact")] * both_branches, works
+
+
+def test_guidance_that_ends_on_the_way_in_exact_mode(bench, row, put):
+    row.of("Samplers", "CFG Override from CFG 4 to 1")
+    side = bench("sd3")
+    side.settings["steps"] = 6
+
+    def override(model):
+        return put(side, "CFGOverride", model=model, cfg=1.0, start_percent=0.5, end_percent=1.0)
+
+    pair = both(side, guided(side, "CFGGuider", None), override)
+    row.compared(pair.difference, pair.report)
+    ways = [step["way"] for step in pair.report["steps"] if step["helpers"]]
+    assert set(ways) == {"conds", "tokens"} and len(ways) >= 5 and pair.report["lines"] == []
 
 
 @pytest.mark.parametrize("cfg", full_but([1.0, 3.0], 3.0))

@@ -151,16 +151,15 @@ class Run:
         self._timed = self._timed or len(units) < 2 <= call.branches
         code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
         if self._takes_an_engine(units):
-            divided = self._wanted(call, units) > 0
-            self._one_unit = len(units) == 1 and (divided or self.mode in ("pipeline", "predict"))
+            self._one_unit = len(units) == 1 and (self.mode in ("pipeline", "predict") or self._wanted(call, units) > 0)
             self._code = code
             self._make_engine(call, units)
         if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.guided(self.guidance.scale)
         first = self.question.is_first()
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
-        exact = first and self.engine is not None and self.engine.mode_name == "exact"
-        one = self._one_unit or (exact and self._wanted(call, units) > 0)
+        exact = self.engine is not None and self.engine.mode_name == "exact"
+        one = self._one_unit or (first and exact and self._wanted(call, units) > 0)
         if self.engine is None or len(units) < (1 if one else 2):
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):

@@ -172,7 +172,7 @@ than two runs of one."""
 
 DIVIDING = """Exact steps that are divided by a batch's images or an image's tokens. The worker is running, and the ways
 were tried before. SD3's layout at 8 blocks, random weights. The bound is for messages that take no time: by tokens
-`(n + t) / (n / 2 + t)` for two equal devices, n image and t text tokens; unlike devices' speeds are added up. What the
+`(n + t) / (n / 2 + t)` for two equal devices, n image and t text tokens; speeds of unlike devices are added. What the
 cores allow is a forward's time alone over its time beside another one. A device that is so many times as slow shares its
 core with another program. Bytes are what this process sent and received."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from . import lines
 from .call import Call, Parts, Piece
@@ -27,6 +28,18 @@ SAID = {
 }
 
 
+@dataclass
+class Course:
+    """A run's calls of one model, units, latent and set of devices; others may come between them.
+
+    `last` is the way of the last one, `calls` how many there were.
+    """
+
+    ways: Ways
+    last: Way | None = None
+    calls: int = 0
+
+
 class Sharing:
     """A run's exact calls. `hoped` is how many devices there are, those included that are to join.
 
@@ -38,13 +51,11 @@ class Sharing:
         self.setting, self.team, self.handshake = setting, team, handshake
         self.hoped = 1
         self.name: object = None
-        self._ways = Ways()
-        self._ways_for: tuple | None = None
+        self._course = Course(Ways())
+        self._courses: dict[tuple, Course] = {}  # by the name and the devices
         self._dividing = Dividing(team, self._broke_off)
         self._again: set[object] = set()  # what is compared once more in the run's second half
-        self._last: Way | None = None
-        self._calls = 0
-        self._own_s: float | None = None  # this process's seconds for a unit, lately
+        self._own_paces: dict[object, float] = {}  # this process's seconds for a unit in this run, by the name
         self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
 
     def met(self, devices: int) -> None:
@@ -53,10 +64,7 @@ class Sharing:
 
     def call_for(self, name: object) -> None:
         """The calls that follow are of the model, units and latent called `name`."""
-        if name != self.name:
-            self.name, self._last, self._calls = name, None, 0
-            known = self.team.known
-            self._own_s = known.seconds.get((name, label(None))) if known else None
+        self.name = name
 
     @property
     def form(self) -> Form | str | None:
@@ -90,14 +98,20 @@ class Sharing:
     def _choose(self, call: Call) -> Deal:
         paces, known = self._paces()
         deals, alone_s = self.deals(call, paces), self._alone_s
-        deal = self._ways.pick(deals, paces, known, alone_s)
-        if self._calls == CHECKED and len(call.units) == 1 and alone_s and self._ways.gains_little(deal.way, alone_s):
-            return deals[0]
-        return deal
+        course = self._course
+        deal = course.ways.pick(deals, paces, known, alone_s)
+        doubtful = alone_s and course.ways.gains_little(deal.way, alone_s)
+        return deals[0] if doubtful and course.calls == CHECKED and len(call.units) == 1 else deal
 
     @property
     def _alone_s(self) -> float | None:
         return self.team.known.alone.get(self.name) if self.team.known else None
+
+    @property
+    def _own_s(self) -> float | None:
+        """This process's seconds for a unit, lately."""
+        known = self.team.known
+        return self._own_paces.get(self.name) or (known.seconds.get((self.name, label(None))) if known else None)
 
     def _paces(self) -> tuple[list[float], bool]:
         """Each device's seconds for a unit, and whether they are seconds."""
@@ -123,7 +137,7 @@ class Sharing:
         """Every unit of `call`."""
         team = self.team
         team.at_pace_of(self.name)
-        self._meet_devices()
+        labels = self._meet_devices()
         deal = self._choose(call)
         record.way = deal.way.value
         record.share = deal.loads(len(team.devices))[0] / sum(unit.cost for unit in call.units)
@@ -135,28 +149,31 @@ class Sharing:
         parts = self._compute(deal, call, record)
         wall_s = time.perf_counter() - started
         parts = self._checked(deal, helpers, call, record.step, parts)
-        self._calls += 1
-        first, self._last = self._last is not deal.way, deal.way
-        if first or team.compared or self.team.labels != self._ways_for[1]:  # slow for other reasons
+        course = self._course
+        course.calls += 1
+        first, course.last = course.last is not deal.way, deal.way
+        if first or team.compared or team.labels != labels:  # slow for other reasons
             return parts
         self._learn(deal, call, record, wall_s)
         return parts
 
-    def _meet_devices(self) -> None:
+    def _meet_devices(self) -> tuple[str, ...]:
+        """The call's course; gives the devices' labels."""
         labels, known = self.team.labels, self.team.known
-        if (self.name, labels) == self._ways_for:
-            return
-        self._ways_for, self._last = (self.name, labels), None
-        tried = known.ways.setdefault(self._ways_for, Tried()) if known else None
-        if tried:
-            tried.begin()
-        self._ways = Ways(tried)
+        key = (self.name, labels)
+        if key not in self._courses:
+            tried = known.ways.setdefault(key, Tried()) if known else None
+            if tried:
+                tried.begin()
+            self._courses[key] = Course(Ways(tried))
+        self._course = self._courses[key]
+        return labels
 
     def _learn(self, deal: Deal, call: Call, record: StepRecord, wall_s: float) -> None:
         load = deal.loads(1 + len(self.team.exchanges))[0]
         if load and record.lanes and record.lanes[0] == 0:
-            self._own_s = min(record.compute_s[0] / load, self._own_s or float("inf"))
-        self._ways.note(deal.way, wall_s)
+            self._own_paces[self.name] = min(record.compute_s[0] / load, self._own_s or float("inf"))
+        self._course.ways.note(deal.way, wall_s)
 
         self.team.judging.learn(record, deal, wall_s, lambda paces: self._same_way(deal, call, paces))
         if self._choose(call).way is deal.way:  # or another way is tried next
@@ -247,14 +264,15 @@ class Sharing:
 
     def conclude(self) -> None:
         """Say how calls were shared otherwise than by conds, and what it brought by the clock."""
-        if not self._ways.tried or self.team.known is None:
+        tried, last = self._course.ways.tried, self._course.last
+        if not tried or self.team.known is None:
             return
-        alone_s, of = self._alone_s, self._ways.tried.of
+        alone_s, of = self._alone_s, tried.of
         lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]
         count = 1 + len(self.team.exchanges)
-        if self._last in SAID and alone_s and (seconds := self._ways.tried.usual(self._last)):
-            self.team.report.note(SAID[self._last](devices=count, times=min(alone_s / seconds, count)))
-        elif self._last is Way.CONDS and lost and min(lost) > 1.0:
+        if last in SAID and alone_s and (seconds := tried.usual(last)):
+            self.team.report.note(SAID[last](devices=count, times=min(alone_s / seconds, count)))
+        elif last is Way.CONDS and lost and min(lost) > 1.0:
             self.team.report.note(lines.DIVIDING_IS_SLOWER(times=min(lost)))
 
     def close(self) -> None:

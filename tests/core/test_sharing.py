@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -27,7 +28,7 @@ def local():
 
 
 class Run:
-    """A run of STEPS exact calls; `gone(step, exchanges)` may do something to the workers before one."""
+    """A run of STEPS exact calls, of `units`, or of each of several lists of them in turn."""
 
     def __init__(self, local, exchanges, units=ONE, batch=1, paces=None, forms=None, undividable=None, check=None):
         self.report = RunReport("exact", ["here"])
@@ -38,8 +39,9 @@ class Run:
         self.engine = Engine(exchanges, self.report, setting, check or (lambda: None))
         self.engine.sharing.hoped = 1 + len(exchanges)
         x = torch.randn(batch, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+        turns = itertools.cycle(units if isinstance(units[0], list) else [units])
         with torch.inference_mode():
-            for level in setting.sigmas[:-1]:
+            for level, units in zip(setting.sigmas[:-1], turns):
                 sigma = torch.full((batch,), level)
                 here = here_with(local, x, sigma)
                 done = self.engine.step(x, sigma, units, here, no_weight, undividable=undividable)
@@ -96,6 +98,13 @@ def test_by_the_clock_tokens_are_tried_and_what_is_said_is_possible(pool, local)
     assert any(Way.TOKENS in tried.seconds for tried in paces.ways.values())
     said = [re.search(r"by tokens: ([\d.]+)x", line) for line in run.report.lines]
     assert all(float(found[1]) <= 2.0 for found in said if found)
+
+
+def test_calls_that_take_turns_are_timed_like_others(pool, local):
+    paces, forms = Paces(), {}
+    run = Run(local, workers(pool, 1), units=[ONE, [Unit(1, 0)]], paces=paces, forms=forms)
+    assert len(forms) == 2 and run.ways[:2] == ["", ""] and run.ways[2:4] == ["tokens"] * 2
+    assert len(paces.ways) == 2 and all(tried.runs == 1 and tried.seconds for tried in paces.ways.values())
 
 
 def test_a_divided_forward_that_is_something_else_is_not_believed(pool, local, monkeypatch):

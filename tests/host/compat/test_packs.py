@@ -133,6 +133,17 @@ def test_a_pack_in_exact_mode(bench, row, way, first):
         assert words in line and pair.report["shared_calls"] < max(pair.report["calls"], 1)
 
 
+@pytest.mark.parametrize("cfg", full_but([1.0, 4.0], 1.0))
+def test_a_network_changed_for_a_call_of_its_own(bench, row, cfg):
+    row.of("Other packs", f"guidance by a second call with a block exchanged, CFG {cfg:g}")
+    side = bench("sd3")
+    side.settings |= {"steps": 6, "cfg": cfg}
+    pair = both(side, sampler(side), lay(side, "swapped"))
+    row.compared(pair.difference, pair.report)
+    assert_it_matters(side, pair)
+    assert pair.report["lines"] == [] and 5 <= pair.report["shared_calls"] <= 6 and pair.report["calls"] == 12
+
+
 @pytest.mark.parametrize("way", full_but(WAYS, *AUTO))
 def test_a_pack_in_auto(trained, row, way):
     title, _, words = WAYS[way]

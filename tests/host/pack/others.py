@@ -345,6 +345,25 @@ def nearby(model):
     model.set_model_sampler_post_cfg_function(guide, disable_cfg1_optimization=True)
 
 
+def swapped(model):
+    """Guidance by a second call of the prompt, with a block of the network exchanged for it where nothing shows it."""
+
+    def guide(args):
+        block = args["model"].diffusion_model.joint_blocks[0]
+        forward = block.forward
+        block.forward = lambda *given, **named: tuple(
+            None if out is None else 0.5 * out for out in forward(*given, **named)
+        )
+        given = [args["cond"]], args["input"], args["sigma"], args["model_options"]
+        try:
+            weak = comfy.samplers.calc_cond_batch(args["model"], *given)[0]
+        finally:
+            del block.forward
+        return args["denoised"] + 2.0 * (args["cond_denoised"] - weak)
+
+    model.set_model_sampler_post_cfg_function(guide)
+
+
 # -- conds, sigmas, other models inside a step
 
 
@@ -444,8 +463,8 @@ WAYS = {
         two_passes, another_sampler, late_calc_cond_batch, late_apply_model, replaced_apply_model, replaced_forward,
         replaced_class_apply_model, forward_hook, replaced_by_a_wrapper, replaced_by_its_own, replaced_inside,
         pre_cfg, cfg, post_cfg, function_wrapper, calc_function, calc_function_of_its_own, one_by_one, tiles,
-        tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, conds_anew, conds_in_place, other_sigma,
-        nested, looking_ahead, object_patch, split_by_the_host,
+        tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, swapped, conds_anew, conds_in_place,
+        other_sigma, nested, looking_ahead, object_patch, split_by_the_host,
     )
 }  # fmt: skip
 

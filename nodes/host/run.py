@@ -151,7 +151,8 @@ class Run:
         self._timed = self._timed or len(units) < 2 <= call.branches
         code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
         if self._takes_an_engine(units):
-            self._one_unit = len(units) == 1 and (self.mode in ("pipeline", "predict") or self._wanted(call, units) > 0)
+            divided = self._wanted(call, units) > 0
+            self._one_unit = len(units) == 1 and (divided or self.mode in ("pipeline", "predict"))
             self._code = code
             self._make_engine(call, units)
         if self.engine is not None and self.engine.mode_name != "exact":
@@ -160,11 +161,7 @@ class Run:
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         exact = self.engine is not None and self.engine.mode_name == "exact"
         one = self._one_unit or (first and exact and self._wanted(call, units) > 0)
-<<<<<<< HEAD
-        if self.engine is None or len(units) < (1 if one else 2):
-=======
         if self.engine is None or len(units) < (1 if one else 2) or (exact and self.question.repeats(call, units)):
->>>>>>> a9006a03937779cb84c057bbd7a7aa03f9119614
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):
             self._welcome(self._wanted(call, units))

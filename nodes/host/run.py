@@ -161,7 +161,7 @@ class Run:
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         exact = self.engine is not None and self.engine.mode_name == "exact"
         one = self._one_unit or (first and exact and self._wanted(call, units) > 0)
-        if self.engine is None or len(units) < (1 if one else 2) or (exact and self.question.repeats(call, units)):
+        if self.engine is None or (self.question.repeats(call, units) and exact) or len(units) < (1 if one else 2):
             return self._by_the_host(call, units)
         if first and not (self._waits or code or all(unit.local for unit in units)):
             self._welcome(self._wanted(call, units))
@@ -324,7 +324,7 @@ class Question:
         return first
 
     def repeats(self, call: HostCall, units: list[Unit]) -> bool:
-        """Whether a call of the same question had these conds at this (x, sigma); asked once for each that is shared.
+        """Whether a call of the same question had these conds at this (x, sigma); asked once a call.
 
         Who asks the same again changed something between, perhaps in the network itself, where it does not show.
         """

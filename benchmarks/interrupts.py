@@ -1,6 +1,6 @@
 """Interrupts at random moments of runs in a real ComfyUI: how soon sampling stops, and what is left behind.
 
-    python benchmarks/interrupts.py [--interrupts 200] [--seed 0] [--size 64] [--json FILE]
+    python benchmarks/interrupts.py [--interrupts 200] [--seed 0] [--size 64] [--cases CASE ...] [--json FILE]
 
 Needs what the tests need. Each interrupt comes at a random moment of such a run, evenly spread, the worker's
 preparation and every stage of the plan included. After each, the workers must be the same processes, and the next
@@ -68,13 +68,13 @@ def stage_of(case: str, steps_done: int | None) -> str:
     return "warm-up" if steps_done < START else "middle" if steps_done < START + MIDDLE else "after the middle"
 
 
-def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print) -> dict:
+def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, cases=tuple(CASES)) -> dict:
     """Interrupt `count` runs; gives every interrupt's row, and what was wrong, in words."""
     chance = random.Random(seed)
     tab = Events(comfy, f"interrupts-{seed}")
     expected = {n: latent(comfy, n, "KSampler")[0] for n in range(10_000, 10_010)}
     lengths, usual_step = {}, {}
-    for case in CASES:
+    for case in cases:
         for _ in range(2):  # the first run starts the worker
             started = time.monotonic()
             prompt = comfy.queue(long_run(comfy, case, size).graph.nodes, tab.client)
@@ -83,7 +83,7 @@ def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print) ->
     before = sorted(worker.pid for worker in workers(comfy))
     rows, faults, ended = [], [], Counter()
     while len(rows) < count:
-        case = chance.choice(list(CASES))
+        case = chance.choice(cases)
         moment = chance.uniform(0.0, lengths[case])
         started = time.monotonic()
         prompt = comfy.queue(long_run(comfy, case, size).graph.nodes, tab.client)
@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--interrupts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="of the interrupted runs' latents")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     root = find_comfyui()
@@ -176,8 +177,9 @@ def main() -> None:
         comfy = Comfy(root, Path(folder) / "base")
         try:
             result = interrupt_runs(
-                comfy, options.interrupts, options.seed, options.size, lambda line: print(line, file=sys.stderr)
-            )
+                comfy, options.interrupts, options.seed, options.size, lambda line: print(line, file=sys.stderr),
+                options.cases,
+            )  # fmt: skip
         finally:
             comfy.stop()
     print(f"{heading(options.seed)}\n\n{markdown(result)}")

@@ -58,6 +58,7 @@ def test_predicted_steps_need_no_worker_to_begin(bench):
     assert {"predicted", "exact"} == {record["work"] for record in report["steps"]}
 
 
+@pytest.mark.full
 def test_at_cfg_1_steps_are_divided_by_tokens_from_the_first_run_on(comfyui_root, tmp_path):
     make_models(comfyui_root)
     server = Comfy(comfyui_root, tmp_path / "base", HYBRIDIFF_WAIT="0")

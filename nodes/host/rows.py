@@ -139,6 +139,11 @@ def of_first_call(conds: Conds) -> bool:
     return several and not any(map(_reason_of, links))
 
 
+def let_go() -> None:
+    """A run is over: what was made ready for its batch is on a device, and is wanted no more."""
+    _features.clear()
+
+
 def ready_hints(conds: Conds, x: torch.Tensor, timestep: torch.Tensor) -> None:
     """Make what ControlNets with a picture for each batch item need at x's size, where the host has not yet.
 

@@ -36,6 +36,7 @@ from .host_call import HostCall
 from .leases import Leases
 from .need import need_of
 from .recipe import name_of, recipe_of
+from .rows import let_go
 
 log = logging.getLogger("hybridiff")
 
@@ -118,9 +119,8 @@ class Run:
         if self.alone is None:
             for line in missing:
                 self.report.note(line)
-        whole = self.mode == "pipeline"
         need = need_of(self.patcher, recipe, shape) if recipe else None
-        given = (self.controls, self.report, whole, known()[1])
+        given = (self.controls, self.report, self.mode == "pipeline", known()[1])
         return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need)
 
     # -- the sampler's course
@@ -284,11 +284,12 @@ class Run:
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
-        if self.engine is not None and self.finished:
-            self.leases.late(self.engine.newcomers.untried)
         if self.engine is not None:
+            if self.finished:
+                self.leases.late(self.engine.newcomers.untried)
             self.engine.close()
         self.leases.close()
+        let_go()
         if self.engine is not None:
             self.engine.conclude()
         elif self.report.mode == "auto":

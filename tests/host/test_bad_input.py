@@ -149,7 +149,7 @@ def test_a_latent_with_nan_in_it(bench, mode, value):
 
 @pytest.mark.parametrize("empty", ["positive", "negative"])
 def test_an_empty_list_of_conds(bench, empty):
-    side = bench("sd3")
+    side = bench("sd15", size=8)
     setattr(side, empty, side.graph.add("TestValue", text="[]"))
     difference, report = side.compare()
     assert difference <= LIMIT

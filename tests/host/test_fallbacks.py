@@ -21,21 +21,28 @@ def assert_alone(report: dict, words: str) -> None:
 
 
 def test_cfg_1_has_one_branch(bench):
-    side = bench("sd3")
-    side.settings["cfg"] = 1.0
+    side = bench("sd15", size=8)
+    side.settings["cfg"], side.devices = 1.0, ("same", "cpu", "cpu", "cpu")
+    before = len(workers(side.comfy))
     difference, report = side.compare()
     assert difference == 0.0
-    assert_alone(report, "ran on one device: CFG 1 has one branch, so there is nothing to share")
+    assert_alone(report, "ran on one device: CFG 1 has one branch a step")
+    assert report["devices"] == ["cpu"] and not report["loadings"]
+    assert len(workers(side.comfy)) == before  # there is no part for one
+
+
+def never_together(side, steps: int = 8):
+    side.settings["steps"] = steps
+    for name, start, end in (("positive", 0.0, 0.45), ("negative", 0.45, 1.0)):
+        timed = {"conditioning": getattr(side, name), "start": start, "end": end}
+        setattr(side, name, side.graph.add("ConditioningSetTimestepRange", **timed))
+    return side
 
 
 @pytest.mark.parametrize("mode", ["exact", "predict"])
 def test_prompts_that_are_never_active_together(bench, mode):
-    side = bench("sd3")
+    side = never_together(bench("sd15", size=8))
     side.plan = {"mode": mode}
-    side.settings["steps"] = 8
-    for name, start, end in (("positive", 0.0, 0.45), ("negative", 0.45, 1.0)):
-        timed = {"conditioning": getattr(side, name), "start": start, "end": end}
-        setattr(side, name, side.graph.add("ConditioningSetTimestepRange", **timed))
     difference, report = side.compare()
     words = "where only one prompt is active, there is nothing to share"
     if mode == "exact":
@@ -45,8 +52,15 @@ def test_prompts_that_are_never_active_together(bench, mode):
         assert words in report["lines"]
 
 
+def test_a_transformers_prompts_that_are_never_active_together_are_divided_by_tokens(bench):
+    difference, report = never_together(bench("sd3")).compare()
+    assert difference <= LIMIT
+    ways = [step["way"] if step["helpers"] else "" for step in report["steps"]]
+    assert ways.count("tokens") >= 6, report["lines"]  # each prompt's first step may be for looking at the network
+
+
 def test_a_prompt_that_begins_later_is_shared_then(bench):
-    side = bench("sd3")
+    side = bench("sd15", size=8)
     side.plan, side.devices = {"mode": "predict"}, ("same", "same")
     side.settings["steps"] = 8
     late = {"conditioning": side.negative, "start": 0.45, "end": 1.0}

@@ -101,7 +101,7 @@ def test_a_run_that_predicts_nothing_alone_says_exact(untouched):
 
 
 def test_prompts_that_are_never_active_together_start_no_worker(untouched):
-    side = Bench(untouched, "sd3")
+    side = Bench(untouched, "sd15", size=8)
     side.settings["steps"] = 8
     for name, start, end in (("positive", 0.0, 0.45), ("negative", 0.46, 1.0)):
         timed = {"conditioning": getattr(side, name), "start": start, "end": end}
@@ -114,18 +114,16 @@ def test_prompts_that_are_never_active_together_start_no_worker(untouched):
 
 @pytest.mark.parametrize("way", ["calc_function_of_its_own", "one_by_one"])
 def test_a_node_that_asks_in_its_own_way_starts_no_worker(untouched, way):
-    side = Bench(untouched, "sd3")
+    side = Bench(untouched, "sd15", size=8)
     side.model = side.graph.add("TestOtherPack", model=side.model, way=way)
     difference, report = side.compare()
     assert difference == 0.0 and report["shared_calls"] == 0
     assert_no_worker(untouched)
 
 
-def test_a_model_that_is_asked_for_one_branch_starts_no_worker(untouched):
-    """Ideogram 4's graph: a guider of two models, a prompt for each."""
-    side = Bench(untouched, "sd3")
+def of_two_models(side: Bench, other: list) -> float:
+    """Ideogram 4's graph, a guider of two models with a prompt for each: how far off it is with Hybridiff."""
     add = side.graph.add
-    other = add("UNETLoader", unet_name="sd3_depth6.safetensors", weight_dtype="default")
     noise, sampler = add("RandomNoise", noise_seed=5), add("KSamplerSelect", sampler_name="euler")
     sigmas = add("BasicScheduler", model=side.model, scheduler="simple", steps=3, denoise=1.0)
     saved = []
@@ -134,9 +132,13 @@ def test_a_model_that_is_asked_for_one_branch_starts_no_worker(untouched):
         guider = add("DualModelGuider", model=model, model_negative=other, **given)
         given = {"guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": side.latent}
         saved.append(side.save(add("SamplerCustomAdvanced", noise=noise, **given)))
-    outputs = untouched.run(side.graph.nodes)
-    stock, ours = (side.latent_of(outputs, node) for node in saved)
-    assert (stock - ours).abs().max() == 0.0
+    return side.difference(side.comfy.run(side.graph.nodes), *saved)
+
+
+def test_a_unet_that_is_asked_for_one_branch_starts_no_worker(untouched):
+    side = Bench(untouched, "sd15", size=8)
+    other = side.graph.add("ModelSamplingDiscrete", model=side.model, sampling="eps", zsnr=False)
+    assert of_two_models(side, other) == 0.0
     assert "ran on one device" in untouched.tail(2000)
     assert_no_worker(untouched)
 
@@ -175,3 +177,18 @@ def test_what_is_used_in_this_process_alone_may_be_replaced(bench, what):
     (report,) = outputs[ours[0]]["hybridiff"]
     assert_shared(report)
     assert side.difference(outputs, stock, saved) <= LIMIT < 1e-3 < side.difference(outputs, plain, stock)
+
+
+def test_a_transformer_that_is_asked_for_one_branch_is_divided_by_tokens(bench):
+    side = bench("sd3")
+    other = side.graph.add("UNETLoader", unet_name="sd3_depth6.safetensors", weight_dtype="default")
+    assert of_two_models(side, other) <= LIMIT
+    assert "Hybridiff: 2 of 3 model calls shared" in side.comfy.tail(2000)
+
+
+def test_a_transformers_branches_that_are_asked_for_one_by_one_are_divided_by_tokens(bench):
+    side = bench("sd3")
+    side.model = side.graph.add("TestOtherPack", model=side.model, way="one_by_one")
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert {step["way"] for step in report["steps"] if step["helpers"]} == {"tokens"}, report["lines"]

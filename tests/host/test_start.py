@@ -5,6 +5,8 @@ import re
 import pytest
 
 from .comfy_server import Comfy, make_models
+from .conftest import Bench
+from .test_exact import LIMIT
 
 STEPS = 600  # enough for a worker to get ready on the way
 
@@ -54,3 +56,20 @@ def test_predicted_steps_need_no_worker_to_begin(bench):
     side.devices = ("cpu", "cpu", "cpu")
     _, report = side.compare()
     assert {"predicted", "exact"} == {record["work"] for record in report["steps"]}
+
+
+def test_at_cfg_1_steps_are_divided_by_tokens_from_the_first_run_on(comfyui_root, tmp_path):
+    make_models(comfyui_root)
+    server = Comfy(comfyui_root, tmp_path / "base", HYBRIDIFF_WAIT="0")
+    try:
+        for window in (5, 6):  # another plan, so that ours is run again and KSampler is not
+            side = Bench(server, "sd3", size=80)  # twenty steps that take longer than a worker's start
+            side.plan = {"mode": "exact", "slope_window": window}
+            side.settings |= {"steps": 20, "cfg": 1.0, "seed": 10**6}
+            off, report = side.compare()
+            assert off <= LIMIT
+            ways = [step["way"] if step["helpers"] else "" for step in report["steps"]]
+            assert "tokens" in ways, report["lines"]
+        assert set(ways[1:]) == {"tokens"}, report["lines"]
+    finally:
+        server.stop()

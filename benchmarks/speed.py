@@ -130,7 +130,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         if report:
             assert report.shared_steps or cfg == 1, report.lines
             cost = sum({"predicted": 0.0, "exact": 1.0}.get(work, 0.5) for work in works)
-            row["bound"] = (2.0 if cfg > 1 else 1.0) * options.steps / cost
+            row["bound"] = (2.0 if report.shared_steps else 1.0) * options.steps / cost
             row["computed"] = ", ".join(f"{works.count(work)} {work}" for work in dict.fromkeys(works))
             row["waiting"] = sum(step.wait_s for step in report.steps) / taken[key][-1]
             row["bytes"] = statistics.median_high(step.bytes_sent + step.bytes_received for step in report.steps)

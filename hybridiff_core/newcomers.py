@@ -30,13 +30,13 @@ class Trial:
     call: Call
     units: list[Unit]
     own: torch.Tensor | None = None
-    own_s: float = 0.0  # this process's seconds for the whole call, 0 where it computed nothing of it
+    own_s: float | None = None  # this process's seconds for the whole call: 0 if it had no part, None if not known
     first: bool = False  # the run's first call, which is slow for other reasons
 
     @property
     def pace_s(self) -> float:
         """This process's seconds for a unit."""
-        return self.own_s / sum(unit.cost for unit in self.call.units)
+        return (self.own_s or 0.0) / sum(unit.cost for unit in self.call.units)
 
 
 class Newcomers:
@@ -88,9 +88,9 @@ class Newcomers:
         for exchange, trial in self._trials.items():
             if trial and trial.call is call:
                 trial.own = done[trial.units[0].branch]
-                if record.share:
-                    trial.own_s = record.compute_s[0] / record.share
-                exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s)
+                if not self.team.compared:
+                    trial.own_s = record.compute_s[0] / record.share if record.share else 0.0
+                exchange.steps.own_s = max(exchange.steps.own_s, trial.own_s or 0.0)
 
     def ready(self, call: Call) -> list[Exchange]:
         """Those that join with this call. Does not wait."""
@@ -122,7 +122,7 @@ class Newcomers:
         if self.team.known is None:  # devices count as equal
             return True
         self.state.sharing.met(1 + len(self.team.exchanges) + len(self._trials))
-        if trial.first:
+        if trial.first or trial.own_s is None:
             return False
         took = self._took[exchange]
         took.append(answer.compute_s / sum(unit.cost for unit in trial.units))
@@ -131,7 +131,7 @@ class Newcomers:
         if not own_s:  # this process does nothing: others are faster
             return True
         known.seconds |= {self._key(exchange): min(took), self._key(None): own_s}
-        if len(self.team.devices) == 1:
+        if len(self.team.devices) == 1 and trial.own_s:
             known.alone.setdefault(self.state.name, trial.own_s)
         if self._helps(call, own_s, min(took)):
             return True

@@ -225,6 +225,7 @@ class Sharing:
 
     def _look(self, call: Call, unit: Unit, rows: tuple[int, int] | None) -> Piece:
         look = Look()
+        self.team.compared = True  # looking takes a part of a forward more
         piece = Piece([unit], call.here([unit], look, call.rows(rows))[unit.branch], rows)
         self.setting.forms[self.name] = look.form or look.reason or lines.NO_BLOCKS()
         return piece

@@ -47,7 +47,7 @@ class Team:
         self.known, self.model = known, model
         self.pacing: Pacing | None = None
         self.judging = Judging(self)
-        self.compared = False  # whether a device was, in the call under way
+        self.compared = False  # whether a device or a way was, in the call under way: its times say nothing
 
     @property
     def devices(self) -> list[Exchange | None]:
@@ -118,8 +118,8 @@ class Team:
             except WorkerLost as error:
                 self.drop(exchange, [], error)
                 fallen.append(job)
-        parts = self.timed(call, record, own)
         self.compared = False
+        parts = self.timed(call, record, own)
         for job in started:
             try:
                 theirs = self.collected(job[0], record)

@@ -53,7 +53,7 @@ class Case:
 
 
 CASES = [
-    Case("batch of 4", 1.0, 4, 32, 8),
+    Case("batch of 4", 1.0, 4, 32, 16),
     Case("batch of 3", 1.0, 3, 32, 8),
     Case("one latent", 1.0, 1, 64, 8),
     Case("one latent, 4 steps", 1.0, 1, 64, 4),

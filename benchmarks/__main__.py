@@ -174,7 +174,8 @@ DIVIDING = """Exact steps that are divided by a batch's images or an image's tok
 ways were tried before. SD3's layout at 8 blocks, random weights. The bound is for messages that take no time: by tokens
 `(n + t) / (n / 2 + t)` for two equal devices, n image and t text tokens; speeds of unlike devices are added up. What
 the cores allow is a forward's time alone over its time beside another one. A device that is so many times as slow
-shares its core with another program. Bytes are what this process sent and received."""
+shares its core with another program. Bytes are what this process sent and received. A figure above the bound does not
+beat arithmetic: half of a forward's tokens may fit a core's cache where all of them do not."""
 
 STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
 latents; SD1.5's layout, narrower and half as deep, at 16x16."""

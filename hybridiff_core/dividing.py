@@ -47,13 +47,15 @@ class Dividing:
                 group.submit(call, parcel.units, form, parcel.bounds, _halves(members), call.rows(parcel.rows))
                 begun.append((group, parcel))
             except WorkerLost as error:
-                fallen += self._lose(error, parcel)
+                fallen.append(parcel)
+                self._lose(error)
         started = time.perf_counter()
         for group, parcel in begun:
             try:
                 done.append((group, parcel, group.own(call)))
             except WorkerLost as error:
-                fallen += self._lose(error, parcel)
+                fallen.append(parcel)
+                self._lose(error)
         own_s, waited_s = time.perf_counter() - started, sum(group.waited_s for group, _, _ in done)
         if any(None in group.devices for group, _ in begun):
             record.took(0, own_s - waited_s)
@@ -71,7 +73,8 @@ class Dividing:
                 record.bytes_sent += group.moved[0]
                 record.bytes_received += group.moved[1]
             except WorkerLost as error:
-                fallen += self._lose(error, parcel)
+                fallen.append(parcel)
+                self._lose(error)
         record.wait_s += time.perf_counter() - started - own_s + waited_s
         for parcel in fallen:
             whole = self.team.plain(call, parcel.units, parcel.rows)
@@ -93,15 +96,14 @@ class Dividing:
             self._groups[key] = TokenGroup(members, own, self.team.check)
         return self._groups[key]
 
-    def _lose(self, error: WorkerLost, parcel: Parcel) -> list[Parcel]:
-        """A forward broke off: a worker at fault is out; where none is, the caller hears of it. Gives `parcel`."""
+    def _lose(self, error: WorkerLost) -> None:
+        """A forward broke off: a worker at fault is out; where none is, the caller hears of it."""
         self.team.compared = True  # this call's times say nothing
         broken = [exchange for exchange in self.team.exchanges if exchange.broken]
         for exchange in broken:
-            self.team.drop(exchange, [], error)
+            self.team.drop(exchange, error)
         if not broken:
             self.broke_off(error)
-        return [parcel]
 
     def close(self) -> None:
         """The run is over, or interrupted."""

@@ -47,9 +47,8 @@ class Newcomers:
         self._trials: dict[Exchange, Trial | None] = {}
         self._took: dict[Exchange, list[float]] = {}  # seconds for a unit, in each trial
         self._calls = 0
-        self._idle: dict[
-            Exchange, object
-        ] = {}  # those for whom there is no work, and for which model, units and latent
+        # those for whom there is no work, and for which model, units and latent
+        self._idle: dict[Exchange, object] = {}
 
     @property
     def exchanges(self) -> list[Exchange]:

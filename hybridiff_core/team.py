@@ -116,7 +116,7 @@ class Team:
                 exchange.submit(call.x, call.sigma, units, call.rows(rows), **how)
                 started.append(job)
             except WorkerLost as error:
-                self.drop(exchange, [], error)
+                self.drop(exchange, error)
                 fallen.append(job)
         self.compared = False
         parts = self.timed(call, record, own)
@@ -124,7 +124,7 @@ class Team:
             try:
                 theirs = self.collected(job[0], record)
             except WorkerLost as error:
-                self.drop(job[0], [], error)
+                self.drop(job[0], error)
                 fallen.append(job)
                 continue
             parts += self._compare(job[0], call, theirs, record)
@@ -175,11 +175,10 @@ class Team:
 
     # -- losses
 
-    def drop(self, exchange: Exchange, units: list[Unit], error: WorkerLost) -> list[Unit]:
-        """Leave a worker out for the rest of the run; gives back the units that somebody else has to compute."""
+    def drop(self, exchange: Exchange, error: WorkerLost) -> None:
+        """Leave a worker out for the rest of the run; somebody else has to compute its part."""
         self.remove(exchange)
         self.report.note(lines.TOOK_OVER(reason=error))
-        return units
 
     def remove(self, exchange: Exchange) -> None:
         """Ask a worker for nothing more in this run."""
@@ -192,7 +191,7 @@ class Team:
         """A step was lost: what remains of the workers computes whole steps."""
         for exchange in list(self.exchanges):
             if exchange.broken:
-                self.drop(exchange, [], error)
+                self.drop(exchange, error)
         if isinstance(error, GroupLost):
             self.report.note(lines.REST_IN_WHOLE_STEPS(reason=error))
         self.drain()
@@ -204,7 +203,7 @@ class Team:
                 exchange.drain(self.check)
             except WorkerLost as error:
                 if exchange.broken:
-                    self.drop(exchange, [], error)
+                    self.drop(exchange, error)
 
     def look_after(self, exchanges: Sequence[Exchange]) -> None:
         """While a lead worker computes: a lost device of its group is stopped, so that the lead hears of it at once."""

@@ -38,13 +38,13 @@ class BlockTimes:
                 exchange.submit(call.x, call.sigma, call.units[:1], kind="measure")
             except WorkerLost as error:
                 idle.remove(exchange)
-                team.drop(exchange, [], error)
+                team.drop(exchange, error)
         parts = team.exact(call, self.shares, record, lambda units: self._here(call, units), kind="measure")
         for exchange in idle:
             try:
                 team.collected(exchange, record)
             except WorkerLost as error:
-                team.drop(exchange, [], error)
+                team.drop(exchange, error)
         self._calls += 1
         return parts
 

@@ -1,19 +1,14 @@
 """A demo worker whose device fails as its start frame says. Run in the real one's place, by its path."""
 
-import importlib.util
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 if __name__ == "__main__":
-    core = Path(__file__).resolve().parents[2] / "hybridiff_core"
-    spec = importlib.util.spec_from_file_location(
-        "hybridiff_core", core / "__init__.py", submodule_search_locations=[str(core)]
-    )
-    sys.modules["hybridiff_core"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["hybridiff_core"])
+    from core_alone import register
+
+    register()
 
     import torch
 

@@ -3,21 +3,15 @@
 A run's "fault" is what, and at which exchange of tokens, counted from 0 through all forwards since.
 """
 
-import importlib.util
 import itertools
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 
 if __name__ == "__main__":
-    core = Path(__file__).resolve().parents[2] / "hybridiff_core"
-    spec = importlib.util.spec_from_file_location(
-        "hybridiff_core", core / "__init__.py", submodule_search_locations=[str(core)]
-    )
-    sys.modules["hybridiff_core"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["hybridiff_core"])
+    from core_alone import register
+
+    register()
 
     from hybridiff_core.demo.demo_backend import DemoBackend
     from hybridiff_core.network.tokens import Shard

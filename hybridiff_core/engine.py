@@ -239,6 +239,7 @@ class Engine:
     def close(self) -> None:
         """The run is over, or interrupted: nothing is asked of the workers any more."""
         self.sharing.close()
+        self.newcomers.close()
 
     def forget(self) -> None:
         """What was found so far holds for no call to come."""

@@ -7,6 +7,7 @@ import logging
 import operator
 import os
 import time
+import weakref
 from collections.abc import Sequence
 
 import comfy.k_diffusion.sampling as k_diffusion
@@ -83,9 +84,8 @@ class Run:
         self.finished = False
         self._code: str | None = None
         self._exact_for: str | None = None
-        self._one_unit = False
+        self._one_unit = self._timed = False
         self._divides = may_divide(self.patcher.model.diffusion_model)
-        self._timed = False
         if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
             self.report.note(lines.SIGMAS_DO_NOT_FALL())
             self.plan = HybridPlan(mode="exact")
@@ -256,17 +256,18 @@ class Run:
                 plan = HybridPlan(mode="exact")
         sampling = self.patcher.get_model_object("model_sampling")
         cuts, paces, forms = known()
+        held = weakref.ref(self)  # an engine's parts hold each other, and so what they hold, until Python looks
         return Setting(
             plan,
             self.sigmas,
             cfg=self.guidance.scale,
             time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
-            openings=self.splitter.openings,
+            openings=lambda *of: held().splitter.openings(*of),
             cuts=cuts,
             paces=None if _steady() else paces,
             forms=forms,
             name=name_of(self.leases.recipe) if self.leases.recipe else None,
-            proof=lambda: fingerprint(self.patcher),
+            proof=lambda: fingerprint(held().patcher),
             output=output_of(sampling),
             dtype=dtype_name(self.patcher.model.get_dtype_inference()),
             flow=isinstance(sampling, comfy.model_sampling.CONST),

@@ -55,7 +55,7 @@ def show_devices(options: argparse.Namespace) -> int:
 
 
 def add_demo(commands: argparse._SubParsersAction) -> None:
-    about = "one small picture by one process and by two, on this computer's CPU, and how they compare"
+    about = "small pictures by one process and by two, on this computer's CPU, and how they compare"
     demo = commands.add_parser("demo", help=about, description=about)
     demo.add_argument("prompt", nargs="*", default=["strawberry"], help="an emoji's name in words (see --captions)")
     demo.add_argument("--captions", action="store_true", help="list what the model knows how to draw, and end")
@@ -64,6 +64,7 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--k", type=int, metavar="N", help="how many steps cost less, in the other modes")
     demo.add_argument("--cfg", type=float, default=3.0, metavar="X")
     demo.add_argument("--seed", type=int, default=1, metavar="N")
+    demo.add_argument("--pictures", type=int, default=4, metavar="N", help="how many are drawn at once (default: 4)")
     demo.add_argument("--repeats", type=int, default=3, metavar="N", help="how often both are timed (default: 3)")
     demo.add_argument("--out", type=Path, default=Path("hybridiff_demo.png"), metavar="FILE", help="the figure, a PNG")
     demo.add_argument("--random", action="store_true", help="a larger random model: it draws nothing, and takes longer")

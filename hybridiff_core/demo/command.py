@@ -17,7 +17,7 @@ from . import captions, trained
 from .comparison import DemoResult, run_demo
 from .model import ModelConfig
 
-LIMITS = {"steps": (1, 1000), "repeats": (1, 100), "k": (1, 1000), "seed": (0, 2**64 - 1)}
+LIMITS = {"steps": (1, 1000), "repeats": (1, 100), "pictures": (1, 64), "k": (1, 1000), "seed": (0, 2**64 - 1)}
 MOST_CFG = 30.0
 BUSY = 0.25  # the part of the processors that other programs use, from which the times say little
 SAME, CLOSE, SIMILAR = 100.0, 40.0, 30.0  # dB
@@ -35,14 +35,14 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     config = ModelConfig() if options.random else None
     settings = (options.prompt, options.steps, options.cfg, options.seed, options.repeats, config, plan)
     try:
-        result = run_demo(*settings, tick=bar.tick)
+        result = run_demo(*settings, tick=bar.tick, count=options.pictures)
     except (WorkerLost, RuntimeError) as error:
         sys.stderr.write(f"\nhybridiff: the second process failed: {error}\n")
         return 1
     finally:
         bar.close()
     rows = table(result, options.steps)
-    print("\n".join(f"{name:20}{value:>9}   {remark}".rstrip() for name, value, remark in rows))
+    print("\n".join(f"{name:21}{value:>9}   {remark}".rstrip() for name, value, remark in rows))
     for line in result.report.lines:
         print(f"- {line}")
     if result.pictures:
@@ -101,7 +101,8 @@ def _try_to_write(path: Path) -> None:
 
 def introduction(options: argparse.Namespace) -> list[str]:
     """What is about to happen, and what a reader of its times should know."""
-    what = "A random network" if options.random else f'A small trained model draws "{options.prompt}"'
+    several = f", {options.pictures} at once" if options.pictures > 1 else ""
+    what = "A random network" if options.random else f'A small trained model draws "{options.prompt}"{several}'
     said = [
         f"{what}: first one process computes each step, then two share it, in mode {options.mode}.",
         "Both are on this computer's CPU, with one core each; no GPU is used.",
@@ -145,12 +146,16 @@ def table(result: DemoResult, steps: int) -> list[tuple[str, str, str]]:
             f"{1e3 * pair.two_s / steps:.0f} ms a step, {result.wait_share:.0%} of it waiting",
         ),
         ("speed-up", f"{pair.speed_up:.2f}x", _beside_the_bound(result)),
-        ("largest difference", f"{result.max_difference:.1e}", "of any value of the two latents"),
+        (
+            "largest difference",
+            f"{result.max_difference:.1e}" if result.max_difference else "none",
+            "of any value of the two latents",
+        ),
         ("sent each step", f"{result.bytes_per_step / 1024:.0f} KiB", "both ways, mean of all steps"),
     ]
     if result.psnr is not None:
         alike = "no difference" if result.psnr >= SAME else f"{result.psnr:.1f} dB"
-        rows.insert(3, ("second picture", alike, verdict(result.psnr)))
+        rows.insert(3, ("second against first", alike, verdict(result.psnr)))
     return rows
 
 
@@ -163,7 +168,7 @@ def bound(result: DemoResult) -> float | None:
 
 def _beside_the_bound(result: DemoResult) -> str:
     most = bound(result)
-    measured = f"measured, the middle one of {len(result.pairs)}"
+    measured = "measured" + (f", the middle one of {len(result.pairs)}" if len(result.pairs) > 1 else "")
     if most is None:
         return measured
     if result.median.speed_up > most:
@@ -172,9 +177,9 @@ def _beside_the_bound(result: DemoResult) -> str:
 
 
 def verdict(psnr: float) -> str:
-    """A PSNR of the second picture against the first, in words."""
+    """A PSNR of the second's pictures against the first's, in words."""
     if psnr >= SAME:
         return "the same, to rounding"
     if psnr >= CLOSE:
-        return "practically the same as the first (PSNR)"
-    return "close to the first (PSNR)" if psnr >= SIMILAR else "visibly another than the first (PSNR)"
+        return "practically the same (PSNR)"
+    return "close (PSNR)" if psnr >= SIMILAR else "visibly another (PSNR)"

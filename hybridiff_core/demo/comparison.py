@@ -47,7 +47,7 @@ class Pair:
 class DemoResult:
     """The repetitions, by rising speed-up, and the largest difference of the latents in any of them.
 
-    `pictures` are [3, height, width] in 0 to 1, by one process and by two, where the model was trained.
+    `pictures` are [count, 3, height, width] in 0 to 1, by one process and by two, where the model was trained.
     """
 
     pairs: list[Pair]
@@ -76,7 +76,7 @@ class DemoResult:
 
     @property
     def psnr(self) -> float | None:
-        """Of the second picture against the first, dB."""
+        """Of the second's pictures against the first's, dB."""
         if self.pictures is None:
             return None
         one, two = self.pictures
@@ -92,12 +92,14 @@ def run_demo(
     config: ModelConfig | None = None,
     plan: HybridPlan | None = None,
     tick: Callable[[str], None] = lambda what: None,
+    count: int = 1,
 ) -> DemoResult:
     """Denoise the same noise with one process and with two, `repeats` times in turns, the latter by `plan`.
 
-    With a `config` the model is a random one of that size, without it the trained one. One thread a
-    process, each on a core of its own where the system lets it choose. `tick` is called with the name
-    of the run at every step. Raises WorkerLost when the second process fails.
+    `count` pictures at once, from noise of their own. With a `config` the model is a random one of that
+    size, without it the trained one. One thread a process, each on a core of its own where the system
+    lets it choose. `tick` is called with the name of the run at every step. Raises WorkerLost when the
+    second process fails.
     """
     if config is None:
         recipe, times, shape = {"trained": True}, trained.sigmas(steps), trained.LATENT
@@ -106,7 +108,7 @@ def run_demo(
         recipe, times = {"config": dataclasses.asdict(config)}, sigmas(steps)
         shape = (config.channels, config.size, config.size)
         conds = [words_to_context(prompt, config), words_to_context("", config)]
-    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
     plan = plan or HybridPlan(mode="exact")
     setting = Setting(
         plan, times.tolist(), cfg, openings=central_openings, name=str(recipe), flow=True, first_order=True
@@ -165,7 +167,7 @@ def run_demo(
         pictures = None
         if config is None:
             decode = trained.decoder()
-            pictures = tuple(decode(latent)[0].clamp(0, 1) for latent in latents)
+            pictures = tuple(decode(latent).clamp(0, 1) for latent in latents)
     return DemoResult(sorted(pairs, key=lambda pair: pair.speed_up), difference, pictures)
 
 

@@ -24,8 +24,8 @@ def draw(result: DemoResult, prompt: str, path: Path) -> None:
     top = EDGE + SIDE + 62
     image = Image.new("RGB", (WIDTH, top + LANE * len(lanes) + 66), PAPER)
     pen = ImageDraw.Draw(image)
-    for place, picture in enumerate(result.pictures):
-        image.paste(picture_of(picture), (EDGE + place * (SIDE + EDGE), EDGE))
+    for place, pictures in enumerate(result.pictures):
+        image.paste(picture_of(pictures), (EDGE + place * (SIDE + EDGE), EDGE))
         words = ("one process", "two processes")[place]
         taken = (pair.one_s, pair.two_s)[place]
         pen.text((EDGE + place * (SIDE + EDGE) + SIDE / 2, EDGE + SIDE + 8), f"{words}: {taken:.2f} s", INK, TEXT, "ma")
@@ -35,15 +35,22 @@ def draw(result: DemoResult, prompt: str, path: Path) -> None:
         y = top + row * LANE
         pen.text((EDGE, y + LANE / 2), name, INK, TEXT, "lm")
         _draw_lane(pen, report, lane, y + (LANE - BAR) / 2, (WIDTH - EDGE - GUTTER - EDGE) / longest)
-    _draw_scale(pen, longest, top + LANE * len(lanes) + 4)
-    image.save(path)
+    predicted = any(step.work == Work.PREDICTED.value for step in pair.two.steps)
+    _draw_scale(pen, longest, top + LANE * len(lanes) + 4, predicted)
+    image.save(path, optimize=True)
 
 
-def picture_of(values: torch.Tensor) -> Image.Image:
-    """[3, height, width] in 0 to 1 as an image of SIDE pixels."""
-    _, height, width = values.shape
-    data = bytes((values.permute(1, 2, 0) * 255).round().to(torch.uint8).flatten().tolist())
-    return Image.frombytes("RGB", (width, height), data).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+def picture_of(pictures: torch.Tensor) -> Image.Image:
+    """[count, 3, height, width] in 0 to 1 as an image of SIDE pixels; of more than one, four."""
+    across = 2 if len(pictures) > 1 else 1
+    side = SIDE // across
+    sheet = Image.new("RGB", (SIDE, SIDE), PAPER)
+    for place, values in enumerate(pictures[: across**2]):
+        _, height, width = values.shape
+        data = bytes((values.permute(1, 2, 0) * 255).round().to(torch.uint8).flatten().tolist())
+        picture = Image.frombytes("RGB", (width, height), data)
+        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (place % 2 * side, place // 2 * side))
+    return sheet
 
 
 def _write_summary(pen: ImageDraw.ImageDraw, result: DemoResult, prompt: str, x: float) -> None:
@@ -52,8 +59,8 @@ def _write_summary(pen: ImageDraw.ImageDraw, result: DemoResult, prompt: str, x:
     shared = sum(step.helpers > 0 for step in steps)
     lines = [
         f"{shared} of {len(steps)} steps shared" + (f", {predicted} predicted" if predicted else ""),
-        "the same picture, to rounding" if psnr >= 100 else f"the pictures' PSNR: {psnr:.1f} dB",
-        f"largest difference of the latents: {result.max_difference:.0e}",
+        "the same pictures, to rounding" if psnr >= 100 else f"the pictures' PSNR: {psnr:.1f} dB",
+        f"largest difference of the latents: {result.max_difference:.0e}".replace("0e+00", "0"),
         "",
         "Two processes on one computer's CPU,",
         "a core each: not a GPU's times.",
@@ -80,7 +87,7 @@ def _draw_lane(pen: ImageDraw.ImageDraw, report: RunReport, lane: int, y: float,
         pen.rectangle((x - 1, y, x + 1, y + BAR), PREDICTED)
 
 
-def _draw_scale(pen: ImageDraw.ImageDraw, longest: float, y: float) -> None:
+def _draw_scale(pen: ImageDraw.ImageDraw, longest: float, y: float, predicted: bool) -> None:
     x, width = EDGE + GUTTER, WIDTH - EDGE - GUTTER - EDGE
     pen.line((x, y, x + width, y), FAINT)
     pen.text((x, y + 6), "0", FAINT, SMALL, "ma")
@@ -88,5 +95,6 @@ def _draw_scale(pen: ImageDraw.ImageDraw, longest: float, y: float) -> None:
     pen.rectangle((x + 40, y + 12, x + 56, y + 24), COLOURS[0])
     pen.rectangle((x + 56, y + 12, x + 72, y + 24), COLOURS[1])
     pen.text((x + 82, y + 6), "computing, a bar a step", FAINT, SMALL)
-    pen.rectangle((x + 310, y + 10, x + 313, y + 26), PREDICTED)
-    pen.text((x + 324, y + 6), "a predicted step", FAINT, SMALL)
+    if predicted:
+        pen.rectangle((x + 310, y + 10, x + 313, y + 26), PREDICTED)
+        pen.text((x + 324, y + 6), "a predicted step", FAINT, SMALL)

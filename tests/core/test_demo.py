@@ -39,6 +39,7 @@ def test_a_command_says_what_it_misses(command):
     [
         (["--steps", "0"], "--steps is 0; use 1 to 1000"),
         (["--repeats", "-1"], "--repeats is -1; use 1 to 100"),
+        (["--pictures", "0"], "--pictures is 0; use 1 to 64"),
         (["--seed", "99999999999999999999999"], "use 0 to 18446744073709551615"),
         (["--cfg", "nan"], "--cfg is nan; use more than 1"),
         (["--cfg", "1"], "--cfg is 1; use more than 1"),
@@ -78,10 +79,10 @@ def test_what_the_model_knows_is_told_from_what_it_does_not():
     assert "It knows: strawberry" in remark("strawbery")
 
 
-def test_exact_shows_one_picture_and_where_it_was_computed(capsys, tmp_path):
+def test_exact_shows_the_same_pictures_and_where_it_was_computed(capsys, tmp_path):
     assert main(["demo", "blue", "heart", "--repeats", "1", "--out", str(tmp_path / "demo.png")]) == 0
     said = capsys.readouterr().out
-    assert 'draws "blue heart": first one process computes each step, then two share it' in said
+    assert 'draws "blue heart", 4 at once: first one process computes each step, then two share it' in said
     assert "Both are on this computer's CPU, with one core each; no GPU is used." in said
     assert "no difference   the same, to rounding" in said
     assert "middle of" not in said and "warm-up" not in said

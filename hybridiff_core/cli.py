@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [package for name, package in NEEDED.items() if importlib.util.find_spec(name) is None]
         sys.stderr.write(f"hybridiff: this Python has no {', '.join(missing)}; pip install {' '.join(missing)}\n")
         return 1
+    except BrokenPipeError:  # what reads the output has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nhybridiff: interrupted\n")
         return 130

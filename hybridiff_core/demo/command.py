@@ -102,17 +102,18 @@ def _try_to_write(path: Path) -> None:
 def introduction(options: argparse.Namespace) -> list[str]:
     """What is about to happen, and what a reader of its times should know."""
     pinned = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if pinned else psutil.cpu_count()
+    each = f"with one {'core' if pinned else 'thread'} each" if cores != 1 else "and take turns on its one core"
     several = f", {options.pictures} at once" if options.pictures > 1 else ""
     what = "A random network" if options.random else f'A small trained model draws "{options.prompt}"{several}'
     said = [
         f"{what}: first one process computes each step, then two share it, in mode {options.mode}.",
-        f"Both are on this computer's CPU, with one {'core' if pinned else 'thread'} each; no GPU is used.",
+        f"Both are on this computer's CPU, {each}; no GPU is used.",
     ]
     if not options.random and (remark := captions.remark(options.prompt)):
         said.append(remark)
-    cores = len(os.sched_getaffinity(0)) if pinned else psutil.cpu_count()
     if cores == 1:
-        said.append("There is one core only, which the two take in turns: they cannot be faster than one.")
+        said.append("So two cannot be faster than one here.")
     elif (busy := psutil.cpu_percent(0.3) / 100) > BUSY:
         said.append(f"Other programs use {busy:.0%} of the CPU now: expect less speed than two free cores give.")
     return said

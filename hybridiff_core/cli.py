@@ -11,8 +11,7 @@ from pathlib import Path
 
 from .plan import MODES
 
-# the modules that commands need, and what pip calls them
-NEEDED = {"torch": "torch", "numpy": "numpy", "psutil": "psutil", "safetensors": "safetensors", "PIL": "pillow"}
+CORE = ("torch", "numpy", "psutil")  # the packages that commands need
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
+    except ModuleNotFoundError:
+        modules = {name: "PIL" if name == "pillow" else name for name in options.needs}
+        missing = [name for name, module in modules.items() if importlib.util.find_spec(module) is None]
+        if not missing:
             raise
-        missing = [package for name, package in NEEDED.items() if importlib.util.find_spec(name) is None]
         sys.stderr.write(f"hybridiff: this Python has no {', '.join(missing)}; pip install {' '.join(missing)}\n")
         return 1
     except BrokenPipeError:  # what reads the output has ended
@@ -44,7 +44,7 @@ def add_devices(commands: argparse._SubParsersAction) -> None:
     devices.add_argument("--cuda-device", metavar="N", help="as ComfyUI is started, if it is")
     devices.add_argument("--cpu", action="store_true", help="as ComfyUI is started, if it is")
     devices.add_argument("--no-messages", action="store_true", help="start no workers")
-    devices.set_defaults(run=show_devices)
+    devices.set_defaults(run=show_devices, needs=CORE)
 
 
 def show_devices(options: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--repeats", type=int, default=3, metavar="N", help="how often both are timed (default: 3)")
     demo.add_argument("--out", type=Path, default=Path("hybridiff_demo.png"), metavar="FILE", help="the figure, a PNG")
     demo.add_argument("--random", action="store_true", help="a larger random model: it draws nothing, and takes longer")
-    demo.set_defaults(run=lambda options: show_demo(options, demo))
+    demo.set_defaults(run=lambda options: show_demo(options, demo), needs=(*CORE, "safetensors", "pillow"))
 
 
 def show_demo(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -123,11 +123,3 @@ def test_the_page_of_messages_is_up_to_date():
         [sys.executable, str(PACK / "dev" / "messages.py"), "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_readme_quotes_lines_as_they_are():
-    """A row of its table is a line, or its beginning, with dots for what differs."""
-    rows = re.findall(r"^\| `(.+?)` \|", (PACK / "README.md").read_text(), re.MULTILINE)
-    texts_with_dots = [re.sub(r"{.*?}", "...", line.text) for line in ALL.values()]
-    assert [row for row in rows if not any(text.startswith(row) for text in texts_with_dots)] == []
-    assert len(rows) == 8

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks import coco
 from benchmarks import gpu_rows as gpu
+from benchmarks.__main__ import TABLES, documents, parts
 from benchmarks.block import kept
 from hybridiff_core.rules import AUTO_TOLERANCE
 
@@ -28,6 +29,14 @@ def run(script, *arguments, ends=0):
     )  # fmt: skip
     assert done.returncode == ends, done.stderr[-3000:]
     return done
+
+
+def test_the_pages_are_what_the_results_say():
+    pages = documents(parts(PACK / "training" / "unet", 64))
+    assert {path.name: path.read_text(encoding="utf-8") == text for path, text in pages.items()} == dict.fromkeys(
+        [path.name for path in pages], True
+    )
+    assert {path.name for path in TABLES.glob("*.md")} < {path.name for path in pages}
 
 
 @pytest.mark.full

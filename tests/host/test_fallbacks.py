@@ -200,7 +200,7 @@ def workers(comfy) -> list[psutil.Process]:
 def test_a_worker_killed_in_the_run(bench):
     bench("sd3").compare()
     side = bench("sd3", size=48)
-    side.settings["steps"] = 12
+    side.settings["steps"] = 40  # over a second of work, also where a step is quick
     stock = side.save(side.sampler("KSampler"))
     ours = side.sampler("HybridiffKSampler", **side.device_chain())
     saved = side.save(ours)
@@ -213,7 +213,7 @@ def test_a_worker_killed_in_the_run(bench):
     worker.kill()
     outputs = side.comfy.wait(prompt)["outputs"]
     (report,) = outputs[ours[0]]["hybridiff"]
-    assert 0 < report["shared_calls"] < report["calls"] == 12
+    assert 0 < report["shared_calls"] < report["calls"] == 40
     (line,) = report["lines"]
     assert "killed by signal 9" in line and "finished the picture" in line
     assert (side.latent_of(outputs, stock) - side.latent_of(outputs, saved)).abs().max() <= LIMIT

@@ -14,6 +14,8 @@ from .telling import told
 STAGES = {None: "all_steps", "warm-up": "warm_up", "parallelism": "middle", "fully-connecting": "finish"}
 # and for ways of sharing a call other than by prompts
 WAYS = {"rows": "by_images", "tokens": "by_tokens", "rows and tokens": "by_images_and_tokens"}
+# lines that say why a device does not help, though nothing is to be done about it
+LEFT_OUT = {"RAN_ON_ONE_DEVICE", "TOO_SLOW", "SHARING_LOST_TIME", "STILL_TOO_SLOW", "ANOTHER_PICTURE", "NOT_READY"}
 
 
 def device_times(record: Mapping, devices: int) -> list[dict]:
@@ -88,7 +90,7 @@ def head(report: Mapping, starting: Sequence[str] = ()) -> dict:
     """The same without the steps: what a run came to, or is about. `starting` are devices that are not ready yet.
 
     `gain` is (times, measured) or None, `no_gain` why a gain would mean nothing; `workers` the places of the devices
-    that computed something; `told` each line as telling.py has it, the one that counts most first.
+    that computed something; `told` each line as telling.py has it, and whether it `matters`; those that do are first.
     """
     gain = gain_of(report) if report.get("seconds") is not None else None
     return {
@@ -104,13 +106,18 @@ def head(report: Mapping, starting: Sequence[str] = ()) -> dict:
         "workers": workers_of(report),
         "gain": list(gain) if gain else None,
         "no_gain": obstacle_of(report),
-        "told": sorted(map(told, report["lines"]), key=_rank),
+        "told": sorted(({**told(line), "matters": _matters(told(line))} for line in report["lines"]), key=_rank),
     }
 
 
+def _matters(said: Mapping) -> bool:
+    """Whether a line is shown at once: why a device does not help, and what a user can do something about."""
+    return said["group"] != "NOTHING" or said["key"] in LEFT_OUT
+
+
 def _rank(said: Mapping) -> int:
-    """Why the run had one device comes first, then what a user can do something about."""
-    return (said["key"] != "RAN_ON_ONE_DEVICE") * (1 + (said["group"] == "NOTHING"))
+    """Why the run had one device comes first."""
+    return (said["key"] != "RAN_ON_ONE_DEVICE") * (2 - said["matters"])
 
 
 def way_of(steps: Sequence[Mapping]) -> str | None:
@@ -133,7 +140,7 @@ def headline(view: Mapping) -> list[str]:
     if view["no_gain"]:
         found.append(say(f"no_figure_{view['no_gain']}"))
     for said in view["told"]:
-        if said["group"] != "NOTHING":
+        if said["matters"]:
             found += [said["text"], say("way_out", way=said["way_out"])] if said["way_out"] else [said["text"]]
     return found
 
@@ -155,7 +162,7 @@ def what(view: Mapping) -> str:
     if count := _not_computed(view):
         mode = view["mode"]
         parts.append(say("predicted" if mode == "predict" else "in_parts", count=count, total=total, mode=mode))
-    else:
+    elif view["state"] == "done":
         parts.append(say("same_picture"))
     return ", ".join(parts)
 

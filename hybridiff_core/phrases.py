@@ -7,12 +7,12 @@ from __future__ import annotations
 
 PHRASES: dict[str, str] = {
     # the live view
-    "empty": "Run the workflow: its time and its devices show here.",
+    "empty": "Run the workflow, and the result shows here.",
     "seconds": "{s} s",
     "minutes": "{m} min {s} s",
     "step": "step {step} of {total}",
-    "gain_measured": "{times}x one device (measured)",
-    "gain_estimated": "{times}x one device (estimated)",
+    "gain_measured": "{times}x as fast as one (measured)",
+    "gain_estimated": "{times}x as fast as one (estimated)",
     "gpu": "1 GPU",
     "gpus": "{count} GPUs",
     "device": "1 device",

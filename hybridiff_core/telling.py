@@ -47,6 +47,10 @@ def told(text: str) -> dict:
             return {
                 "text": text, "key": line.key, "fields": fields, "cause": cause, "way_out": way_out, "group": group,
             }  # fmt: skip
+    first, mark, rest = text.partition("; ")
+    if mark and (reason := told(first))["key"]:
+        fields = {"reason": reason, "why": _field(rest)}
+        return {**reason, "text": text, "key": lines.AND_UNDIVIDED.key, "fields": fields}
     return {"text": text, "key": None, "fields": {}, "cause": None, "way_out": "", "group": Group.NOTHING.name}
 
 

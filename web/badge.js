@@ -5,6 +5,7 @@ import { FAULT, GAIN, REASON } from './palette.js'
 const COLOURS = { good: [GAIN, '#ffffff'], reason: [REASON, '#1a1a1a'], fault: [FAULT, '#ffffff'], plain: ['#6b7280', '#ffffff'] }
 const SIZE = 13 // on the screen at 100 %
 const LEAST = 10.5 // and at any smaller zoom
+const LEAST_WIDTH = 200 // on the screen, where the node itself is less wide
 const GONE = 0.2 // the zoom at which nodes are too small for words
 
 const badges = new WeakMap() // by node: {text, tone}
@@ -22,15 +23,24 @@ function drawAll(context, canvas) {
   if (canvas.ds.scale < GONE) return
   for (const node of canvas.graph?.nodes ?? []) {
     const badge = badges.get(node)
-    if (badge?.text) draw(context, node.pos, badge, canvas.ds.scale)
+    if (badge?.text) draw(context, node, badge, canvas.ds.scale)
   }
 }
 
-function draw(context, [x, y], { text, tone }, zoom) {
-  const size = Math.max(SIZE, LEAST / zoom)
+/** The text, cut off where it is wider than `room`. */
+function fitting(context, text, room) {
+  if (context.measureText(text).width <= room) return text
+  let kept = text
+  while (kept && context.measureText(`${kept}\u2026`).width > room) kept = kept.slice(0, -1)
+  return `${kept.trimEnd()}\u2026`
+}
+
+function draw(context, node, { text: whole, tone }, zoom) {
+  const [[x, y], size] = [node.pos, Math.max(SIZE, LEAST / zoom)]
   const [ground, ink] = COLOURS[tone]
   context.save()
   context.font = `600 ${size}px sans-serif`
+  const text = fitting(context, whole, Math.max(node.size[0], LEAST_WIDTH / zoom) - size)
   const [width, height] = [context.measureText(text).width + size, size * 1.5]
   const top = y - (window.LiteGraph?.NODE_TITLE_HEIGHT ?? 30) - height - 2
   context.fillStyle = ground

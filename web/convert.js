@@ -5,6 +5,7 @@
 
 const OURS = { KSampler: 'HybridiffKSampler', KSamplerAdvanced: 'HybridiffKSamplerAdvanced' }
 const STOCK = Object.fromEntries(Object.entries(OURS).map(([stock, ours]) => [ours, stock]))
+const VALUES = { KSampler: 7, KSamplerAdvanced: 10 } // how many widgets' values a page saves of them
 const MODEL = 'HybridiffModel'
 const PICTURE = 'same as KSampler'
 const SAMPLED = ['LATENT', 'GUIDER', 'IMAGE'] // what a sampler, a guider or a whole pipeline gives
@@ -97,7 +98,7 @@ function restore(workflow, graph, node) {
     for (const link of [...(output.links ?? [])]) cut(graph, link)
   }
   node.outputs = node.outputs.filter(({ type }) => type !== 'HYBRIDIFF_REPORT')
-  if (Array.isArray(node.widgets_values)) node.widgets_values.pop()
+  if (Array.isArray(node.widgets_values)) node.widgets_values.splice(VALUES[STOCK[node.type]])
   else if (node.widgets_values) delete node.widgets_values.picture
   if (node.widgets_values_named) delete node.widgets_values_named.picture
   rename(node, STOCK[node.type])

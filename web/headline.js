@@ -6,7 +6,6 @@
 import { causeOf, clock, lineOf, say, wayOf } from './words.js'
 
 const WAYS = { rows: 'by_images', tokens: 'by_tokens', 'rows and tokens': 'by_images_and_tokens' }
-const LONGEST = 44 // characters of a reason in a badge
 
 /** "cuda:1" for "cuda:1 (RTX 3090, 24 GB) (process 2)". */
 export const nameOf = (device) => device.split(' (')[0]
@@ -78,21 +77,18 @@ export function what(view) {
   const way = WAYS[view.steps.findLast((step) => step.way)?.way]
   if (way) parts.push(say(way))
   if (count) parts.push(say(view.mode === 'predict' ? 'predicted' : 'in_parts', { count, total, mode: view.mode }))
-  else parts.push(say('same_picture'))
+  else if (view.state === 'done') parts.push(say('same_picture'))
   return `${who(view)}: ${parts.join(', ')}`
 }
 
 /** What a user should read, and can do something about: {text, way, group}. */
 export function reasons(view) {
-  const found = (view?.told ?? []).filter(({ group, key }) => group !== 'NOTHING' || key === 'RAN_ON_ONE_DEVICE')
-  const said = found.map((told) => ({
+  const said = (view?.told ?? []).filter(({ matters }) => matters).map((told) => ({
     text: lineOf(told), way: wayOf(told) && say('way_out', { way: wayOf(told) }), group: told.group,
   }))
   if (view?.no_gain && view.state === 'done') said.push({ text: say(`no_figure_${view.no_gain}`), way: '', group: 'NOTHING' })
   return said
 }
-
-const shortened = (text) => (text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}\u2026`)
 
 /** The run in a few words, for the node's title; empty where there was none. */
 export function badgeOf(view) {
@@ -102,9 +98,9 @@ export function badgeOf(view) {
   if (state === 'running') return say('with_reason', { who: who(view), reason: say('step', stepOf(view)) })
   const times = gainOf(view, 1)
   if (times) return say('with_gain', { who: who(view), times })
-  const [first] = view.told.filter(({ group, key }) => group !== 'NOTHING' || key === 'RAN_ON_ONE_DEVICE')
+  const first = view.told.find(({ matters }) => matters)
   if (view.shared || !first) return who(view)
-  return say('with_reason', { who: who(view), reason: shortened(lineOf(causeOf(first))) })
+  return say('with_reason', { who: who(view), reason: lineOf(causeOf(first)) })
 }
 
 /** How well it went, for colours: "good", "plain", "reason" or "fault". */

@@ -3,6 +3,7 @@ import { app } from '../../scripts/app.js'
 import { actionFor, convert } from './convert.js'
 import { say } from './words.js'
 
+const CLOSED_MS = 30 // after which the menu is closed, which the page takes for a change
 const LAID_OUT_MS = 150 // after which a new node has its size, which belongs to the same step of the undo
 const PHRASES = { replace: 'use', insert: 'use', restore: 'back', remove: 'back' }
 
@@ -13,17 +14,14 @@ function savedGraph(workflow, node) {
   return { graph: workflow.definitions?.subgraphs?.find((graph) => graph.id === id), id }
 }
 
-async function turn(node) {
+function turn(node) {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker
   const workflow = app.rootGraph.serialize()
   const { id } = savedGraph(workflow, node)
   const made = convert(workflow, { graph: id, node: node.id })
-  // as the page's own undo loads a state: what is looked at stays, and one step back is the graph of before
-  await app.loadGraphData(made, false, false, app.extensionManager?.workflow?.activeWorkflow ?? null)
-  if (id) {
-    const subgraph = app.rootGraph.subgraphs?.get?.(id)
-    if (subgraph) app.canvas.setGraph(subgraph)
-  }
+  app.rootGraph.configure(made)
+  const subgraph = id && app.rootGraph.subgraphs?.get?.(id)
+  app.canvas.setGraph(subgraph || app.rootGraph)
   setTimeout(() => tracker?.captureCanvasState?.(), LAID_OUT_MS)
 }
 
@@ -34,6 +32,6 @@ app.registerExtension({
     const { graph } = savedGraph(app.rootGraph.serialize(), node)
     const saved = graph?.nodes.find(({ id }) => String(id) === String(node.id))
     const action = saved && actionFor(saved, graph)
-    return action ? [{ content: say(PHRASES[action]), callback: () => turn(node) }] : []
+    return action ? [{ content: say(PHRASES[action]), callback: () => setTimeout(turn, CLOSED_MS, node) }] : []
   },
 })

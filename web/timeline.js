@@ -194,7 +194,7 @@ export function drawLanes(view, width, { id = 'hybridiff' } = {}) {
     ]
   })
   const y = LANE * view.devices.length + 4
-  let x = left
+  let x = 8
   const legend = Object.entries(fills).flatMap(([kind, fill]) => {
     const [at, word] = [x, say(kind)]
     if (at + 14 + widthOf(word) > right) return []

@@ -25,6 +25,16 @@ export function draw(view, width, { id = 'hybridiff', open = false } = {}) {
   return `<div class="hybridiff-body" data-state="${stateOf(view)}" data-tone="${toneOf(view)}">${[...head, ...more].join('')}</div>`
 }
 
+const CLOSE = ['identical', 'rounding', 'practically']
+
+/** How close two pictures are: the compare node's {verdict, decibels, ssim, largest}; undefined before a run. */
+export function compared(found) {
+  if (!found) return `<div class="hybridiff-body" data-state="empty">${part('what', say('empty'))}</div>`
+  const verdict = say(found.verdict, { decibels: Math.round(found.decibels) })
+  const tone = CLOSE.includes(found.verdict) ? 'good' : 'plain'
+  return `<div class="hybridiff-body" data-state="done" data-tone="${tone}">${part('verdict', verdict)}${part('what', say('figures', found))}</div>`
+}
+
 export const STYLE = `
 .hybridiff-view { box-sizing: border-box; width: 100%; overflow: hidden; border-radius: 6px; pointer-events: none;
   --hybridiff-panel: var(--comfy-input-bg, #222); --hybridiff-faint: var(--descrip-text, #999);
@@ -33,8 +43,9 @@ export const STYLE = `
 .hybridiff-body svg { display: block; margin: 6px -8px 0; pointer-events: auto; }
 .hybridiff-large { font-size: 26px; line-height: 1.15; font-weight: 700; overflow-wrap: anywhere; }
 .hybridiff-gain { font-size: 16px; font-weight: 600; }
-[data-tone=good] .hybridiff-gain { color: color-mix(in srgb, ${GAIN} 75%, currentColor); }
+[data-tone=good] :is(.hybridiff-gain, .hybridiff-verdict) { color: color-mix(in srgb, ${GAIN} 75%, currentColor); }
 [data-tone=fault] .hybridiff-large { color: color-mix(in srgb, ${FAULT} 75%, currentColor); }
+.hybridiff-verdict { font-size: 20px; line-height: 1.2; font-weight: 700; overflow-wrap: anywhere; }
 .hybridiff-what { font-size: 14px; overflow-wrap: anywhere; }
 .hybridiff-reason { margin-top: 5px; padding: 4px 8px; border-left: 4px solid ${REASON}; border-radius: 3px;
   background: color-mix(in srgb, ${REASON} 20%, transparent); font-size: 16px; line-height: 1.25;

@@ -139,6 +139,6 @@ def test_the_table_says_stages_figures_and_reasons():
     assert rows["middle"] == ["2", "3", "4", "1.25", "0.625", "4.00"]
     assert rows["end"] == ["1", "5", "5", "1.25", "1.250", "2.00"]
     assert text.startswith(
-        "6.2 s, 1.92x one device (estimated)\n2 GPUs: 5 of 6 steps shared, close to KSampler's picture"
+        "6.2 s, 1.92x as fast as one (estimated)\n2 GPUs: 5 of 6 steps shared, close to KSampler's picture"
     )
     assert "12.00 MiB" in text and "- the worker on there is out" in text

@@ -52,6 +52,7 @@ PHRASES: dict[str, str] = {
     "transfer": "sending",
     "wait": "waiting",
     # the plan's preview
+    "all_fields": "All fields, for experts",
     "last_curve": "the last run's difference",
     "typical_curve": "a typical curve (no run of {total} steps yet)",
     "too_long": "too long for {total} steps: lower parallel_steps",

@@ -25,9 +25,15 @@ function assign(node, values) {
   refresh(node)
 }
 
+/** The other renderer has a button of its own for advanced fields; the classic one would only leave gaps. */
+const collapses = () => !window.LiteGraph?.vueNodesMode
+
 function refresh(node) {
   const idle = idleFields(valuesOf(node))
-  for (const widget of fieldsOf(node)) widget.disabled = idle.includes(widget.name)
+  for (const widget of fieldsOf(node)) {
+    widget.disabled = idle.includes(widget.name)
+    if (widget.options?.advanced) widget.hidden = collapses() && !node.hybridiffAll
+  }
   node.setDirtyCanvas?.(true, true)
   previews.get(node)?.redraw()
 }
@@ -76,10 +82,19 @@ function addPreview(node) {
   const id = `hybridiff-plan-${(plans += 1)}`
   const preview = new Panel(node, 'hybridiff_preview', (width) => {
     const { view, bounds, caption, status } = planned(node)
-    return `<div>${drawCurves(view, width, HEIGHT, { id, caption, bounds: bounds ?? {}, handles: true, status })}</div>`
+    const more = collapses()
+      ? `<button class="hybridiff-more" aria-expanded="${node.hybridiffAll}">${say('all_fields')}</button>`
+      : ''
+    return `<div>${drawCurves(view, width, HEIGHT, { id, caption, bounds: bounds ?? {}, handles: true, status })}${more}</div>`
   })
   previews.set(node, preview)
   const { element } = preview
+  element.addEventListener('click', (event) => {
+    if (!event.target.closest('.hybridiff-more')) return
+    node.hybridiffAll = !node.hybridiffAll
+    refresh(node)
+    node.setSize([node.size[0], node.computeSize()[1]])
+  })
   let drag
   element.addEventListener('pointerdown', (event) => {
     const grip = event.target.closest('.hybridiff-grip')
@@ -108,7 +123,7 @@ function addPreview(node) {
 
 function setUp(node) {
   node.hybridiffFields = Object.fromEntries(node.widgets.map(({ name }) => [name, true]))
-  for (const widget of node.widgets) if (widget.options?.advanced) widget.advanced = true // for the classic renderer
+  node.hybridiffAll = false // whether the fields for experts are shown
   for (const widget of fieldsOf(node)) {
     const before = widget.callback
     widget.callback = function (...given) {

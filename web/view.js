@@ -53,7 +53,7 @@ export const STYLE = `
 .hybridiff-reason[data-group=FAULT] { border-color: ${FAULT}; background: color-mix(in srgb, ${FAULT} 20%, transparent); }
 .hybridiff-reason[data-group=NOTHING] { border-color: var(--hybridiff-faint); background: none; }
 .hybridiff-reason div { margin-top: 2px; font-size: 14px; opacity: 0.85; }
-.hybridiff-more { all: unset; margin-top: 4px; color: var(--hybridiff-faint); cursor: pointer; font-size: 12px;
+.hybridiff-more { all: unset; margin: 4px 0 2px 4px; color: var(--hybridiff-faint); cursor: pointer; font-size: 12px;
   pointer-events: auto; }
 .hybridiff-more::before { content: '\\25b8\\00a0'; }
 .hybridiff-more[aria-expanded=true]::before { content: '\\25be\\00a0'; }

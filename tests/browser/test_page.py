@@ -339,6 +339,7 @@ def test_a_dragged_auto_keeps_its_tolerance_and_one_step_back_undoes_it(tab, sma
 
 def test_the_plan_shows_few_fields_at_first(tab, small):
     tab.load(small(id="77"))
+    tab.look_at(PLANNER)
     shown = tab.page.evaluate(
         """(id) => { const node = window.app.canvas.graph.getNodeById(id)
             return node.widgets.filter((widget) => node.isWidgetVisible(widget)).map(({ name }) => name) }""",

@@ -58,6 +58,13 @@ def test_a_languages_lines_are_lines_of_ours(language):
     assert {name for name, text in texts["lines"].items() if fields_of(text) != ALL[name].fields} == set()
 
 
+@pytest.mark.parametrize("language", ("en", *OTHERS))
+def test_every_template_is_described(language):
+    texts = json.loads((PACK / "locales" / language / "main.json").read_text(encoding="utf-8"))
+    described = texts["templateWorkflows"]["templateDescription"]["hybridiff"]
+    assert described.keys() == {path.stem for path in (PACK / "workflows").glob("*.json")}
+
+
 def test_the_languages_have_the_same_lines():
     assert len({tuple(texts_of(language)["lines"]) for language in OTHERS}) == 1
 

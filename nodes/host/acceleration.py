@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
@@ -61,6 +62,7 @@ class Acceleration:
         if self.called_at is not None:
             run.report.called_at = self.called_at
         self.report, self.called_at = run.report, None
+        run.events.begin(lambda: run.leases.starting)
         options[KEY] = run
         # last in the chain, so that other packs' wrappers see every branch, and we the sampler's own sigmas
         for kind in (WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLER_SAMPLE):
@@ -73,12 +75,16 @@ class Acceleration:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             run.finished = True
             return samples
+        except comfy.model_management.InterruptProcessingException:
+            run.report.state = "stopped"
+            raise
         except RuntimeError as error:
             if run.misfit:  # torch's own words name no input
                 raise ValueError(lines.LATENT_MISFIT_STOPS(reason=run.misfit)) from error
             raise
         finally:
             del options[KEY]
+            run.report.end(run.finished)
             run.close()
 
 

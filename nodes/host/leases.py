@@ -95,9 +95,15 @@ class Leases:
             else:
                 self._leases.append(lease)
 
+    @property
+    def starting(self) -> list[str]:
+        """The devices whose workers are not ready yet, by their names."""
+        return [lease.place.label for lease in self._leases if lease not in self._met]
+
     def ready(self, wanted: int) -> list[Exchange]:
         """Wait for the workers; gives those that are ready, another device's in the place of one that is not."""
         exchanges: list[Exchange] = []
+        since = time.perf_counter()
         self.start(wanted)
         met = 0
         while met < len(self._leases):
@@ -105,6 +111,7 @@ class Leases:
                 exchanges.append(exchange)
             met += 1
             self.start(wanted + met - len(exchanges))
+        self.report.waited_s = time.perf_counter() - since
         return exchanges
 
     def arrived(self, wanted: int, patience_s: float = 0.0) -> list[Exchange]:

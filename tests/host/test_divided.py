@@ -108,7 +108,7 @@ def test_four_devices_divide_two_branches_by_tokens(bench):
 
 def test_auto_shares_the_steps_that_it_computes(bench):
     side = at_cfg_1(bench("sd3"), steps=12)
-    side.plan = None
+    side.plan = {}  # auto
     _, report = side.compare()
     computed = [step for step in report["steps"] if step["work"] == "exact"]
     assert all(step["helpers"] for step in computed[1:]), report["lines"]

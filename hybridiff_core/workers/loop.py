@@ -46,7 +46,8 @@ class Backend(Protocol):
     def load(self, recipe: object) -> dict:
         """Hold the model that `recipe` describes; the answer goes back as information.
 
-        But "holds" in it: tensors of earlier recipes that models it keeps are made of. Others are forgotten.
+        But "holds" in it: tensors of earlier recipes that models it keeps are made of. Others are forgotten. And
+        "details": what is said of the loading; "packs" in that, where code came into the process by it.
         """
 
     def begin(self, run: object, fresh: bool) -> None:

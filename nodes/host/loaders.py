@@ -21,6 +21,7 @@ from ...hybridiff_core.workers.wire import CannotCross
 from .weights import QUANT, alike, is_dense, quants_of, weights_of, with_quants
 
 CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
+GRAPH = "graph"  # by none of these: by the nodes that made the model (graph.py)
 PLAIN = (bool, int, float, str, torch.dtype, type(None))  # of a loader's options
 
 # what a model's file was like when its model was first sampled here

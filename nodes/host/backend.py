@@ -21,7 +21,7 @@ class ComfyBackend:
         import comfy.samplers
         import torch
 
-        from . import inner_options
+        from . import content, inner_options
         from .block_hooks import offer
         from .conditioning import KINDS
         from .cuts import hooked, splitter_for
@@ -30,6 +30,7 @@ class ComfyBackend:
         from .rounding import is_dynamic
         from .rows import of_rows
         from .settings import lay, lay_args
+        from .state import Watching
 
         self._comfy, self._told, self.remarks = comfy, start["device"], list(remarks)
         self.device: torch.device = comfy.model_management.get_torch_device()
@@ -40,6 +41,9 @@ class ComfyBackend:
         self._offer, self._inner = offer, inner_options
         self._lay, self._lay_args, self._of_rows = lay, lay_args, of_rows
         self._patcher = self._model = self._loaded = self._splitter = None
+        self._content, self._watches = content, Watching
+        self._watching: Watching | None = None  # of a model that was made by its graph
+        self._calculate = comfy.samplers.calc_cond_batch
         self._own: dict = {}  # the options that the model came with: code, where it was made by its graph
         self._options: dict = {}  # those, as a run has them
         self._conds: list[list[dict | None]] = []
@@ -54,6 +58,7 @@ class ComfyBackend:
             self._made_with = recipe["args"]
         self._patcher, anew = self._kitchen.make(recipe["model"])
         self._own = self._patcher.model_options  # a run's take its place
+        self._leaves = self._content.of_model(self._patcher) if recipe["model"]["graph"] else None
         self._offer(self._patcher)
         dtype = self._patcher.get_model_object("manual_cast_dtype") or self._patcher.model.get_dtype()
         refused, holds = self._kitchen.refusals, self._kitchen.held
@@ -79,6 +84,7 @@ class ComfyBackend:
             )
             self._inner.to_device(self._options, self._patcher)
             self._patcher.pre_run()
+            self._watch()
             self._splitter = self._splitter_for(self._model.diffusion_model)
         for control in self._controls:
             control.pre_run(self._model, self._model.model_sampling.percent_to_sigma)
@@ -90,8 +96,18 @@ class ComfyBackend:
         options = self._patcher.model_options
         if through is not None:
             options = self._hooked(options, self._splitter, through)
-        out = self._comfy.samplers.calc_cond_batch(self._model, self._of_rows(lists, rows), x, sigma, options)
+        out = self._calculate(self._model, self._of_rows(lists, rows), x, sigma, options)
         return [out[branch] for branch in sorted({branch for branch, _ in units})]
+
+    @property
+    def doubt(self) -> str | None:
+        return self._watching and self._watching.fault
+
+    def _watch(self) -> None:
+        """From now on see what code of other nodes in the network keeps from call to call."""
+        self._watching = self._leaves and self._watches(self._patcher, self._leaves)
+        plain = self._comfy.samplers.calc_cond_batch
+        self._calculate = self._watching.around(plain) if self._watching else plain
 
     def end(self) -> None:
         if self._loaded is not None:

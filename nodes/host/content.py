@@ -80,11 +80,6 @@ def in_options(leaves: Leaves) -> Leaves:
     return {where: value for where, value in leaves.items() if where[0] != ON_MODEL}
 
 
-def code_of(leaves: Leaves) -> tuple:
-    """What the code in `leaves` has in common with that of the same node with other settings."""
-    return tuple((where[0], _code(value)) for where, value in leaves.items() if not isinstance(value, PLAIN))
-
-
 def serial(leaves: Leaves) -> int:
     """A number for just these objects: the same where they are met again, for the last few."""
     number = next((number for number, known in _known if changed(known, leaves) is None), None)
@@ -92,11 +87,6 @@ def serial(leaves: Leaves) -> int:
         number = next(_numbers)
         _known.append((number, leaves))
     return number
-
-
-def _code(value: object) -> object:
-    function = getattr(value, "__func__", value)
-    return getattr(function, "__code__", None) or type(value)
 
 
 def _tree(where: tuple, value: object) -> Leaves:

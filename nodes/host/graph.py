@@ -5,14 +5,13 @@ A worker runs them (graph_kitchen.py). It is told which class is of which pack, 
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import nodes
-import psutil
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
@@ -28,6 +27,8 @@ log = logging.getLogger("hybridiff")
 PASSED = {"HybridiffModel": "model"}
 OWN = "Hybridiff"  # how our other nodes' names begin
 ACCOUNTS = {"AUTH_TOKEN_COMFY_ORG", "API_KEY_COMFY_ORG"}  # hidden inputs of nodes that call paid services
+
+STARTED = time.time()  # this process's packs are loaded now: a worker has their code only where it is of this time
 
 Link = tuple[str, int]
 
@@ -50,7 +51,7 @@ class Origin:
     @classmethod
     def of(cls, model: ModelPatcher, dynprompt: object, node: object, pnginfo: object = None) -> Origin | None:
         """The origin of what came in at the input `model` of `node` in `dynprompt`; None outside of a prompt."""
-        if dynprompt is None or node is None:
+        if dynprompt is None or node is None or not hasattr(getattr(model, "model", None), "diffusion_model"):
             return None
         try:
             given = dynprompt.get_node(str(node))
@@ -94,7 +95,7 @@ class Origin:
             "force_cast_weights": False, "patches": {}, "controls": list(controls),
             "graph": {
                 "nodes": plain, "output": list(self.output), "classes": self.packs, "seen": self.seen,
-                "pnginfo": pnginfo, "since": started_at(), "size": patcher.model_size(),
+                "pnginfo": pnginfo, "since": STARTED, "size": patcher.model_size(),
             },
         }  # fmt: skip
 
@@ -102,11 +103,6 @@ class Origin:
         """What code in a call's options is not of the model's own nodes, in words for users; None for none."""
         where = content.changed(content.in_options(self.left), content.of_options(model_options))
         return where and lines.CHANGED_AFTER_ITS_NODE(what=where)
-
-    @property
-    def kind(self) -> tuple:
-        """What the model's code has in common with that of the same nodes with other settings."""
-        return tuple(sorted(self.packs)), content.code_of(self.left)
 
     def _not_plain(self) -> str:
         for name, node in self.nodes.items():
@@ -206,9 +202,3 @@ def _inputs(dynprompt: object, node: dict) -> dict:
     """A node's inputs, with links that go past our own nodes."""
     inputs = node["inputs"].items()
     return {name: list(_passed(dynprompt, value)) if is_link(value) else value for name, value in inputs}
-
-
-@functools.cache
-def started_at() -> float:
-    """When this process began, in seconds since the epoch: packs' code is that of this time."""
-    return psutil.Process().create_time()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -14,12 +14,13 @@ from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.wire import CannotCross
 from . import content, obstacles
 from .graph import Origin
+from .loaders import FileChanged, require_unchanged
 from .recipe import recipe_of
 from .state import Watching
 
 REMEMBERED = 64
 
-_proven: OrderedDict[object, None] = OrderedDict()  # code that kept nothing from call to call
+_proven: OrderedDict[object, None] = OrderedDict()  # graphs whose code kept nothing from call to call
 _faults: OrderedDict[object, str] = OrderedDict()  # graphs whose code did, and why they are not shared
 
 
@@ -35,7 +36,7 @@ class Remaking:
         self.recipe: dict | None = None
         self.watching: Watching | None = None
         self._graph: object = None
-        self._done: list[Unit] = []
+        self._done: list[list[Unit]] = []
 
     @property
     def by_graph(self) -> bool:
@@ -48,6 +49,9 @@ class Remaking:
             if not reason:
                 self.recipe = recipe_of(self.patcher, controls)
                 return None
+            require_unchanged(self.patcher)
+        except FileChanged as error:
+            return str(error)
         except CannotCross as error:
             reason = str(error)
         if self.origin is None:
@@ -80,39 +84,39 @@ class Remaking:
         self._done = []
 
         def noted(units: list[Unit], *how: object) -> Predictions:
-            self._done += units
+            self._done.append(list(units))
             return here(units, *how)
 
         return noted if self.by_graph else here
 
-    def again(self, units: Sequence[Unit], here: Here) -> Predictions:
-        """What workers computed of a call of these units, by this process; nothing where their code keeps nothing.
+    def torn(self, units: list[Unit]) -> bool:
+        """Whether a call of these units, which was shared, is to be computed once more, whole and by this process.
 
-        Where that shows for the first time, they did right so far, and this process is to have all that is kept.
+        So where it shows for the first time that code keeps something: what it gave so far is right, but this
+        process is to keep all of it, as it would alone.
         """
-        if not self.by_graph or not self.watching.fault or not self._done:
-            return {}
-        missing = {unit.branch for unit in units if unit not in self._done}
-        return here([unit for unit in units if unit.branch in missing]) if missing else {}
+        return self.by_graph and bool(self.watching.fault and self._done) and self._done != [units]
 
     @property
     def trusted(self) -> bool:
         """Whether the code in the network is known to keep nothing from call to call."""
-        return not self.by_graph or self.watching.proven or (self.origin.kind in _proven and not self.watching.fault)
+        return not self.by_graph or self.watching.proven or (self._graph in _proven and not self.watching.fault)
 
     def fault(self) -> str | None:
         """Why the code that was watched cannot be shared, in words for users; None where nothing shows."""
         if not self.by_graph:
             return None
         if self.watching.proven:
-            _remember(_proven, self.origin.kind, None)
-        if not self.watching.fault:
-            return None
-        line = lines.DRAWS_RANDOM_NUMBERS if self.watching.drew else lines.KEEPS_FROM_CALL_TO_CALL
-        found = line(name=self.watching.fault)
-        _remember(_faults, self._graph, found)
-        _proven.pop(self.origin.kind, None)
-        return found
+            _remember(_proven, self._graph, None)
+        if self.watching.fault:
+            _remember(_faults, self._graph, self.watching.fault)
+            _proven.pop(self._graph, None)
+        return self.watching.fault
+
+    def hear(self, doubts: Iterable[str | None]) -> None:
+        """Take note of what workers saw of the code."""
+        if self.by_graph:
+            self.watching.fault = next(filter(None, (self.watching.fault, *doubts)), None)
 
 
 def _remember(found: OrderedDict, key: object, value: object) -> None:

@@ -85,11 +85,10 @@ class Run:
         self.finished = False
         self._code: str | None = None
         self._exact_for: str | None = None
-        self._one_unit = False
         self._fault: str | None = None  # what shows on the way of code in the network
-        self._owed = False  # workers that are waited for, once the code is trusted
+        # `_owed`: workers are waited for, once that code is trusted
+        self._one_unit = self._timed = self._owed = False
         self._divides = may_divide(self.patcher.model.diffusion_model) and not self.made.code
-        self._timed = False
         if reason := _why_exact(plan, self.sigmas, self.made):
             self.report.note(reason)
             self.plan = HybridPlan(mode="exact")
@@ -141,10 +140,8 @@ class Run:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         started = time.perf_counter()
         predictions = self._predict(call)
-        if self._fault is None and (fault := self.made.fault()):
-            self._fault = fault
-            if self.engine is not None:
-                self.engine.dismiss()
+        if fault := self.made.fault():
+            self._leave_out(fault)
         self.report.steps[-1].seconds = time.perf_counter() - started
         self.events.step()
         return predictions
@@ -152,9 +149,10 @@ class Run:
     def _predict(self, call: HostCall) -> list[torch.Tensor]:
         units = call.units(self.controls)
         self._timed = self._timed or len(units) < 2 <= call.branches
+        first = self.question.is_first()
         code = self.made.code_in(call.executor, call.model, call.model_options)
         if self.made.by_graph:
-            call = replace(call, executor=self.made.watching.around(call.executor))
+            call = replace(call, executor=self.made.watching.around(call.executor, first))
         if self._takes_an_engine(units):
             divided = self._wanted(call, units) > 0
             self._one_unit = len(units) == 1 and (divided or self.mode in ("pipeline", "predict"))
@@ -162,7 +160,8 @@ class Run:
             self._make_engine(call, units)
         if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.guided(self.guidance.scale)
-        first = self.question.is_first()
+        if first and code and self.made.by_graph:
+            self._leave_out(code)
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         exact = self.engine is not None and self.engine.mode_name == "exact"
         one = self._one_unit or (first and exact and self._wanted(call, units) > 0)
@@ -171,19 +170,31 @@ class Run:
         if first and self.made.trusted and not (code or all(unit.local for unit in units)):
             self._welcome(self._wanted(call, units))
         if self.engine.everyone:
-            units = self._with_controls(call, units)
+            units = _with_controls(call, units, self.controls, self.report)
         if not self._allows(code, first):
             return self._by_the_host(call, units)
         if self.engine.everyone:
-            joining = self.engine.newcomers.exchanges
-            for exchange in self.leases.tell(
-                self.engine.everyone, call.plain(self.controls, bool(self.made.code)), joining
-            ):
+            told = call.plain(self.controls, bool(self.made.code))
+            for exchange in self.leases.tell(self.engine.everyone, told, self.engine.newcomers.exchanges):
                 self.engine.remove(exchange)
         here, named = self.made.noting(call.network(units, self.splitter)), call.names(units)
         told = {"again": not first, "undividable": undividable_batch(call), "kinds": call.kinds(units)}
+        helpers = self.engine.everyone
         predictions = self.engine.step(call.x, call.timestep, units, here, call.weight, named, **told)
-        return call.answer(predictions | self.made.again(units, here))
+        self.made.hear(exchange.steps.doubt for exchange in helpers)
+        return call.by_the_host() if self.made.torn(units) else call.answer(predictions)
+
+    def _leave_out(self, fault: str) -> None:
+        """Go on alone, for what the code in the network does."""
+        if self._fault:
+            return
+        self._fault = fault
+        if self.engine is not None:
+            self.engine.dismiss()
+        if self.report.shared_steps:
+            self.report.note(fault)
+        else:
+            self.alone = fault
 
     def _wanted(self, call: HostCall, units: list[Unit]) -> int:
         """How many devices beside this process's have something to do."""
@@ -204,16 +215,6 @@ class Run:
             if self.engine.mode_name != "exact":  # what is predicted does not hang on how many devices there are
                 self.engine.dismiss()
         return code == self._code and not (code and self.engine.everyone)
-
-    def _with_controls(self, call: HostCall, units: list[Unit]) -> list[Unit]:
-        """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
-        if not any("control" in cond for cond in call.all_conds):
-            return units
-        self.controls.prepare(call.all_conds, call.x, call.timestep)
-        now = call.units(self.controls)
-        if all(unit.local for unit in now) and not all(unit.local for unit in units):
-            self.report.note(obstacles.all_stay(call.all_conds, self.controls))
-        return now
 
     # -- the engine
 
@@ -273,15 +274,14 @@ class Run:
     # -- the end
 
     def _why_one(self) -> str:
-        asked = bool(self.report.steps) or not self.finished
-        reason = obstacles.why_one(self.guidance, asked, self._timed)
+        reason = obstacles.why_one(self.guidance, bool(self.report.steps) or not self.finished, self._timed)
         undivided = self.engine.sharing.undivided if self.engine and self._one_unit else None
         return lines.AND_UNDIVIDED(reason=reason, why=undivided) if undivided else reason
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         if self.engine is not None:
-            if self.finished:
+            if self.finished and not self._fault:
                 self.leases.late(self.engine.newcomers.untried)
             self.engine.close()
         self.leases.close()
@@ -290,11 +290,8 @@ class Run:
             self.engine.conclude()
         elif self.report.mode == "auto":
             self.report.mode = "exact"  # nothing was predicted, and nobody helped
-        alone = self.alone or (None if self.report.shared_steps else self._fault)
-        if self._fault and not alone:
-            self.report.note(self._fault)
-        if alone or not (self.report.lines or self.report.shared_steps):
-            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=alone or self._why_one()))
+        if self.alone or not (self.report.lines or self.report.shared_steps):
+            self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish()
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
@@ -347,3 +344,14 @@ def _why_exact(plan: HybridPlan, sigmas: Sequence[float], made: Remaking) -> str
         return lines.SIGMAS_DO_NOT_FALL()
     cuts = mode_for(plan, len(sigmas) - 1) in CUTTING
     return lines.NOT_CUT_WITH_CODE() if cuts and made.code and made.origin else None
+
+
+def _with_controls(call: HostCall, units: list[Unit], controls: Controls, report: RunReport) -> list[Unit]:
+    """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
+    if not any("control" in cond for cond in call.all_conds):
+        return units
+    controls.prepare(call.all_conds, call.x, call.timestep)
+    now = call.units(controls)
+    if all(unit.local for unit in now) and not all(unit.local for unit in units):
+        report.note(obstacles.all_stay(call.all_conds, controls))
+    return now

@@ -20,6 +20,7 @@ import numpy
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...hybridiff_core import lines
 from . import content
 from .foreign import MODULE_INTERNALS
 
@@ -36,23 +37,23 @@ SETTLED = re.compile(
     r"|latent_preview|node_helpers)(\.|$)"
 )
 MODULES = 200  # of classes of other packs, whose attributes are looked at
+NETWORK = ("network",)
 CALLS = 2  # the first may make things ready
 
 
 class Watching:
     """Watches a run's forwards in this process, with the `leaves` of code (content.py) in `patcher`'s network.
 
-    `kept` names what keeps something, `drew` what there is where random numbers were drawn; None for nothing so far.
+    `fault` is why they are not to be shared, in words for users; None for nothing so far.
     """
 
     def __init__(self, patcher: ModelPatcher, leaves: content.Leaves):
         network = patcher.model.diffusion_model
         self.device: torch.device = patcher.load_device
         self.roots = {where: value for where, value in leaves.items() if not isinstance(value, content.PLAIN)}
-        self.roots[("network",)] = Hung(network)
+        self.roots[NETWORK] = Hung(network)
         self.calls = 0
-        self.kept: str | None = None
-        self.drew: str | None = None
+        self.fault: str | None = None
         self._before: dict[tuple, Print] = {}
 
     @property
@@ -60,30 +61,27 @@ class Watching:
         """Whether calls enough were seen."""
         return self.calls >= CALLS and self.fault is None
 
-    @property
-    def fault(self) -> str | None:
-        return self.kept or self.drew
-
-    def around(self, executor: Callable) -> Callable:
-        """`executor`, watched."""
+    def around(self, executor: Callable, whole: bool = True) -> Callable:
+        """`executor`, watched. `whole` says that it computes one of the sampler's calls, and no extra one of a node."""
 
         def watched(*args, **kwargs):
             drawn = _generators(self.device)
             out = executor(*args, **kwargs)
-            if not self.drew and not _alike(drawn, _generators(self.device)):
-                self.drew = ", ".join(dict.fromkeys(map(_name, self.roots.values()))) or "code"
-            self._look()
+            if not self.fault and not _alike(drawn, _generators(self.device)):
+                code = dict.fromkeys(_name(value) for value in self.roots.values() if callable(value))
+                self.fault = lines.DRAWS_RANDOM_NUMBERS(name=", ".join(code) or _name(self.roots[NETWORK]))
+            self._look(whole)
             return out
 
         return watched
 
-    def _look(self) -> None:
-        self.calls += 1
+    def _look(self, whole: bool) -> None:
         now = {where: Print(value) for where, value in self.roots.items()}
         for where, found in now.items():
-            if self.calls > 1 and not self.kept and found.marks != self._before[where].marks:
-                self.kept = _name(self.roots[where])
+            if self._before and not self.fault and found.marks != self._before[where].marks:
+                self.fault = lines.KEEPS_FROM_CALL_TO_CALL(name=_name(self.roots[where]))
         self._before = now  # and what it holds: an id is another's once its object is gone
+        self.calls += whole
 
 
 class Hung:

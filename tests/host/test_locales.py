@@ -22,8 +22,9 @@ def live(comfy):
             continue
         inputs = {
             name: {"name": name, "tooltip": spec[1]["tooltip"]}
-            for group in info["input"].values()
+            for kind, group in info["input"].items()
             for name, spec in group.items()
+            if kind != "hidden"
         }
         outputs = {
             str(place): {"name": name, **({"tooltip": tooltip} if tooltip else {})}

@@ -55,7 +55,11 @@ GOLDEN = {
         ("predict_stride", "INT", 0),
         ("preset", "COMBO", "auto"),
     ],
-    "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
+    "HybridiffDevices": [
+        ("device", "COMBO", "auto"),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+        ("other_packs", "COMBO", "run their nodes in the worker too"),
+    ],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
     "HybridiffDemoWords": [("text", "STRING", "red heart")],
@@ -108,8 +112,8 @@ def test_inputs_and_outputs(infos, node):
 
 @pytest.mark.parametrize("node", GOLDEN)
 def test_every_input_has_a_tooltip(infos, node):
-    for group in infos[node]["input"].values():
-        for name, (_, options) in group.items():
+    for kind, group in infos[node]["input"].items():
+        for name, (_, options) in group.items() if kind != "hidden" else ():
             assert len(options["tooltip"]) > 20, name
 
 

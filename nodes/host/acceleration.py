@@ -18,16 +18,25 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from .block_hooks import offer
 from .events import executing_node
+from .graph import Origin
 from .host_call import KEY, HostCall
+from .remaking import Remaking
 from .run import Run
 from .unloading import listen
 
 
 class Acceleration:
-    """Hybridiff on a model: what the nodes put there. `report` is the last run's."""
+    """Hybridiff on a model: what the nodes put there. `report` is the last run's.
 
-    def __init__(self, plan: HybridPlan, devices: tuple[str, ...]):
+    `origin` is the graph that the model comes from, where it is known; with `other_packs` workers may run nodes of
+    other packs that are in it.
+    """
+
+    def __init__(
+        self, plan: HybridPlan, devices: tuple[str, ...], origin: Origin | None = None, other_packs: bool = True
+    ):
         self.plan, self.devices = plan, devices
+        self.origin, self.other_packs = origin, other_packs
         self.report: RunReport | None = None
         self.called_at: float | None = None
         self.node: str | None = None
@@ -58,7 +67,9 @@ class Acceleration:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         guider = executor.class_obj
         options = guider.model_options["transformer_options"]
-        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, kwargs.get("latent_shapes"), self.node)
+        made = Remaking(guider.model_patcher, guider.model_options, self.origin, self.other_packs)
+        shapes = kwargs.get("latent_shapes")
+        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, shapes, self.node, made)
         if self.called_at is not None:
             run.report.called_at = self.called_at
         self.report, self.called_at = run.report, None

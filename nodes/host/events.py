@@ -52,6 +52,7 @@ class StepEvents:
         """Tell of all of it, once more."""
         if self._on:
             self._send(done=True)
+        self._starting = list  # what was given holds the run, which holds this
 
     def _send(self, done: bool) -> None:
         self._sent_at = time.monotonic()

@@ -36,6 +36,18 @@ def pool() -> Pool:
     return Pool("comfy", start_frame, conditioning.KINDS | ADAPTER_KINDS)
 
 
+def _told(device: str, details: dict) -> str:
+    """For the log: what making a model by its graph took."""
+    ran, packs = ", ".join(details["ran"]), ", ".join(f"{name} {s:.1f} s" for name, s in details["packs"].items())
+    return lines.MADE_BY_GRAPH(device=device, seconds=details["graph_s"], ran=ran or "-", packs=packs or "-")
+
+
+@functools.cache
+def failed_graphs() -> dict[tuple[str, str], str]:
+    """What workers said that could not make a model by its graph, by device and graph."""
+    return {}
+
+
 def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
     return {
@@ -68,7 +80,7 @@ class Leases:
         self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
         self.need = need
-        self.places = [place for place in places if not self._was_slow(place, paces)]
+        self.places = [place for place in places if not (self._failed(place) or self._was_slow(place, paces))]
         self.most = len(self.places)  # workers that there may come to be
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
@@ -76,6 +88,13 @@ class Leases:
         self._told: object = None
         self._settings: dict | None = None
         self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
+
+    def _failed(self, place: Place) -> bool:
+        """Whether the device could not make this model by its graph: it would fail again."""
+        line = None if self.recipe is None else failed_graphs().get((place.key, repr(self.recipe["graph"])))
+        if line is not None:
+            self.report.note(line)
+        return line is not None
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
         """Whether the device was too slow for this model in a run before: it is then not even loaded."""
@@ -152,6 +171,7 @@ class Leases:
             raise
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
+            self._note_failure(lease, error)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
@@ -164,12 +184,20 @@ class Leases:
         if self._rounds and (in_part or exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher)):
             self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
             return None
-        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        by_graph = {"packs": {}, "ran": []} if self.recipe["graph"] else {}
+        self.report.loadings.append({"device": lease.place.label, **by_graph, **exchange.loading.to_dict()})
+        if exchange.loading.details:
+            log.info("Hybridiff: %s", _told(lease.place.label, exchange.loading.details))
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())
         if its != own:
             self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
+
+    def _note_failure(self, lease: Lease, error: Exception) -> None:
+        alive = lease.exchange is not None and lease.exchange.alive()
+        if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
+            failed_graphs()[lease.place.key, repr(self.recipe["graph"])] = lines.PART_DONE_HERE(reason=error)
 
     def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.

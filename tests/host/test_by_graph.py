@@ -145,7 +145,7 @@ def test_skip_layer_guidance_is_right(bench, kind):
     inputs = {"double_layers": "1", "single_layers": "1", "start_percent": 0.0, "end_percent": 1.0}
     if kind == "SkipLayerGuidanceDiT":
         inputs |= {"scale": 3.0, "rescaling_scale": 0.0}
-    difference, report = behind(bench("sd3"), kind, **inputs).compare()
+    difference, _ = behind(bench("sd3"), kind, **inputs).compare()
     assert difference <= LIMIT
 
 
@@ -295,8 +295,8 @@ def test_our_sampler_in_a_node_that_comes_to_be_made_of_others(unet, link):
     side = unet("PackPatch", way="object_patch", scale=0.9)
     stock = side.save(side.sampler("KSampler"))
     ours = side.graph.add(
-        "PackSamples" if link else "PackSamplesObjects", model=side.model, positive=side.positive, negative=side.negative, latent=side.latent,
-        settings=json.dumps(side.settings), **side.device_chain(),
+        "PackSamples" if link else "PackSamplesObjects", model=side.model, positive=side.positive,
+        negative=side.negative, latent=side.latent, settings=json.dumps(side.settings), **side.device_chain(),
     )  # fmt: skip
     difference, report = runs(side, ours, side.save(ours), stock)
     assert difference <= LIMIT
@@ -391,5 +391,5 @@ def test_a_compiled_network_is_shared(bench, backend):
 
 @pytest.mark.full
 def test_torch_compile_never_stops_a_run(bench):
-    difference, report = behind(bench("sd3"), "TorchCompileModel", backend="inductor").compare()
+    difference, _ = behind(bench("sd3"), "TorchCompileModel", backend="inductor").compare()
     assert difference <= LIMIT

@@ -287,7 +287,8 @@ class PackSamples:
         return {
             "required": {
                 "model": cls.MODEL, "positive": ("CONDITIONING",), "negative": ("CONDITIONING",),
-                "latent": ("LATENT",), "settings": ("STRING",), "devices": ("HYBRIDIFF_DEVICES",), "plan": ("HYBRIDIFF_PLAN",),
+                "latent": ("LATENT",), "settings": ("STRING",), "devices": ("HYBRIDIFF_DEVICES",),
+                "plan": ("HYBRIDIFF_PLAN",),
             }
         }  # fmt: skip
 
@@ -353,7 +354,7 @@ class PackCompiles:
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
-        PackPatch, PackNeverTheSame, PackSaves, PackList, PackExpands, PackSamples, PackSamplesObjects, PackPass, PackFromWorkflow,
-        PackCompiles,
+        PackPatch, PackNeverTheSame, PackSaves, PackList, PackExpands, PackSamples, PackSamplesObjects, PackPass,
+        PackFromWorkflow, PackCompiles,
     )
 }  # fmt: skip

@@ -277,21 +277,22 @@ class PackExpands:
 
 
 class PackSamples:
-    """Comes to be made of nodes one of which is ours: within it an object is handed on, as loops do."""
+    """Comes to be made of nodes one of which is ours."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "tests", "expand", ("LATENT", "HYBRIDIFF_REPORT")
+    MODEL = ("MODEL", {"rawLink": True})
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL",), "positive": ("CONDITIONING",), "negative": ("CONDITIONING",),
-                "latent": ("LATENT",), "settings": ("STRING",), "link": ("BOOLEAN", {"default": True}),
-                "devices": ("HYBRIDIFF_DEVICES",), "plan": ("HYBRIDIFF_PLAN",),
+                "model": cls.MODEL, "positive": ("CONDITIONING",), "negative": ("CONDITIONING",),
+                "latent": ("LATENT",), "settings": ("STRING",), "devices": ("HYBRIDIFF_DEVICES",),
+                "plan": ("HYBRIDIFF_PLAN",),
             }
         }  # fmt: skip
 
-    def expand(self, model, positive, negative, latent, settings, link, devices, plan):
+    def expand(self, model, positive, negative, latent, settings, devices, plan):
         import json
 
         from comfy_execution.graph_utils import GraphBuilder
@@ -299,10 +300,16 @@ class PackSamples:
         graph = GraphBuilder()
         given = graph.node("PackPass", model=model)
         inner = graph.node(
-            "HybridiffKSampler", model=given.out(0) if link else model, positive=positive, negative=negative,
+            "HybridiffKSampler", model=given.out(0), positive=positive, negative=negative,
             latent_image=latent, devices=devices, plan=plan, **json.loads(settings),
         )  # fmt: skip
         return {"result": (inner.out(0), inner.out(1)), "expand": graph.finalize()}
+
+
+class PackSamplesObjects(PackSamples):
+    """It hands the model itself on, as loops do."""
+
+    MODEL = ("MODEL",)
 
 
 class PackPass:
@@ -327,9 +334,27 @@ class PackFromWorkflow(PackPatch):
         return super().patch(model, "object_patch", float(info["workflow"]["scale"]))
 
 
+class PackCompiles:
+    """The host's TorchCompileModel with backends that need no compiler of C++."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "backend": ("STRING",)}}
+
+    def patch(self, model, backend):
+        from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+        model = model.clone()
+        set_torch_compile_wrapper(model=model, backend=backend)
+        return (model,)
+
+
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
-        PackPatch, PackNeverTheSame, PackSaves, PackList, PackExpands, PackSamples, PackPass, PackFromWorkflow,
+        PackPatch, PackNeverTheSame, PackSaves, PackList, PackExpands, PackSamples, PackSamplesObjects, PackPass,
+        PackFromWorkflow, PackCompiles,
     )
 }  # fmt: skip

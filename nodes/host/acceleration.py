@@ -97,6 +97,8 @@ class Acceleration:
             del options[KEY]
             run.report.end(run.finished)
             run.close()
+            # this clone may be gone when the host loads another one: nobody would take out what it put into the network
+            guider.model_patcher.eject_model()
 
 
 def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):

@@ -112,6 +112,7 @@ class ComfyBackend:
     def end(self) -> None:
         if self._loaded is not None:
             self._patcher.cleanup()
+            self._patcher.eject_model()  # another clone of the model may be next
         self._loaded = None
         self._conds = []
         self._let_go_of_controls()

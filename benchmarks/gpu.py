@@ -353,9 +353,9 @@ def measure(options: argparse.Namespace, host) -> None:
     print(f"{heading(SEED)}\n\n{render({'rows': bench.rows})}")
 
 
-def arguments(models: Sequence[str]) -> argparse.ArgumentParser:
-    """What this script and gpu_tokens.py are given."""
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__.splitlines()[0])
+def arguments(about: str, models: Sequence[str]) -> argparse.ArgumentParser:
+    """What this script and gpu_tokens.py are given; `about` is their docstring."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(models), choices=list(models))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -365,7 +365,7 @@ def arguments(models: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    parser = arguments(list(TRUE))
+    parser = arguments(__doc__, list(TRUE))
     parser.add_argument("--sizes", nargs="+", type=int, help="pixels; 1024 1536 2048 2560 unless given")
     options = parser.parse_args()
     options.sizes = options.sizes or ([64] if options.small else [1024, 1536, 2048, 2560])

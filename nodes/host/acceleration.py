@@ -84,7 +84,6 @@ class Acceleration:
             raise
         finally:
             del options[KEY]
-            run.report.end(run.finished)
             run.close()
 
 

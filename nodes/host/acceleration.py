@@ -95,7 +95,6 @@ class Acceleration:
             raise
         finally:
             del options[KEY]
-            run.report.end(run.finished)
             run.close()
             # this clone may be gone when the host loads another one: nobody would take out what it put into the network
             guider.model_patcher.eject_model()

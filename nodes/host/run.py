@@ -292,7 +292,7 @@ class Run:
             self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
-        self.events.finish()
+        self.events.finish(self.finished)
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)

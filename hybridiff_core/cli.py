@@ -1,4 +1,4 @@
-"""The command line: `python -m hybridiff_core devices`, and `demo`."""
+"""The command line: `python -m hybridiff_core devices`, `demo`, and `share` and `join` for several machines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .demo.comparison import DemoResult, run_demo
 from .demo.drawing import draw
 from .demo.model import ModelConfig
 from .plan import MODES, HybridPlan
+from .remote import commands as remote
 from .rules import PAPER_STEPS
 
 
@@ -35,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--repeats", type=int, default=3)
     demo.add_argument("--out", type=Path, default=Path("hybridiff_demo.png"), help="the figure (needs matplotlib)")
     demo.add_argument("--random", action="store_true", help="a larger random model: it draws nothing, and takes longer")
+    remote.add_to(commands)
     options = parser.parse_args(arguments)
+    if options.command in ("share", "join"):
+        return remote.run(options, parser)
     return (show_devices if options.command == "devices" else show_demo)(options, parser)
 
 

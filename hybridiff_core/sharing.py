@@ -80,8 +80,11 @@ class Sharing:
 
     # -- which way
 
-    def deals(self, call: Call, paces: Sequence[float]) -> list[Deal]:
-        """All ways to share `call` among devices with these paces, the plainest first."""
+    def deals(self, call: Call, paces: Sequence[float], far: bool = False) -> list[Deal]:
+        """All ways to share `call` among devices with these paces, the plainest first.
+
+        `far` says of a last device that is not in the team yet that it is another machine's.
+        """
         units, batch = call.units, len(call.x)
         found = [by_conds(units, batch, paces)]
         if len(paces) < 2:
@@ -90,10 +93,20 @@ class Sharing:
         if rows:
             found.append(by_rows(units, batch, paces))
         if isinstance(self.form, Form) and not any(unit.local or unit.controls for unit in units):
-            found.append(by_tokens(units, batch, paces, self.form))
-            if rows and paces.count(paces[0]) == len(paces):
+            found.append(self._by_tokens(call, paces, far))
+            if rows and paces.count(paces[0]) == len(paces) and len(self._near(paces, far)) == len(paces):
                 found.append(by_rows_and_tokens(units, batch, paces, self.form))
         return [deal for deal in found if deal]
+
+    def _near(self, devices: Sequence, far: bool = False) -> list[int]:
+        """Of so many devices those on this machine: keys and values are too much for a network."""
+        others = {place for place, exchange in enumerate(self.team.exchanges, 1) if exchange.place.machine}
+        return [place for place in range(len(devices) - far) if place not in others]
+
+    def _by_tokens(self, call: Call, paces: Sequence[float], far: bool = False) -> Deal | None:
+        near = self._near(paces, far)
+        deal = by_tokens(call.units, len(call.x), [paces[place] for place in near], self.form) if near[1:] else None
+        return deal and deal.on(near)
 
     def _choose(self, call: Call) -> Deal:
         paces, known = self._paces()
@@ -120,16 +133,16 @@ class Sharing:
             paces = [self._own_s or 1.0] * len(self.team.devices)
         return list(paces), self._own_s is not None and self.team.known is not None
 
-    def helps(self, call: Call, paces: Sequence[float]) -> bool:
-        """Whether the last of these devices would make the call faster; `paces` are in seconds."""
-        with_it, without = self._expected(call, paces, Link()), self._expected(call, paces[:-1], Link())
+    def helps(self, call: Call, paces: Sequence[float], far: bool = False) -> bool:
+        """Whether the last of these devices, `far` away or not, would make the call faster; `paces` are in seconds."""
+        with_it, without = self._expected(call, paces, Link(), far), self._expected(call, paces[:-1], Link())
         helps = with_it < GAIN * without
-        if isinstance(self.form, Form) and not helps and (deal := by_tokens(call.units, len(call.x), paces, self.form)):
+        if isinstance(self.form, Form) and not helps and (deal := self._by_tokens(call, paces, far)):
             self._times = deal.seconds(paces, Link()) / without
         return helps
 
-    def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None) -> float:
-        return min(deal.seconds(paces, link) for deal in self.deals(call, paces))
+    def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None, far: bool = False) -> float:
+        return min(deal.seconds(paces, link) for deal in self.deals(call, paces, far))
 
     # -- a call
 
@@ -215,10 +228,11 @@ class Sharing:
 
     def _wants_look(self, call: Call, units: Sequence[Unit]) -> bool:
         """Whether the network should show what it does with tokens: where dividing by them could be faster."""
-        devices = max(self.hoped, len(self.team.devices))
+        devices = max(self.hoped, len(self._near(self.team.devices)))
         if self.form is not None or devices < 2 or any(unit.local or unit.controls for unit in call.units):
             return False
         paces = self._paces()[0]
+        paces = [paces[place] for place in self._near(paces)]
         paces += [paces[0]] * (devices - len(paces))
         ideal = sum(unit.cost for unit in call.units) / sum(1.0 / pace for pace in paces)
         return ideal < GAIN * self._expected(call, paces)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..hybridiff_core.plan import shown
-from ..hybridiff_core.workers.devices import choices
+from ..hybridiff_core.workers.devices import OTHERS, choices
 from .plan import CATEGORY
 
 DEVICES = io.Custom("HYBRIDIFF_DEVICES")
 AUTO = ("auto",)
+HERE, EVERYWHERE = "this machine", "this machine and others"
 
 
 class HybridiffDevices(io.ComfyNode):
@@ -29,7 +30,15 @@ class HybridiffDevices(io.ComfyNode):
                     tooltip="auto: this machine's other GPUs, except hidden, busy, small and unsupported ones. same: a "
                     "second process on ComfyUI's own device (for tests; no faster on a GPU). cpu: a process on the "
                     "processor, far slower than a GPU. cuda:0, cuda:1, ...: that GPU, also where auto leaves it out. "
-                    "Different kinds of devices round differently.",
+                    "Different kinds of devices round differently. pc-b: cuda:0: that GPU of a machine that joined.",
+                ),
+                io.Combo.Input(
+                    "where",
+                    options=[HERE, EVERYWHERE],
+                    default=HERE,
+                    optional=True,
+                    tooltip="Where auto looks for GPUs. Others are machines on which Hybridiff's join command runs "
+                    "(docs/REMOTE.md); a device there is used only where it saves time.",
                 ),
                 DEVICES.Input(
                     "devices",
@@ -47,10 +56,11 @@ class HybridiffDevices(io.ComfyNode):
         return device is None or _is_name(device) or f"device is {shown(device)}; use one of {', '.join(choices())}"
 
     @classmethod
-    def execute(cls, device: str, devices: list[str] | None = None) -> io.NodeOutput:
+    def execute(cls, device: str, where: str = HERE, devices: list[str] | None = None) -> io.NodeOutput:
         if not _is_name(device):
             raise ValueError(f"device is {shown(device)}; use one of {', '.join(choices())}")
-        return io.NodeOutput([*checked([] if devices is None else devices), device])
+        others = [OTHERS] if device == "auto" and where == EVERYWHERE else []
+        return io.NodeOutput([*checked([] if devices is None else devices), device, *others])
 
 
 def checked(devices: object) -> tuple[str, ...]:

@@ -27,7 +27,14 @@ from .worker_lines import *  # noqa: F403
 
 ALL: dict[str, Line] = name_lines(
     (
-        device_lines, graph_lines, model_lines, step_lines, token_lines, diffusers_lines, worker_lines, remote_lines,
+        device_lines,
+        graph_lines,
+        model_lines,
+        step_lines,
+        token_lines,
+        diffusers_lines,
+        worker_lines,
+        remote_lines,
         wire_lines,
     )
 )

@@ -1,4 +1,4 @@
-"""The script of a worker's bridge: to ComfyUI's process it is a worker of this machine, and the work is done on another.
+"""The script of a worker's bridge: to ComfyUI's process a worker of this machine, whose work another machine does.
 
 Ray is only in this process: where Ray's head is gone, Ray ends the processes that are connected to it.
 """

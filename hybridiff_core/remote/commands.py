@@ -21,12 +21,13 @@ from ..workers.launch_local import WorkerProcess
 from ..workers.place import Place
 from . import facts
 from .link import MODULE_FOLDER, ray_environment
-from .machines import Cluster, Device, Machine, forget, resource, to_labels, write
+from .machines import Cluster, Device, Machine, forget, kept_token, resource, to_labels, write
 
 PORT = 6399
 TOKEN = "HYBRIDIFF_TOKEN"  # noqa: S105 - the variable's name
 OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
+PROBE_S = 20.0  # a node that is refused ends sooner
 END_S = 12.0  # for Ray to end what it started
 # METHOD: a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
@@ -73,21 +74,20 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _share(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    token = options.token or os.environ.get(TOKEN) or secrets.token_hex(24)
+    token = options.token or os.environ.get(TOKEN) or kept_token()
     address = _address(options.address, parser) if options.address else _network_address()
     cluster = _host_port(options.cluster, parser) if options.cluster else f"{address}:{options.port}"
-    if options.cluster and not _is_guarded(cluster, address):
-        if os.environ.get(OPEN) != "1":
-            print(f"{cluster} lets in everybody who can reach it: no token is asked for. Anybody on that network could "
-                  f"run programs on this machine. Start that cluster with RAY_AUTH_MODE=token, or set {OPEN}=1 if you "
-                  "trust everybody there.")  # fmt: skip
-            return 1
+    if options.cluster and os.environ.get(OPEN) != "1" and _lets_in_everybody(cluster, address, options.port):
+        print(f"{cluster} lets in everybody who can reach it, for it asks for no token: anybody on that network could "
+              f"run programs on this machine.\nStart that cluster with RAY_AUTH_MODE=token, or set {OPEN}=1 if you "
+              "trust everybody there.")  # fmt: skip
+        return 1
     print(_versions())
     print(f"Ray {'of ' + cluster if options.cluster else f'listens on {address}, ports {_ports(options.port)}'}")
     python = "python -m hybridiff_core"
-    print(f"On each other machine, in its ComfyUI's Python:\n\n    {python} join {cluster}\n\nand this token when asked "
-          f"(or before it {TOKEN}=...):\n\n    {token}\n\nWho has it can run programs on all these machines. Ctrl-C "
-          "ends the sharing.", flush=True)  # fmt: skip
+    print(f"On each other machine, in its ComfyUI's Python:\n\n    {python} join {cluster}\n\nand when asked this "
+          f"token (or before it {TOKEN}=...):\n\n    {token}\n\nWho has it can run programs on all these machines. "
+          "Ctrl-C ends the sharing.", flush=True)  # fmt: skip
     place = [f"--address={cluster}"] if options.cluster else ["--head", f"--port={options.port}"]
     if not options.cluster:
         place += ["--include-dashboard=false", f"--system-config={json.dumps(SYSTEM)}"]
@@ -134,7 +134,8 @@ def _tell(found: tuple[Machine, ...], seen: dict[str, bool]) -> None:
 
 def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     cluster = _host_port(options.cluster, parser)
-    address = _address(options.address, parser) if options.address else facts.address_towards(cluster.rpartition(":")[0])
+    head = cluster.rpartition(":")[0]
+    address = _address(options.address, parser) if options.address else facts.address_towards(head)
     name = options.name or facts.own_name()
     if not facts.NAME.fullmatch(name):
         parser.error(f"--name is {name!r}; use letters, digits, - and ., at most 40")
@@ -144,7 +145,9 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     machine = facts.machine(name, root)
     for device in machine.devices:
         print(f"  {device.title}" + (f": {device.gigabytes} GB of memory" if device.name == "cpu" else ""))
-    print(f"  ComfyUI {machine.comfyui} in {root}" if root else "  no ComfyUI was found: use --comfyui PATH", flush=True)
+    print(
+        f"  ComfyUI {machine.comfyui} in {root}" if root else "  no ComfyUI was found: use --comfyui PATH", flush=True
+    )
     if root is None and options.comfyui:
         return 1
     arguments = [f"--address={cluster}", *_common(address, options.port)]
@@ -220,15 +223,16 @@ def _versions() -> str:
     return f"Hybridiff {facts.pack_version()}, Python {platform.python_version()}, Ray {facts.ray_version()}"
 
 
-def _is_guarded(cluster: str, address: str) -> bool:
-    """Whether a cluster refuses a token that it cannot know."""
-    probe = WorkerProcess("lookout", _nowhere("lookout"))
+def _lets_in_everybody(cluster: str, address: str, port: int) -> bool:
+    """Whether a cluster takes a token that it cannot know: a node that has one stays."""
+    folder, probe = tempfile.mkdtemp(prefix="hyr"), WorkerProcess("node", _nowhere("node"))
     try:
-        probe.pipe.send({"address": cluster, "node_ip": address, "token": secrets.token_hex(24)})
-        frame = probe.pipe.receive()
-        return frame is None or frame["op"] == "refused"
+        arguments = [f"--address={cluster}", *_common(address, port), f"--temp-dir={folder}"]
+        probe.pipe.send({"arguments": arguments, "environment": ray_environment(secrets.token_hex(24))})
+        return probe.last_words(PROBE_S) is None
     finally:
-        probe.stop(1.0)
+        probe.stop(END_S)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _network_address() -> str:

@@ -48,7 +48,7 @@ def comfyui_at(path: Path | None) -> Path | None:
 
 
 def comfyui_version(root: Path | None) -> str:
-    """"0.29.0"; "" where it does not say."""
+    """ "0.29.0"; "" where it does not say."""
     try:
         found = re.search(r'__version__\s*=\s*"([\w.+-]+)"', (root / "comfyui_version.py").read_text(encoding="utf-8"))
         return found[1] if found else ""

@@ -1,7 +1,7 @@
 """The other machines, as `share` last saw them: a small file that ComfyUI reads, and the labels that Ray carries.
 
-ComfyUI's process asks nothing over the network. `share` runs beside it, asks Ray every two seconds, and writes here what
-it was told, in a folder that only this user may read: the cluster's token is in it.
+ComfyUI's process asks nothing over the network. `share` runs beside it, asks Ray every two seconds, and writes here
+what it was told, in a folder that only this user may read: the cluster's token is in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 import tempfile
 import time
@@ -27,6 +28,7 @@ PACK = Path(__file__).resolve().parents[2]
 DEVICE = re.compile(r"(?:cuda|xpu):\d+|cpu")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,38}[A-Za-z0-9])?")
 LABEL = "hybridiff-"
+TOKEN = re.compile(r"[0-9a-f]{48}")
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,35 @@ def folder() -> Path:
     return Path(tempfile.gettempdir()) / f"hybridiff-{re.sub(r'[^A-Za-z0-9]', '_', getpass.getuser())}"
 
 
-def write(cluster: Cluster) -> None:
-    """Raises OSError where the folder is another user's."""
+def _own_folder() -> Path:
     path = folder()
     path.mkdir(mode=0o700, exist_ok=True)
     if not _is_ours(path):
         raise PermissionError(f"{path} belongs to somebody else or can be read by others")
+    return path
+
+
+def write(cluster: Cluster) -> None:
+    """Raises OSError where the folder is another user's."""
+    path = _own_folder()
     told = {**asdict(cluster), "at": time.monotonic()}
     new = path / f"cluster.{os.getpid()}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(told, file)
     os.replace(new, path / "cluster.json")
+
+
+def kept_token() -> str:
+    """The token of the last `share`, so that machines come back to a new one; a new token where there is none."""
+    path = _own_folder() / "token"
+    with contextlib.suppress(OSError):
+        if TOKEN.fullmatch(token := path.read_text(encoding="ascii")):
+            return token
+    token = secrets.token_hex(24)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(token)
+    return token
 
 
 def forget() -> None:

@@ -17,7 +17,7 @@ import torch
 from .. import lines
 from ..workers.channel import MESSAGE_LIMIT, ChannelBroken, layout
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 LENGTH = struct.Struct("<I")
 
 
@@ -99,7 +99,9 @@ class Came:
         if self.size > MESSAGE_LIMIT:
             raise ChannelBroken(lines.MESSAGE_OVER_LIMIT(size=self.size, limit=MESSAGE_LIMIT))
         self._parts = parts
-        self._buffer = into if into is not None and into.nbytes == self.size else torch.empty(self.size, dtype=torch.uint8)
+        self._buffer = (
+            into if into is not None and into.nbytes == self.size else torch.empty(self.size, dtype=torch.uint8)
+        )
         stream.fill(self._buffer.numpy())
 
     def wait(self, limit_s: float) -> list[torch.Tensor]:

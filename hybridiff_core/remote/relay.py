@@ -164,4 +164,3 @@ class Relay:
             self.endpoint.send({"op": "lost", "text": reason})
         finally:
             self.end()
-

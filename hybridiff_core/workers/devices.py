@@ -47,8 +47,9 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
     """Turn the user's device names into places for workers beside this process on `own`.
 
     "auto" is every other GPU that candidates.py finds fit, but those named too; "same" is this process's own device,
-    "cpu" a process on the CPU; "others" is what other machines have of this one's kind. Returns the places, and lines: for each name that led nowhere, each GPU that auto
-    leaves out, and each choice that loads a model twice where once would do.
+    "cpu" a process on the CPU; "others" is what other machines have of this one's kind. Returns the places, and lines:
+    for each name that led nowhere, each GPU that auto leaves out, and each choice that loads a model twice where once
+    would do.
     """
     names, own_gpu = [_now(name) for name in wanted], gpu_of(own)
     found: list[Place] = []

@@ -68,8 +68,8 @@ class Lease:
         return self.exchange is not None and self.exchange.alive() and not self.exchange.spent
 
     def require_fit(self) -> None:
-        """Raises WorkerLost where the device is set aside."""
-        if self.losses >= RUNS:
+        """Raises WorkerLost where the device is set aside. One of another machine never is: a machine comes back."""
+        if self.losses >= RUNS and not self.place.machine:
             raise WorkerLost(lines.SET_ASIDE(device=self.place.label, times=RUNS))
 
     def begin(self) -> None:

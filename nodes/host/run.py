@@ -103,6 +103,10 @@ class Run:
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places(devices, self.patcher.load_device)
+        if self.mode in CUTTING:
+            missing += [lines.CUT_STAYS_HERE(device=place.label) for place in found if place.machine]
+            found = [place for place in found if not place.machine]
+        self._divides = self._divides and not all(place.machine for place in found)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         self.alone = (
             self.misfit

@@ -1,4 +1,4 @@
-"""Machines for tests: network namespaces of this one, joined by a link that is shaped to a rate. Needs root and `ip`."""
+"""Machines for tests: network namespaces of this one, joined by a link of a given rate. Needs root and `ip`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""ComfyUI's process on machine "a": samplings beside other machines' devices, and what they were. Run by its Python.
+
+    python in_comfyui.py COMFYUI_ROOT
+
+Reads a case a line (JSON) and prints a line of JSON for it: {"model": "trained" or a depth, "size", "steps", "devices",
+"wait", "mode"}. The first of a model's runs is stock's, which all of them are compared with.
+"""
+
+import json
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[2]
+
+
+def enter(root: str):
+    runpy.run_path(str(PACK / "nodes" / "host" / "worker.py"))["register_pack"]()
+    sys.path.insert(0, root)
+    sys.argv = [os.path.join(root, "main.py")]
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import torch
+
+    torch.set_num_threads(1)
+    import hybridiff_pack.nodes.host.acceleration as acceleration
+
+    return acceleration
+
+
+class Bench:
+    def __init__(self, acceleration, models: Path):
+        import folder_paths
+        import torch
+
+        self.torch, self.acceleration, self.models = torch, acceleration, models
+        self.loaded: dict = {}
+        self.stock: dict = {}
+        folder_paths.add_model_folder_path("diffusion_models", str(models))
+
+    def model(self, name):
+        import comfy.sd
+
+        if name not in self.loaded:
+            if name == "trained":
+                from hybridiff_pack.hybridiff_core.demo import trained
+
+                file = self.models / "trained.safetensors"
+                if not file.exists():
+                    file.write_bytes(Path(trained.NETWORK).read_bytes())
+            else:
+                file = self.models / f"depth{name}.safetensors"
+            self.loaded[name] = comfy.sd.load_diffusion_model(str(file))
+        return self.loaded[name]
+
+    def conds(self, name):
+        torch = self.torch
+        if name == "trained":
+            from hybridiff_pack.hybridiff_core.demo import text
+
+            return [text.conditioning("a red apple"), text.conditioning("")]
+        made = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        return [
+            [[torch.randn(1, 16, 4096, generator=g), {"pooled_output": torch.randn(1, 2048, generator=g)}]]
+            for g in made
+        ]
+
+    def sample(self, model, case):
+        import comfy.sample
+
+        torch = self.torch
+        size = [8, 16, 16] if case["model"] == "trained" else [16, case["size"], case["size"]]
+        if case["model"] == "trained":
+            from hybridiff_pack.hybridiff_core.demo import trained
+
+            size = list(trained.LATENT)
+        noise = torch.randn(case.get("batch", 1), *size, generator=torch.Generator().manual_seed(0))
+        positive, negative = self.conds(case["model"])
+        started = time.perf_counter()
+        latent = comfy.sample.sample(
+            model, noise, case["steps"], case.get("cfg", 5.0), "euler", "simple", positive, negative,
+            torch.zeros_like(noise), disable_pbar=True, seed=0,
+        )  # fmt: skip
+        return latent, time.perf_counter() - started
+
+    def run(self, case: dict) -> dict:
+        from hybridiff_pack.hybridiff_core.plan import HybridPlan
+
+        os.environ["HYBRIDIFF_WAIT"] = "1" if case.get("wait") else ""
+        model = self.model(case["model"])
+        key = json.dumps([case.get(name) for name in ("model", "size", "steps", "batch", "cfg")])
+        if key not in self.stock:
+            self.sample(model, {**case, "steps": 1})
+            self.stock[key] = self.sample(model, case)
+        stock, alone_s = self.stock[key]
+        ours = self.acceleration.Acceleration(HybridPlan(mode=case.get("mode", "exact")), tuple(case["devices"]))
+        print("begins", flush=True)
+        latent, seconds = self.sample(ours.apply(model), case)
+        report = ours.report
+        steps = [step.seconds for step in report.steps]
+        return {
+            "off": ((latent - stock).abs().max() / stock.abs().max()).item(),
+            "seconds": seconds, "alone_s": alone_s, "shared": report.shared_steps, "lines": report.lines,
+            "devices": report.devices, "longest_s": max(steps), "step_s": sorted(steps)[len(steps) // 2],
+            "ray": "ray" in sys.modules,
+        }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent)
+    acceleration = enter(sys.argv[1])
+    import torch
+
+    with torch.inference_mode():
+        bench = Bench(acceleration, Path(os.environ["HYBRIDIFF_TEST_MODELS"]))
+        print("ready", flush=True)
+        for line in sys.stdin:
+            print("done " + json.dumps(bench.run(json.loads(line))), flush=True)
+        from hybridiff_pack.nodes.host.leases import pool
+
+        pool().close()
+    print("over", flush=True)

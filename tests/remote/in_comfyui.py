@@ -79,10 +79,15 @@ class Bench:
             size = list(trained.LATENT)
         noise = torch.randn(case.get("batch", 1), *size, generator=torch.Generator().manual_seed(0))
         positive, negative = self.conds(case["model"])
+
+        def tell(step, *_):
+            if step % 20 == 0:
+                print(f"step {step}.", flush=True)
+
         started = time.perf_counter()
         latent = comfy.sample.sample(
             model, noise, case["steps"], case.get("cfg", 5.0), "euler", "simple", positive, negative,
-            torch.zeros_like(noise), disable_pbar=True, seed=0,
+            torch.zeros_like(noise), disable_pbar=True, seed=0, callback=tell,
         )  # fmt: skip
         return latent, time.perf_counter() - started
 

@@ -1,0 +1,120 @@
+"""What becomes of a picture when the other machine, the way to it or Ray fails in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from .network import can_be_made, cluster, shape
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not can_be_made(), reason="network namespaces cannot be made here (root, ip and tc)"),
+]
+STEPS = 300
+NOTICED_S = 10.0
+
+
+class Bench:
+    """ComfyUI's process on machine "a", and "b" which has joined."""
+
+    def __init__(self, made, root, models):
+        self.a, self.b, self.share, self.joined = made
+        self.run = self.a.start("tests/remote/in_comfyui.py", root, HYBRIDIFF_TEST_MODELS=str(models))
+        self.run.wait_for("ready", 120)
+        self.sample(steps=8, wait=1)  # stock's, and the worker's start
+        self.sample(steps=STEPS)
+
+    def begin(self, **case):
+        self.printed = len(self.run.printed)
+        self.run.say(json.dumps({"model": "trained", "steps": STEPS, "devices": ["pc-b/cpu"], **case}))
+
+    def end(self) -> dict:
+        found = json.loads(self.run.wait_for("done", 240, self.printed).removeprefix("done "))
+        print(os.getloadavg()[0], {name: found[name] for name in ("off", "seconds", "shared", "longest_s", "lines")})
+        assert found["off"] <= 1e-5
+        return found
+
+    def sample(self, **case) -> dict:
+        self.begin(**case)
+        return self.end()
+
+    def in_the_middle(self, fault) -> dict:
+        self.begin()
+        begun = self.run.wait_for("begins", 60, self.printed)
+        self.run.wait_for("step 60.", 60, self.run.printed.index(begun, self.printed))
+        fault()
+        return self.end()
+
+    def back_within(self, limit_s: float) -> float:
+        """The seconds until a run is shared again."""
+        since = time.monotonic()
+        while time.monotonic() - since < limit_s:
+            if self.sample(steps=100)["shared"] > 20:
+                return time.monotonic() - since
+            time.sleep(1.0)
+        raise AssertionError("it is not back:\n" + "\n".join(self.share.printed[-20:] + self.joined.printed[-20:]))
+
+
+@pytest.fixture
+def bench(comfyui_root, tmp_path):
+    base = tmp_path / "b" / "models" / "unet"
+    base.mkdir(parents=True)
+    models = tmp_path / "a"
+    models.mkdir()
+    (base / "of another name.safetensors").write_bytes(weights())
+    arguments = ["--comfyui", str(comfyui_root), "--base-directory", str(tmp_path / "b")]
+    with cluster(1000, *arguments) as made:
+        yield Bench(made, str(comfyui_root), models)
+
+
+def weights() -> bytes:
+    from hybridiff_core.demo import trained
+
+    return trained.NETWORK.read_bytes()
+
+
+@pytest.mark.parametrize("time_round", range(int(os.environ.get("HYBRIDIFF_FAULT_ROUNDS", "1"))))
+@pytest.mark.parametrize("fault", ["off", "cable", "head", "asleep"])
+def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_round):
+    def happens():
+        match fault:
+            case "off":
+                bench.b.signal(signal.SIGKILL)
+            case "cable":
+                shape(bench.b, 0)
+            case "head":
+                (head,) = [pid for pid in bench.a.pids() if named(pid, "gcs_server")]
+                os.kill(head, signal.SIGKILL)
+            case "asleep":
+                bench.b.signal(signal.SIGSTOP)
+
+    found = bench.in_the_middle(happens)
+    assert found["longest_s"] <= NOTICED_S
+    if fault != "head":  # what is connected already goes on without it
+        assert found["shared"] < STEPS - 60 and found["lines"]
+        assert bench.sample()["shared"] < 20
+    match fault:
+        case "off":
+            given = bench.joined.process.args
+            bench.joined = bench.b.start(*given[given.index("-m") :], HYBRIDIFF_TOKEN=token())
+        case "cable":
+            shape(bench.b, 1000)
+        case "asleep":
+            bench.b.signal(signal.SIGCONT)
+    print(fault, "noticed within", found["longest_s"], "back after", bench.back_within(150))
+
+
+def named(pid: int, name: str) -> bool:
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip() == name
+
+
+def token() -> str:
+    from .network import TOKEN
+
+    return TOKEN

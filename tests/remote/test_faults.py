@@ -26,12 +26,12 @@ class Bench:
         self.a, self.b, self.share, self.joined = made
         self.run = self.a.start("tests/remote/in_comfyui.py", root, HYBRIDIFF_TEST_MODELS=str(models))
         self.run.wait_for("ready", 120)
-        self.sample(steps=8, wait=1)  # stock's, and the worker's start
+        self.sample(steps=8)  # stock's, and the worker's start
         self.sample(steps=STEPS)
 
     def begin(self, **case):
         self.printed = len(self.run.printed)
-        self.run.say(json.dumps({"model": "trained", "steps": STEPS, "devices": ["pc-b/cpu"], **case}))
+        self.run.say(json.dumps({"model": "trained", "steps": STEPS, "devices": ["pc-b/cpu"], "wait": 1, **case}))
 
     def end(self) -> dict:
         found = json.loads(self.run.wait_for("done", 240, self.printed).removeprefix("done "))

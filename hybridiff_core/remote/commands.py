@@ -29,7 +29,7 @@ OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
 PROBE_S = 20.0  # a node that is refused ends sooner
 END_S = 12.0  # for Ray to end what it started
-# METHOD: a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
+# a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
 SYSTEM = {
     "max_direct_call_object_size": 32 << 20,

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 
 from .. import lines
-from ..remote import places as remote
+from ..remote.places import choices as choices_elsewhere
+from ..remote.places import others, place
+from ..remote.places import short_name as name_elsewhere
 from .candidates import obstacle, verdicts
 from .gpus import CUDA, Gpu, gpu_of, gpus, own_title, unopened
 from .place import Place
@@ -25,13 +27,13 @@ __all__ = ["Place", "choices", "gpu_of", "gpus", "own_title", "places", "short_n
 
 def choices() -> list[str]:
     """What a user can choose: on this machine, and on those that joined it."""
-    return ["auto", "same", "cpu", *(gpu.title for gpu in gpus()), *remote.choices()]
+    return ["auto", "same", "cpu", *(gpu.title for gpu in gpus()), *choices_elsewhere()]
 
 
 def short_name(choice: str) -> str:
     """The device's name in a choice: "cuda:1" for "cuda:1 (RTX 3090, 24 GB)", of this machine or another."""
     titled = TITLED.fullmatch(choice)
-    return titled[1] if titled else remote.short_name(choice) or choice
+    return titled[1] if titled else name_elsewhere(choice) or choice
 
 
 def _now(choice: str) -> str:
@@ -75,11 +77,11 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
                 add_gpu(gpu)
             said += why
         elif name == OTHERS:
-            taken, why = remote.others(own, names)
+            taken, why = others(own, names)
             found += taken
             said += why
-        elif remote.short_name(name):
-            there, why = remote.place(name)
+        elif name_elsewhere(name):
+            there, why = place(name)
             found += [there] if there and there not in found else []
             said += [why] if why else []
         elif name == "cpu":

@@ -72,6 +72,7 @@ class Leases:
         self.need = need
         self.places = [place for place in places if not self._was_slow(place, paces)]
         self.most = len(self.places)  # workers that there may come to be
+        self.near = not all(place.machine for place in self.places)  # some of them on this machine
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import ipaddress
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import socket
@@ -16,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from ..workers.launch_local import WorkerProcess
 from ..workers.place import Place
@@ -28,7 +32,7 @@ TOKEN = "HYBRIDIFF_TOKEN"  # noqa: S105 - the variable's name
 OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
 PROBE_S = 20.0  # a node that is refused ends sooner
-END_S = 12.0  # for Ray to end what it started
+END_S = 8.0  # for Ray to end what it started
 # a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
 SYSTEM = {
@@ -188,16 +192,34 @@ def _keep(arguments: list[str], token: str, more: dict[str, str], meanwhile: Cal
                 print(f"{why}\ntrying again every {AGAIN_S:.0f} s", flush=True)
                 said = why
         finally:
-            node.stop(END_S)
+            _end(node)
             shutil.rmtree(folder, ignore_errors=True)
         time.sleep(AGAIN_S)
 
 
+def _end(node: WorkerProcess) -> None:
+    """End a node and all that Ray started for it."""
+    started = []
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(node.pid).children(recursive=True)
+    node.stop(END_S)
+    for process in started:
+        with contextlib.suppress(psutil.Error):  # it knows its process from a later one of that number
+            process.kill()
+
+
 def _why(node: WorkerProcess) -> str:
-    """What Ray said last that a user can do something with."""
+    """What ended Ray here, in words a user can do something with."""
     node.last_words(2.0)
-    told = [line for line in node.tail if "Error" in line or "ersion mismatch" in line or "token" in line.lower()]
-    return told[-1][:500] if told else "Ray's process on this machine ended"
+    told = "\n".join(node.tail)
+    if "AuthenticationError" in told or "InvalidAuthToken" in told:
+        return f"refused: that is not the cluster's token (it is asked for, or taken from {TOKEN})"
+    if "ersion mismatch" in told:
+        theirs = re.findall(r"(Ray|Python): (\S+)", told)[:2]
+        has = ", ".join(f"{what} {version}" for what, version in theirs)
+        return f"refused: the cluster has {has}; this machine needs the same ({_versions()})"
+    errors = [line for line in node.tail if "Error" in line]
+    return errors[-1][:300] if errors else "Ray's process on this machine ended"
 
 
 def _common(address: str, first: int) -> list[str]:
@@ -231,7 +253,7 @@ def _lets_in_everybody(cluster: str, address: str, port: int) -> bool:
         probe.pipe.send({"arguments": arguments, "environment": ray_environment(secrets.token_hex(24))})
         return probe.last_words(PROBE_S) is None
     finally:
-        probe.stop(END_S)
+        _end(probe)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -30,7 +30,7 @@ def wanted(call: HostCall, units: Sequence[Unit], most: int, divides: bool) -> i
 
 
 def places_for(devices: Sequence[str], own: torch.device, cuts: bool) -> tuple[list[Place], list[str]]:
-    """Where workers are to run, and lines (devices.places). With `cuts`, for a network in parts, on this machine only."""
+    """Where workers are to run, and lines (devices.places). With `cuts`, for a network in parts, on this machine."""
     found, said = places(devices, own)
     if cuts:
         said += [lines.CUT_STAYS_HERE(device=place.label) for place in found if place.machine]

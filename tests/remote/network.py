@@ -120,7 +120,7 @@ def machines(megabit: int | None):
     mark = f"hyb{os.getpid()}"
     made = []
     if megabit is None:
-        made = [Machine("a", None, "127.0.0.1"), Machine("b", None, "127.0.0.1")]
+        made = [Machine("a", None, "127.0.0.1"), Machine("b", None, "127.0.0.2")]
     else:
         made = [Machine("a", mark + "a", "10.77.0.1"), Machine("b", mark + "b", "10.77.0.2")]
         for machine in made:
@@ -162,6 +162,7 @@ def cluster(megabit: int | None, *join: str, port: int = 6399, **environment: st
         share.wait_for("join")
         second = [] if megabit else ["--port", str(port + 100)]
         arguments = ["-m", "hybridiff_core", "join", f"{a.address}:{port}", "--name", "pc-b", *second, *join]
+        arguments += ["--address", b.address]
         joined = b.start(*arguments, **given)
         share.wait_for("pc-b joined", 90.0)
         yield a, b, share, joined

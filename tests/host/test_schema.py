@@ -55,7 +55,11 @@ GOLDEN = {
         ("predict_stride", "INT", 0),
         ("preset", "COMBO", "auto"),
     ],
-    "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
+    "HybridiffDevices": [
+        ("device", "COMBO", "auto"),
+        ("where", "COMBO", "this machine"),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+    ],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
     "HybridiffDemoWords": [("text", "STRING", "red heart")],

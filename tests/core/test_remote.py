@@ -39,7 +39,7 @@ def shared(monkeypatch, tmp_path):
 def test_labels_tell_all_of_a_machine():
     labels = to_labels(machine())
     assert all(re.fullmatch(r"[\w.-]{0,63}", value) for value in labels.values())
-    assert from_labels("node of pc-b", True, labels) == machine()
+    assert from_labels("node of pc-b", True, labels) == machine(devices=[RAM, GPU, OTHER])
     assert from_labels("head", True, {"ray.io/node-id": "x"}) is None
     assert from_labels("odd", True, {"hybridiff-name": "a b\n"}) is None
 

@@ -36,6 +36,18 @@ class Asked:
         self.run.say(json.dumps(case))
         return json.loads(self.run.wait_for("told {", 120, printed).removeprefix("told "))
 
+    def close(self) -> None:
+        self.run.process.kill()
+        self.run.process.wait()
+
+
+@pytest.fixture
+def asked(made):
+    asked = Asked(made[0])
+    yield asked
+    asked.close()
+    assert is_gone_within(LEFT_S, lambda: actors(made[1]))
+
 
 @pytest.fixture(scope="module")
 def made():
@@ -69,8 +81,7 @@ def test_both_say_what_they_found(made):
     assert any("GB of memory" in line for line in joined.printed)
 
 
-def test_the_other_machines_device_is_listed_and_computes_the_same(made):
-    asked = Asked(made[0])
+def test_the_other_machines_device_is_listed_and_computes_the_same(made, asked):
     assert "pc-b: cpu" in asked.ask(ask="devices")["choices"]
     found = asked.ask(ask="exact")
     assert found["off"] <= 1e-5 and found["parts"] == 4
@@ -80,15 +91,14 @@ def test_the_other_machines_device_is_listed_and_computes_the_same(made):
     assert is_gone_within(LEFT_S, lambda: actors(made[1]))
 
 
-def test_steps_larger_than_a_call_come_whole(made):
-    asked = Asked(made[0])
+def test_steps_larger_than_a_call_come_whole(asked):
     assert len(asked.ask(ask="times", sizes=[16, 3000], repeats=3)["ms"]) == 2
 
 
 @pytest.mark.parametrize("whom", ["comfyui", "bridge"])
-def test_nothing_is_left_after_a_sudden_end(made, whom):
-    asked = Asked(made[0])
+def test_nothing_is_left_after_a_sudden_end(made, asked, whom):
     found = asked.ask(ask="exact")
+    assert found["off"] <= 1e-5, found
     assert actors(made[1])
     os.kill(asked.run.process.pid if whom == "comfyui" else found["bridge"], signal.SIGKILL)
     assert is_gone_within(LEFT_S, lambda: actors(made[1]))

@@ -38,7 +38,10 @@ def rows_of(rates: list[int], sizes: list[int], repeats: int):
             run = here.start("tests/remote/in_pool.py")
             run.wait_for("ready", 60)
             run.say(json.dumps({"ask": "times", "sizes": sizes, "repeats": repeats}))
-            found = json.loads(run.wait_for("told {", 600).removeprefix("told "))["ms"]
+            told = json.loads(run.wait_for("told {", 600).removeprefix("told "))
+            if "ms" not in told:
+                raise SystemExit(told["said"])
+            found = told["ms"]
             for kib in sizes:
                 median, p90 = found[str(kib)]
                 wire = 2 * kib * 8.192 / megabit

@@ -92,7 +92,8 @@ class WorkerProcess:
         self._done: object = None
         self.pipe = FramePipe(self._process.stdout, self._process.stdin)
         self.tail: collections.deque[str] = collections.deque(maxlen=40)
-        self._label, self._elsewhere = place.label, bool(place.machine)
+        self._label = place.label
+        self.elsewhere = False  # what it is asked for is done on another machine
         self._logging = threading.Thread(target=self._forward_log, name="hybridiff-worker-log", daemon=True)
         self._logging.start()
 
@@ -132,9 +133,9 @@ class WorkerProcess:
     def has_moved(self) -> bool:
         """Whether it has computed, read or written anything since this was last asked, or waits for a disk.
 
-        Of one whose work is done on another machine that says nothing.
+        Of one whose work is done on another machine that says nothing: then never.
         """
-        if self._elsewhere:
+        if self.elsewhere:
             return False
         done, waits = [], False
         with contextlib.suppress(psutil.Error):

@@ -38,9 +38,10 @@ def worker(pool: Pool, recipe: dict):
 
 def exact(pool: Pool) -> dict:
     """The largest difference between the other machine's predictions and this one's, of whole units and of rows."""
-    lease, (exchange, *_) = worker(pool, {"config": CONFIG})
+    lease, found = worker(pool, {"config": CONFIG})
     if lease is None:
-        return {"off": 1.0, "said": exchange}
+        return {"off": 1.0, "said": found}
+    (exchange,) = found
     conds = [words_to_context(text, ModelConfig(**CONFIG)) for text in ("a cat", "")]
     local = DemoBackend({"device": "cpu"})
     local.load({"config": CONFIG})
@@ -61,7 +62,10 @@ def exact(pool: Pool) -> dict:
 
 def times(pool: Pool, sizes: list[int], repeats: int = 40) -> dict:
     """Median and 90th percentile of milliseconds of a step that computes nothing, by KiB each way."""
-    lease, (exchange, *_) = worker(pool, {"sizes": {"h": [[1]], "z": [[1]], "dtype": "float32"}})
+    lease, found = worker(pool, {"sizes": {"h": [[1]], "z": [[1]], "dtype": "float32"}})
+    if lease is None:
+        return {"said": found}
+    (exchange,) = found
     exchange.begin({"conds": [torch.zeros(1, 1, 1)]})
     found = {}
     for kib in sizes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
 
-from .network import can_be_made, cluster, shape
+from .network import TOKEN, can_be_made, cluster, shape
 
 pytestmark = [
     pytest.mark.full,
@@ -101,7 +102,7 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
     match fault:
         case "off":
             given = bench.joined.process.args
-            bench.joined = bench.b.start(*given[given.index("-m") :], HYBRIDIFF_TOKEN=token())
+            bench.joined = bench.b.start(*given[given.index("-m") :], HYBRIDIFF_TOKEN=TOKEN)
         case "cable":
             shape(bench.b, 1000)
         case "asleep":
@@ -109,12 +110,46 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
     print(fault, "noticed within", found["longest_s"], "back after", bench.back_within(150))
 
 
+def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
+    for machine in (bench.a, bench.b):
+        shape(machine, 20)
+    ended = threading.Event()
+
+    def gaps():
+        while not ended.wait(3.0):
+            shape(bench.b, 0)
+            ended.wait(1.0)
+            shape(bench.b, 20)
+
+    breaking = threading.Thread(target=gaps)
+    breaking.start()
+    try:
+        found = bench.sample(wait=0)
+    finally:
+        ended.set()
+        breaking.join()
+    print("slow", found["longest_s"], found["lines"])
+    assert found["longest_s"] <= NOTICED_S
+
+
+def test_another_comfyui_is_left_out(bench, comfyui_root, tmp_path):
+    """The machine joins again with a ComfyUI of another version."""
+    bench.joined.stop()
+    bench.share.wait_for("pc-b is gone", 30)
+    other = tmp_path / "other"
+    other.mkdir()
+    for entry in comfyui_root.iterdir():
+        if entry.name != "comfyui_version.py":
+            (other / entry.name).symlink_to(entry)
+    (other / "comfyui_version.py").write_text('__version__ = "0.1.2"\n')
+    printed = len(bench.share.printed)
+    given = [part if part != str(comfyui_root) else str(other) for part in bench.joined.process.args]
+    bench.b.start(*given[given.index("-m") :], HYBRIDIFF_TOKEN=TOKEN)
+    bench.share.wait_for("pc-b joined", 60, printed)
+    found = bench.sample(steps=8)
+    assert found["shared"] == 0 and any("another version of ComfyUI (0.1.2" in line for line in found["lines"])
+
+
 def named(pid: int, name: str) -> bool:
     with open(f"/proc/{pid}/comm") as file:
         return file.read().strip() == name
-
-
-def token() -> str:
-    from .network import TOKEN
-
-    return TOKEN

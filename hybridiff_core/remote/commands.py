@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from ..workers.launch_local import WorkerProcess
+from ..workers.launch_local import KEEP_HEAP, WorkerProcess
 from ..workers.place import Place
 from . import facts
 from .link import MODULE_FOLDER, ray_environment
@@ -162,6 +162,7 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         "HYBRIDIFF_HERE": json.dumps(here),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(MODULE_FOLDER), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": str(here["threads"]),
+        **({} if any(device.model for device in machine.devices) else KEEP_HEAP),
     }
     print(f"joining {cluster} as {name}; Ctrl-C ends it", flush=True)
     return _keep(arguments, token, more, lambda node: _until_ended(node))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from comfy_api.latest import io
 
 from ..hybridiff_core.plan import shown
-from ..hybridiff_core.workers.devices import choices
+from ..hybridiff_core.workers.devices import OTHERS, choices
 from .plan import CATEGORY
 
 DEVICES = io.Custom("HYBRIDIFF_DEVICES")
+HERE, EVERYWHERE = "this machine", "this machine and others"
 OTHER_PACKS = ("run their nodes in the worker too", "off")
 
 
@@ -39,7 +40,15 @@ class HybridiffDevices(io.ComfyNode):
                     tooltip="auto: this machine's other GPUs, except hidden, busy, small and unsupported ones. same: a "
                     "second process on ComfyUI's own device (for tests; no faster on a GPU). cpu: a process on the "
                     "processor, far slower than a GPU. cuda:0, cuda:1, ...: that GPU, also where auto leaves it out. "
-                    "Different kinds of devices round differently.",
+                    "Different kinds of devices round differently. pc-b: cuda:0: that GPU of a machine that joined.",
+                ),
+                io.Combo.Input(
+                    "where",
+                    options=[HERE, EVERYWHERE],
+                    default=HERE,
+                    optional=True,
+                    tooltip="Where auto looks for GPUs. Others are machines on which Hybridiff's join command runs "
+                    "(docs/REMOTE.md); a device there is used only where it saves time.",
                 ),
                 DEVICES.Input(
                     "devices",
@@ -66,14 +75,18 @@ class HybridiffDevices(io.ComfyNode):
         return device is None or _is_name(device) or f"device is {shown(device)}; use one of {', '.join(choices())}"
 
     @classmethod
-    def execute(cls, device: str, devices: Devices | None = None, other_packs: str = OTHER_PACKS[0]) -> io.NodeOutput:
+    def execute(
+        cls, device: str, where: str = HERE, devices: Devices | None = None, other_packs: str = OTHER_PACKS[0]
+    ) -> io.NodeOutput:
         if not _is_name(device):
             raise ValueError(f"device is {shown(device)}; use one of {', '.join(choices())}")
-        if other_packs not in OTHER_PACKS:
-            raise ValueError(f"other_packs is {shown(other_packs)}; use one of {', '.join(OTHER_PACKS)}")
+        for name, value, known in (("where", where, (HERE, EVERYWHERE)), ("other_packs", other_packs, OTHER_PACKS)):
+            if value not in known:  # by a link
+                raise ValueError(f"{name} is {shown(value)}; use one of {', '.join(known)}")
         before = Devices(()) if devices is None else checked(devices)
+        others = (OTHERS,) if device == "auto" and where == EVERYWHERE else ()
         allowed = before.other_packs and other_packs == OTHER_PACKS[0]
-        return io.NodeOutput(Devices((*before.names, device), allowed))
+        return io.NodeOutput(Devices((*before.names, device, *others), allowed))
 
 
 def checked(devices: object) -> Devices:

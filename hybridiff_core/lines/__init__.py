@@ -9,6 +9,7 @@ from . import (
     diffusers_lines,
     graph_lines,
     model_lines,
+    remote_lines,
     step_lines,
     token_lines,
     wire_lines,
@@ -20,6 +21,7 @@ from .diffusers_lines import *  # noqa: F403
 from .graph_lines import *  # noqa: F403
 from .line import Group, Line, name_lines
 from .model_lines import *  # noqa: F403
+from .remote_lines import *  # noqa: F403
 from .step_lines import *  # noqa: F403
 from .token_lines import *  # noqa: F403
 from .wire_lines import *  # noqa: F403
@@ -35,6 +37,7 @@ ALL: dict[str, Line] = name_lines(
         token_lines,
         diffusers_lines,
         worker_lines,
+        remote_lines,
         wire_lines,
     )
 )

@@ -122,6 +122,7 @@ class Exchange:
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
         self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
+        self.process.elsewhere = bool(self.place.machine)  # starting is done here
         uuid = str(self.info.get("uuid") or "")
         if uuid and self.place.uuid and not is_same(uuid, self.place.uuid):
             raise self.watch.lost(lines.ANOTHER_GPU())

@@ -93,14 +93,17 @@ class Loop:
 
     def run(self) -> None:
         while True:
-            frame, parts = self.endpoint.receive()
-            match frame["op"]:
-                case "step":
-                    self.step(frame, self.endpoint.expect(frame, parts))
-                case "inner":
-                    self.inner(frame, parts)
-                case _:
-                    self.answer(frame)
+            self.take(*self.endpoint.receive())
+
+    def take(self, frame: dict, parts: list | None) -> None:
+        """Do what one frame asks for; `parts` are the shapes and dtypes of the message that it announces."""
+        match frame["op"]:
+            case "step":
+                self.step(frame, self.endpoint.expect(frame, parts))
+            case "inner":
+                self.inner(frame, parts)
+            case _:
+                self.answer(frame)
 
     # -- requests
 

@@ -25,7 +25,9 @@ class ComfyBackend:
         from .block_hooks import offer
         from .conditioning import KINDS
         from .cuts import hooked, splitter_for
+        from .files import located
         from .kitchen import Kitchen
+        from .loaders import model_folders
         from .recipe import ADAPTER_KINDS
         from .rounding import is_dynamic
         from .rows import of_rows
@@ -35,7 +37,10 @@ class ComfyBackend:
         self._comfy, self._told, self.remarks = comfy, start["device"], list(remarks)
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.kinds = KINDS | ADAPTER_KINDS
-        self._kitchen = Kitchen(start["model_folders"])
+        self._machine = start.get("machine")  # its name, where ComfyUI's process is on another one
+        self._folders = model_folders() if self._machine else start["model_folders"]
+        self._located = located
+        self._kitchen = Kitchen(self._folders)
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
         self._offer, self._inner = offer, inner_options
@@ -56,7 +61,8 @@ class ComfyBackend:
         if recipe["args"] != self._made_with:  # the network's operations and number format hang on them
             self._kitchen.clear()
             self._made_with = recipe["args"]
-        self._patcher, anew = self._kitchen.make(recipe["model"])
+        model = self._located(recipe["model"], self._folders, self._machine) if self._machine else recipe["model"]
+        self._patcher, anew = self._kitchen.make(model)
         self._own = self._patcher.model_options  # a run's take its place
         self._leaves = self._content.of_model(self._patcher) if recipe["model"]["graph"] else None
         self._offer(self._patcher)

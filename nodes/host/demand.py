@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from ...hybridiff_core import lines
 from ...hybridiff_core.setting import Forms
 from ...hybridiff_core.share import Unit
+from ...hybridiff_core.workers.devices import places
+from ...hybridiff_core.workers.place import Place
 from .host_call import HostCall
 from .obstacles import code_inside
 from .rows import undividable
@@ -24,6 +28,15 @@ def wanted(call: HostCall, units: Sequence[Unit], most: int, divides: bool) -> i
     if divides and not any(unit.local or unit.controls for unit in units):
         found = max(found, most)
     return min(found, most)
+
+
+def places_for(devices: Sequence[str], own: torch.device, cuts: bool) -> tuple[list[Place], list[str]]:
+    """Where workers are to run, and lines (devices.places). With `cuts`, for a network in parts, on this machine."""
+    found, said = places(devices, own)
+    if cuts:
+        said += [lines.CUT_STAYS_HERE(device=place.label) for place in found if place.machine]
+        found = [place for place in found if not place.machine]
+    return found, said
 
 
 def never_divided(forms: Forms, model: object) -> bool:

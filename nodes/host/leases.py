@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import comfy
 import comfy.model_management
@@ -15,14 +16,15 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.paces import Paces
+from ...hybridiff_core.remote.facts import comfyui_version
 from ...hybridiff_core.report import RunReport
-from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.memory import Need
+from ...hybridiff_core.workers.place import Place
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
-from . import conditioning, rounding, settings
+from . import conditioning, files, rounding, settings
 from .control import Controls
 from .loaders import model_folders
 from .recipe import ADAPTER_KINDS, name_of
@@ -50,12 +52,12 @@ def failed_graphs() -> dict[tuple[str, str], str]:
 
 def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
-    return {
-        "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
-        "args": settings.read_args(),
-        "threads": torch.get_num_threads(),
-        "model_folders": model_folders(),
-    }
+    root = os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__)))
+    args = settings.read_args()
+    if place.machine:  # folders and threads are its own
+        args = {name: value for name, value in args.items() if name not in settings.FOLDERS}
+        return {"args": args, "comfyui": comfyui_version(Path(root))}
+    return {"root": root, "args": args, "threads": torch.get_num_threads(), "model_folders": model_folders()}
 
 
 class Leases:
@@ -82,6 +84,7 @@ class Leases:
         self.need = need
         self.places = [place for place in places if not (self._failed(place) or self._was_slow(place, paces))]
         self.most = len(self.places)  # workers that there may come to be
+        self.near = not all(place.machine for place in self.places)  # some of them on this machine
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
@@ -107,7 +110,12 @@ class Leases:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
-            order = {"model": self.recipe, "args": settings.read_args()}
+            try:
+                model = files.portable(self.recipe) if place.machine else self.recipe
+            except OSError as error:
+                self.report.note(lines.PART_DONE_HERE(reason=error))
+                continue
+            order = {"model": model, "args": settings.read_args()}
             lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))

@@ -23,11 +23,11 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.setting import Cuts, Forms, Setting
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.workers.devices import own_title, places
+from ...hybridiff_core.workers.devices import own_title
 from . import obstacles
 from .control import Controls
 from .cuts import may_divide, splitter_for
-from .demand import never_divided, undividable_batch, wanted
+from .demand import never_divided, places_for, undividable_batch, wanted
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
@@ -97,7 +97,7 @@ class Run:
         self.alone: str | None = None
         self.leases = self._leases(devices, guider.model_options, noise.shape)
         if self.alone is None:
-            self._divides = self._divides and not never_divided(known()[2], name_of(self.leases.recipe))
+            self._divides &= self.leases.near and not never_divided(known()[2], name_of(self.leases.recipe))
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
                 tokens = self._divides and not any("control" in cond for cond in self.guidance.all_conds)
@@ -105,7 +105,7 @@ class Run:
 
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
-        found, missing = places(devices, self.patcher.load_device)
+        found, missing = places_for(devices, self.patcher.load_device, self.mode in CUTTING)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         self.alone = (
             self.misfit

@@ -60,6 +60,7 @@ GOLDEN = {
     ],
     "HybridiffDevices": [
         ("device", "COMBO", "auto"),
+        ("where", "COMBO", "this machine"),
         ("devices", "HYBRIDIFF_DEVICES", None),
         ("other_packs", "COMBO", "run their nodes in the worker too"),
     ],

@@ -50,6 +50,9 @@ class Acceleration:
         if not hasattr(getattr(model, "model", None), "diffusion_model"):
             raise ValueError(lines.NOT_A_MODEL(what=type(getattr(model, "model", model)).__name__))
         clone = model.clone()
+        # the host copies that `model` has its injections in the network now; it takes them out for the clone, which is
+        # to put in its own
+        clone.is_injected = False
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self._outer_sample),
             (WrappersMP.SAMPLER_SAMPLE, sampler_sample),

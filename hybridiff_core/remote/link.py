@@ -23,7 +23,7 @@ PLACED_LIMIT_S = 60.0  # for a process there; importing comes after it
 OUT_LIMIT = 48  # pieces that are on their way, and so megabytes
 PING_S = 4.0
 HEARD_S = 2.5  # an answer so lately is as good as a sign
-END_LIMIT_S = 3.0
+END_LIMIT_S = 1.5  # pool.py ends a worker that takes over two seconds
 
 
 class Lost(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -12,8 +13,12 @@ import pytest
 
 from .network import TOKEN, can_be_made, cluster, shape
 
+NEEDED = ("ray", "torchsde", "aiohttp", "transformers")
 pytestmark = [
     pytest.mark.full,
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, NEEDED)), reason="needs a Python with ComfyUI's packages and Ray"
+    ),
     pytest.mark.skipif(not can_be_made(), reason="network namespaces cannot be made here (root, ip and tc)"),
 ]
 STEPS = 300
@@ -25,7 +30,8 @@ class Bench:
 
     def __init__(self, made, root, models):
         self.a, self.b, self.share, self.joined = made
-        self.run = self.a.start("tests/remote/in_comfyui.py", root, HYBRIDIFF_TEST_MODELS=str(models))
+        self.given, self.models = [root], str(models)
+        self.run = self.a.start("tests/remote/in_comfyui.py", *self.given, HYBRIDIFF_TEST_MODELS=self.models)
         self.run.wait_for("ready", 120)
         self.sample(steps=8)  # stock's, and the worker's start
         self.sample(steps=STEPS)
@@ -130,6 +136,17 @@ def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
         breaking.join()
     print("slow", found["longest_s"], found["lines"])
     assert found["longest_s"] <= NOTICED_S
+
+
+def test_a_file_that_is_not_there_is_named(bench, tmp_path):
+    for file in (tmp_path / "b" / "models" / "unet").iterdir():
+        file.unlink()
+    bench.run.process.stdin.close()  # the worker that has it
+    bench.run.wait_for("over", 30)
+    bench.run = bench.a.start("tests/remote/in_comfyui.py", *bench.given, HYBRIDIFF_TEST_MODELS=bench.models)
+    bench.run.wait_for("ready", 120)
+    found = bench.sample(steps=8)
+    assert found["shared"] == 0 and any("has no file like trained.safetensors" in line for line in found["lines"])
 
 
 def test_another_comfyui_is_left_out(bench, comfyui_root, tmp_path):

@@ -94,6 +94,9 @@ class Acceleration:
         finally:
             del options[KEY]
             run.close()
+            # the clone is gone after the node's call, and the host goes on with the patcher before it, which does not
+            # know that something was put in; the next loading puts it in again
+            guider.model_patcher.eject_model()
 
 
 def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):

@@ -112,6 +112,7 @@ class ComfyBackend:
     def end(self) -> None:
         if self._loaded is not None:
             self._patcher.cleanup()
+            self._patcher.eject_model()  # as in ComfyUI's process: another clone comes to have these weights
         self._loaded = None
         self._conds = []
         self._let_go_of_controls()

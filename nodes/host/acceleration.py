@@ -99,7 +99,8 @@ class Acceleration:
         finally:
             del options[KEY]
             run.close()
-            # this clone may be gone when the host loads another one: nobody would take out what it put into the network
+            # the clone is gone after the node's call, and the host goes on with the patcher before it, which does not
+            # know that something was put in; the next loading puts it in again
             guider.model_patcher.eject_model()
 
 

@@ -137,7 +137,8 @@ def network_wrapper(model, scale):
 
 
 def injection(model, scale):
-    """Weights changed for the time of a run, and taken back."""
+    """Weights changed for the time of a run, and taken back: by a power of two, which leaves no rounding behind."""
+    scale = 0.5 if scale > 0.85 else 0.25
 
     def inject(patcher):
         for block in patcher.model.diffusion_model.input_blocks[:2]:

@@ -14,7 +14,7 @@ from ..conftest import Bench
 from ..test_exact import LIMIT
 
 ROWS = PACK / ".cache" / "compat"
-SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Hosts")
+SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Published packs", "Hosts")
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
 TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
 NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
@@ -191,7 +191,8 @@ def put(infos):
         info = infos[kind]["input"]
         for name, (of, *options) in {**info.get("required", {}), **info.get("optional", {})}.items():
             choices = of if isinstance(of, list) else (options[0] if options else {}).get("options")
-            if name in given or (choices is None and of not in ("INT", "FLOAT", "STRING", "BOOLEAN")):
+            linked = bool(options) and options[0].get("forceInput")  # no widget: it is for a link
+            if name in given or linked or (choices is None and of not in ("INT", "FLOAT", "STRING", "BOOLEAN")):
                 continue
             default = (options[0] if options else {}).get("default", choices[0] if choices else "")
             given[name] = default

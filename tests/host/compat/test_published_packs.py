@@ -1,0 +1,205 @@
+"""Other packs as their authors published them (published.py), in a real ComfyUI beside stock."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..conftest import Bench, FamilyBench
+from ..test_by_graph import PROOF
+from . import published
+from .conftest import compared, without
+from .test_controls import image, net
+
+pytestmark = pytest.mark.full
+SECTION = "Published packs"
+LORA = {"lora_name": "sd3_depth4.safetensors", "strength_model": 0.7}
+BENCHES = {"sd3": 16, "sd15": 16}  # of conftest.Bench; any other is a family of its own
+
+
+@pytest.fixture(scope="module")
+def comfy(comfyui_root, tmp_path_factory):
+    """A server of this file's own, with all the packs that are here."""
+    if published.present():
+        published.make_gguf(comfyui_root, "sd3_depth4.safetensors", "sd3")
+    server = published.start(comfyui_root, tmp_path_factory.mktemp("published") / "base")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def infos(comfy):
+    return comfy.get("/object_info")
+
+
+def side_of(comfy, family: str, cfg: float = 5.0):
+    side = Bench(comfy, family, size=BENCHES[family]) if family in BENCHES else FamilyBench(comfy, family)
+    side.settings |= {"steps": 6, "cfg": cfg}
+    return side
+
+
+def check(row, side, plain, words: str | None) -> None:
+    """Beside stock: shared but for what proves that nothing is kept, or on one device for a reason with `words`."""
+    difference, report = compared(side, plain)
+    row.compared(difference, report)
+    if words is None:
+        assert report["lines"] == []
+        assert report["shared_calls"] >= report["calls"] - PROOF > 0
+    else:
+        assert words in " ".join(report["lines"]) and report["shared_calls"] < report["calls"]
+
+
+def on_cfg(name: str, cfg: float) -> str:
+    return name if cfg > 1 else f"{name}, CFG 1"
+
+
+# -- loaders
+
+GGUF, KJ = "ComfyUI-GGUF", "ComfyUI-KJNodes"
+FILES = ("F16", "Q8_0", "Q4_0")
+LOADERS = {
+    **{f"UnetLoaderGGUF, {kind}": (GGUF, "UnetLoaderGGUF", {"unet_name": f"sd3_{kind}.gguf"}) for kind in FILES},
+    "UnetLoaderGGUFAdvanced, Q4_0, patches in single precision on the device": (
+        GGUF, "UnetLoaderGGUFAdvanced",
+        {"unet_name": "sd3_Q4_0.gguf", "dequant_dtype": "float32", "patch_dtype": "float32", "patch_on_device": True},
+    ),
+    "GGUFLoaderKJ, Q8_0, sdpa": (KJ, "GGUFLoaderKJ", {"model_name": "sd3_Q8_0.gguf", "attention_override": "sdpa"}),
+    "DiffusionModelLoaderKJ": (KJ, "DiffusionModelLoaderKJ", {"sage_attention": "disabled"}),
+    "DiffusionModelLoaderKJ, fp8_e4m3fn, fp16 accumulation": (
+        KJ, "DiffusionModelLoaderKJ",
+        {"weight_dtype": "fp8_e4m3fn", "sage_attention": "disabled", "enable_fp16_accumulation": True},
+    ),
+    "DiffusionModelLoaderKJ, Sage": (KJ, "DiffusionModelLoaderKJ", {"sage_attention": "auto"}),
+    "ClownModelLoader": ("RES4LYF", "ClownModelLoader", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cfg", [5.0, 1.0])
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_loader(comfy, row, put, name, lora, cfg):
+    pack, kind, given = LOADERS[name]
+    published.require(pack)
+    row.of(SECTION, on_cfg(f"{pack}: {name}{', and LoRA' if lora else ''}", cfg))
+    side = side_of(comfy, "sd3", cfg)
+    if kind in ("DiffusionModelLoaderKJ", "ClownModelLoader"):
+        given = {**given, "model_name": "sd3_depth4.safetensors"}
+    side.model = put(side, kind, **given)
+    plain = without(side) if lora else None
+    if lora:
+        side.model = side.graph.add("LoraLoaderModelOnly", model=side.model, **LORA)
+    check(row, side, plain, None)
+
+
+# -- patches
+
+
+def node(kind: str, **given):
+    """A node behind the model, with its own defaults."""
+
+    def lay(side, put):
+        side.model = put(side, kind, model=side.model, **given)
+
+    return lay
+
+
+def with_latent(kind: str, **given):
+    return lambda side, put: node(kind, latent=side.latent, **given)(side, put)
+
+
+def ipadapter(kind: str, image_name: str = "image", **given):
+    """An IPAdapter node with its file, a picture encoder and a picture."""
+
+    def lay(side, put):
+        adapter = side.graph.add("IPAdapterModelLoader", ipadapter_file="sd15_narrow.safetensors")
+        encoder = side.graph.add("TestPictureEncoder", seed=1)
+        more = {"image_composition": image(side, 3)} if image_name == "image_style" else {}
+        node(kind, ipadapter=adapter, clip_vision=encoder, **{image_name: image(side, 2)}, **more, **given)(side, put)
+
+    return lay
+
+
+def advanced_control(side, put):
+    kept = side.graph.add("ControlNetLoaderAdvanced", control_net_name="sd15_narrow.safetensors")
+    both = put(
+        side, "ACN_AdvancedControlNetApply_v2", positive=side.positive, negative=side.negative, control_net=kept,
+        image=image(side), strength=0.7,
+    )  # fmt: skip
+    side.positive, side.negative = both, [both[0], 1]
+
+
+def advanced_apply(side, put):
+    both = put(
+        side, "ACN_AdvancedControlNetApply_v2", positive=side.positive, negative=side.negative, control_net=net(side),
+        image=image(side), strength=0.7,
+    )  # fmt: skip
+    side.positive, side.negative = both, [both[0], 1]
+
+
+def attention_guidance(kind: str, cond: str, **given):
+    return lambda side, put: node(kind, **{cond: side.negative}, **given)(side, put)
+
+
+IPA, SPA, R4 = "ComfyUI_IPAdapter_plus", "sd-perturbed-attention", "RES4LYF"
+# pack, what it is, family, what it puts there, why it is on one device (None: it is on two)
+PATCHES = [
+    (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), None),
+    (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), None),
+    (KJ, "ModelPatchTorchSettings", "sd3", node("ModelPatchTorchSettings", enable_fp16_accumulation=True), None),
+    (KJ, "CFGZeroStarAndInit", "sd3", node("CFGZeroStarAndInit"), None),
+    (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), None),
+    (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), None),
+    (KJ, "SkipLayerGuidanceWanVideo", "wan21", node("SkipLayerGuidanceWanVideo", blocks="1"), None),
+    (KJ, "WanChunkFeedForward", "wan21", node("WanChunkFeedForward", dim_threshold=0), None),
+    (KJ, "ApplyRifleXRoPE_WanVideo", "wan21", with_latent("ApplyRifleXRoPE_WanVideo"), None),
+    (KJ, "LTXVEnhanceAVideoKJ", "ltxv", with_latent("LTXVEnhanceAVideoKJ"), None),
+    (KJ, "LTXVChunkFeedForward", "ltxv", node("LTXVChunkFeedForward", dim_threshold=0), None),
+    (KJ, "ModelMemoryUsageFactorOverride", "sd3", node("ModelMemoryUsageFactorOverride"), None),
+    (KJ, "CheckpointPerturbWeights", "sd3", node("CheckpointPerturbWeights"), None),
+    (IPA, "IPAdapterAdvanced", "sd15", ipadapter("IPAdapterAdvanced"), None),
+    (IPA, "IPAdapterAdvanced, style transfer, from 20 to 70%", "sd15",
+     ipadapter("IPAdapterAdvanced", weight_type="style transfer", start_at=0.2, end_at=0.7), None),
+    (IPA, "IPAdapterStyleComposition", "sd15", ipadapter("IPAdapterStyleComposition", "image_style"), None),
+    (IPA, "IPAdapterTiled", "sd15", ipadapter("IPAdapterTiled"), None),
+    ("ComfyUI-Advanced-ControlNet", "its loader and its apply node", "sd15", advanced_control, "ControlNet"),
+    ("ComfyUI-Advanced-ControlNet", "its apply node", "sd15", advanced_apply, "ControlNet"),
+    ("ComfyUI-TeaCache", "TeaCache", "flux", node("TeaCache"), "keeps something"),
+    ("Comfy-WaveSpeed", "ApplyFBCacheOnModel", "flux",
+     node("ApplyFBCacheOnModel", residual_diff_threshold=0.1), "keeps something"),
+    ("Comfy-WaveSpeed", "ApplyFBCacheOnModel", "wan21",
+     node("ApplyFBCacheOnModel", residual_diff_threshold=0.1), "keeps something"),
+    (SPA, "PerturbedAttention", "sd15", node("PerturbedAttention"), None),
+    (SPA, "SmoothedEnergyGuidanceAdvanced", "sd15", node("SmoothedEnergyGuidanceAdvanced"), None),
+    (SPA, "SlidingWindowGuidanceAdvanced", "sd15",
+     node("SlidingWindowGuidanceAdvanced", tile_width=64, tile_height=64, tile_overlap=32, sigma_end=-1.0), None),
+    (SPA, "NormalizedAttentionGuidance", "sd15", attention_guidance("NormalizedAttentionGuidance", "negative"), None),
+    (SPA, "PLADIS", "sd15", node("PLADIS"), None),
+    (SPA, "TokenPerturbationGuidance", "sd15", node("TokenPerturbationGuidance", unet_block_list="d1,m0"), None),
+    (SPA, "SlidingModeControlCFG", "sd15", node("SlidingModeControlCFG"), None),
+    (SPA, "FrequencyDecoupledGuidance", "sd15", node("FrequencyDecoupledGuidance"), None),
+    (SPA, "MomentumGuidance", "sd15", node("MomentumGuidance"), None),
+    (R4, "ReSDPatcher", "sd15", node("ReSDPatcher"), None),
+    (R4, "ReFluxPatcher", "flux", node("ReFluxPatcher"), None),
+    (R4, "ReWanPatcher", "wan21", node("ReWanPatcher"), None),
+    (R4, "ModelSamplingAdvanced", "sd3", node("ModelSamplingAdvanced"), None),
+    (R4, "ModelTimestepPatcher", "sd3", node("ModelTimestepPatcher"), None),
+    (R4, "FluxOrthoCFGPatcher", "flux", node("FluxOrthoCFGPatcher"), None),
+]  # fmt: skip
+TRANSFORMERS = ("sd3", "wan21", "flux", "ltxv")
+SAME_PICTURE = ("ModelPatchTorchSettings", "WanChunkFeedForward", "LTXVChunkFeedForward", "ReWanPatcher")
+
+
+@pytest.mark.parametrize("cfg", [5.0, 1.0])
+@pytest.mark.parametrize("of", PATCHES, ids=lambda of: f"{of[1]} {of[2]}")
+def test_a_patch(comfy, row, put, infos, of, cfg):
+    pack, name, family, lay, words = of
+    published.require(pack)
+    if cfg == 1 and family not in TRANSFORMERS:
+        pytest.skip("a U-Net's forward is not divided by tokens")
+    row.of(SECTION, on_cfg(f"{pack}: {name} on {family}", cfg))
+    if not any(info.get("python_module") == f"custom_nodes.{pack}" for info in infos.values()):
+        row.left_out(f"ComfyUI cannot import it: {published.why_not_loaded(comfy, pack)}")
+        return
+    side = side_of(comfy, family, cfg)
+    plain = without(side)
+    lay(side, put)
+    check(row, side, plain, words)

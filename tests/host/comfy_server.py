@@ -130,7 +130,7 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of further nodes."""
+    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of nodes."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ def main(model: str, architecture: str, folder: str) -> None:
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{name}"])
         for key, tensor in tensors.items():
             values, kind = tensor.float().numpy(), gguf.GGMLQuantizationType[name]
-            if values.ndim != 2 and not key.endswith(".weight") or values.ndim == 1:
+            if values.ndim == 1 or not key.endswith(".weight"):
                 kind = gguf.GGMLQuantizationType.F32
             elif values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
                 kind = gguf.GGMLQuantizationType.F16

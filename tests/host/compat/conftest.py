@@ -14,7 +14,9 @@ from ..conftest import Bench
 from ..test_exact import LIMIT
 
 ROWS = PACK / ".cache" / "compat"
-SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Published packs", "Hosts")
+SECTIONS = (
+    "Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Published packs", "Hosts",
+)  # fmt: skip
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
 TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
 NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
@@ -186,6 +188,11 @@ def infos(comfy):
 @pytest.fixture
 def put(infos):
     """Adds a node with the server's own defaults for widgets that are not named: put(side, kind, **inputs)."""
+    return adder(infos)
+
+
+def adder(infos: dict) -> Callable[..., list]:
+    """What the fixture `put` gives, for the server whose `infos` of nodes these are."""
 
     def put(side, kind: str, **given) -> list:
         info = infos[kind]["input"]

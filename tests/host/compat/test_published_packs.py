@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ..comfy_server import Refused
 from ..conftest import Bench, FamilyBench
 from ..test_by_graph import PROOF
+from ..test_exact import LIMIT
 from . import published
-from .conftest import compared, without
+from .conftest import adder, without
 from .test_controls import image, net
+from .test_hosts import OLDER, version_of
 
 pytestmark = pytest.mark.full
 SECTION = "Published packs"
@@ -37,10 +42,25 @@ def side_of(comfy, family: str, cfg: float = 5.0):
     return side
 
 
-def check(row, side, plain, words: str | None) -> None:
-    """Beside stock: shared but for what proves that nothing is kept, or on one device for a reason with `words`."""
-    difference, report = compared(side, plain)
-    row.compared(difference, report)
+def check(row, side, plain: str | None, words: str | None) -> None:
+    """Beside stock: shared but for what proves that nothing is kept, or on one device for a reason with `words`.
+
+    `plain` is the node that saves the picture without what the row is about: it is to be another one.
+    """
+    stock = side.save(side.sampler("KSampler"))
+    ours = side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    try:
+        outputs = side.comfy.run(side.graph.nodes)
+    except Refused as refused:
+        (failed,) = [told for kind, told in json.loads(str(refused)) if kind == "execution_error"]
+        assert not failed["node_type"].startswith("Hybridiff"), failed
+        row.left_out(f"{failed['node_type']} fails in ComfyUI itself: {failed['exception_message'].strip()}")
+        return
+    (report,) = outputs[ours[0]]["hybridiff"]
+    if plain is not None:
+        assert side.difference(outputs, plain, stock) > 10 * LIMIT
+    row.compared(side.difference(outputs, stock, saved), report)
     if words is None:
         assert report["lines"] == []
         assert report["shared_calls"] >= report["calls"] - PROOF > 0
@@ -185,7 +205,10 @@ PATCHES = [
     (R4, "FluxOrthoCFGPatcher", "flux", node("FluxOrthoCFGPatcher"), None),
 ]  # fmt: skip
 TRANSFORMERS = ("sd3", "wan21", "flux", "ltxv")
-SAME_PICTURE = ("ModelPatchTorchSettings", "WanChunkFeedForward", "LTXVChunkFeedForward", "ReWanPatcher")
+SAME_PICTURE = (
+    "ModelPatchTorchSettings", "WanChunkFeedForward", "LTXVChunkFeedForward", "ModelMemoryUsageFactorOverride",
+    "ReWanPatcher", "ReFluxPatcher", "ReSDPatcher", "PathchSageAttentionKJ",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
@@ -200,6 +223,43 @@ def test_a_patch(comfy, row, put, infos, of, cfg):
         row.left_out(f"ComfyUI cannot import it: {published.why_not_loaded(comfy, pack)}")
         return
     side = side_of(comfy, family, cfg)
-    plain = without(side)
+    plain = None if name in SAME_PICTURE else without(side)
     lay(side, put)
     check(row, side, plain, words)
+
+
+# -- a pack that this ComfyUI cannot import, in an older one (HYBRIDIFF_OLDER_COMFYUI) that can
+
+LTX = "ComfyUI-LTXVideo"
+OF_LTX = {
+    "ModifyLTXModel": (("ModifyLTXModel", {}),),
+    "LTXFetaEnhance": (("ModifyLTXModel", {}), ("LTXFetaEnhance", {})),
+    "LTXPerturbedAttention": (("ModifyLTXModel", {}), ("LTXPerturbedAttention", {})),
+    "LTXVApplySTG": (("LTXVApplySTG", {"block_indices": "0"}),),
+    "LTXForwardModelSamplingPred": (("LTXForwardModelSamplingPred", {}),),
+}
+
+
+@pytest.fixture(scope="module")
+def with_ltx(comfyui_root, tmp_path_factory):
+    """A server that can import LTXVideo, with its version."""
+    published.require(LTX)
+    for root in (comfyui_root, *OLDER):
+        server = published.start(root, tmp_path_factory.mktemp("ltx") / "base")
+        if "ModifyLTXModel" in server.get("/object_info"):
+            yield server, version_of(root)
+            server.stop()
+            return
+        server.stop()
+    pytest.skip(f"no ComfyUI that can import {LTX} (HYBRIDIFF_OLDER_COMFYUI)")
+
+
+@pytest.mark.parametrize("cfg", [5.0, 1.0])
+@pytest.mark.parametrize("name", OF_LTX)
+def test_ltx_video(with_ltx, row, name, cfg):
+    server, version = with_ltx
+    row.of(SECTION, on_cfg(f"{LTX}: {name}, ComfyUI {version}", cfg))
+    side = side_of(server, "ltxv", cfg)
+    for kind, given in OF_LTX[name]:
+        node(kind, **given)(side, adder(server.get("/object_info")))
+    check(row, side, None, None)

@@ -30,10 +30,10 @@ def present() -> list[Path]:
     return [path for name in NAMES if FOLDER and (path := Path(FOLDER) / name).is_dir()]
 
 
-def require(pack: str) -> None:
-    """Skip the test where the pack is not here."""
-    if pack not in [path.name for path in present()]:
-        pytest.skip(MISSING.format(pack=pack))
+def needs(pack: str) -> pytest.MarkDecorator:
+    """Skips a test where the pack is not here."""
+    absent = pack not in [path.name for path in present()]
+    return pytest.mark.skipif(absent, reason=MISSING.format(pack=pack))
 
 
 def start(root: Path, base: Path) -> Comfy:

@@ -17,6 +17,7 @@ from .test_hosts import OLDER, version_of
 
 pytestmark = pytest.mark.full
 SECTION = "Published packs"
+ONE_BRANCH = "CFG 1 has one branch a step"
 LORA = {"lora_name": "sd3_depth4.safetensors", "strength_model": 0.7}
 BENCHES = {"sd3": 16, "sd15": 16}  # of conftest.Bench; any other is a family of its own
 
@@ -42,12 +43,16 @@ def side_of(comfy, family: str, cfg: float = 5.0):
     return side
 
 
-def check(row, side, plain: str | None, words: str | None) -> None:
+def check(row, side, plain: str | None, words: str | None, rounds: bool = False) -> None:
     """Beside stock: shared but for what proves that nothing is kept, or on one device for a reason with `words`.
 
-    `plain` is the node that saves the picture without what the row is about: it is to be another one.
+    `plain` is the node that saves the picture without what the row is about: it is to be another one. What `rounds`
+    to half precision gives another picture of a latent among others, in the host too: that is the limit then.
     """
     stock = side.save(side.sampler("KSampler"))
+    if rounds:
+        alone, side.latent = side.latent, side.graph.add("RepeatLatentBatch", samples=side.latent, amount=2)
+        among, side.latent = side.save(side.sampler("KSampler")), alone
     ours = side.sampler("HybridiffKSampler", **side.device_chain())
     saved = side.save(ours)
     try:
@@ -60,7 +65,13 @@ def check(row, side, plain: str | None, words: str | None) -> None:
     (report,) = outputs[ours[0]]["hybridiff"]
     if plain is not None:
         assert side.difference(outputs, plain, stock) > 10 * LIMIT
-    row.compared(side.difference(outputs, stock, saved), report)
+    reason, limit = "", LIMIT
+    if rounds and report["shared_calls"]:
+        expected = side.latent_of(outputs, stock)
+        own = (side.latent_of(outputs, among)[:1] - expected).abs().max().item() / max(1.0, expected.std().item())
+        reason = f"its kernel rounds to half precision: KSampler's own picture is {own:.0e} off in a batch of two"
+        limit = max(LIMIT, 3 * own)
+    row.compared(side.difference(outputs, stock, saved), report, reason, limit)
     if words is None:
         assert report["lines"] == []
         assert report["shared_calls"] >= report["calls"] - PROOF > 0
@@ -95,10 +106,9 @@ LOADERS = {
 
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 @pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=published.needs(of[0])) for name, of in LOADERS.items()])
 def test_a_loader(comfy, row, put, name, lora, cfg):
     pack, kind, given = LOADERS[name]
-    published.require(pack)
     row.of(SECTION, on_cfg(f"{pack}: {name}{', and LoRA' if lora else ''}", cfg))
     side = side_of(comfy, "sd3", cfg)
     if kind in ("DiffusionModelLoaderKJ", "ClownModelLoader"):
@@ -107,7 +117,8 @@ def test_a_loader(comfy, row, put, name, lora, cfg):
     plain = without(side) if lora else None
     if lora:
         side.model = side.graph.add("LoraLoaderModelOnly", model=side.model, **LORA)
-    check(row, side, plain, None)
+    sage = "Sage" in name
+    check(row, side, plain, ONE_BRANCH if sage and cfg == 1 else None, sage)
 
 
 # -- patches
@@ -126,14 +137,13 @@ def with_latent(kind: str, **given):
     return lambda side, put: node(kind, latent=side.latent, **given)(side, put)
 
 
-def ipadapter(kind: str, image_name: str = "image", **given):
+def ipadapter(kind: str, **given):
     """An IPAdapter node with its file, a picture encoder and a picture."""
 
     def lay(side, put):
         adapter = side.graph.add("IPAdapterModelLoader", ipadapter_file="sd15_narrow.safetensors")
         encoder = side.graph.add("TestPictureEncoder", seed=1)
-        more = {"image_composition": image(side, 3)} if image_name == "image_style" else {}
-        node(kind, ipadapter=adapter, clip_vision=encoder, **{image_name: image(side, 2)}, **more, **given)(side, put)
+        node(kind, ipadapter=adapter, clip_vision=encoder, image=image(side, 2), **given)(side, put)
 
     return lay
 
@@ -159,26 +169,27 @@ def attention_guidance(kind: str, cond: str, **given):
     return lambda side, put: node(kind, **{cond: side.negative}, **given)(side, put)
 
 
+TOGETHER = "something else of a prompt that is computed alone"
 IPA, SPA, R4 = "ComfyUI_IPAdapter_plus", "sd-perturbed-attention", "RES4LYF"
 # pack, what it is, family, what it puts there, why it is on one device (None: it is on two)
 PATCHES = [
-    (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), None),
-    (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), None),
-    (KJ, "ModelPatchTorchSettings", "sd3", node("ModelPatchTorchSettings", enable_fp16_accumulation=True), None),
+    (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), (None, ONE_BRANCH)),
+    (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), TOGETHER),
+    (KJ, "ModelPatchTorchSettings", "sd3",
+     node("ModelPatchTorchSettings", enable_fp16_accumulation=True), (None, ONE_BRANCH)),
     (KJ, "CFGZeroStarAndInit", "sd3", node("CFGZeroStarAndInit"), None),
-    (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), None),
-    (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), None),
+    (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), TOGETHER),
+    (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), TOGETHER),
     (KJ, "SkipLayerGuidanceWanVideo", "wan21", node("SkipLayerGuidanceWanVideo", blocks="1"), None),
     (KJ, "WanChunkFeedForward", "wan21", node("WanChunkFeedForward", dim_threshold=0), None),
     (KJ, "ApplyRifleXRoPE_WanVideo", "wan21", with_latent("ApplyRifleXRoPE_WanVideo"), None),
-    (KJ, "LTXVEnhanceAVideoKJ", "ltxv", with_latent("LTXVEnhanceAVideoKJ"), None),
+    (KJ, "LTXVEnhanceAVideoKJ", "ltxv", with_latent("LTXVEnhanceAVideoKJ"), (TOGETHER, ONE_BRANCH)),
     (KJ, "LTXVChunkFeedForward", "ltxv", node("LTXVChunkFeedForward", dim_threshold=0), None),
     (KJ, "ModelMemoryUsageFactorOverride", "sd3", node("ModelMemoryUsageFactorOverride"), None),
     (KJ, "CheckpointPerturbWeights", "sd3", node("CheckpointPerturbWeights"), None),
     (IPA, "IPAdapterAdvanced", "sd15", ipadapter("IPAdapterAdvanced"), None),
     (IPA, "IPAdapterAdvanced, style transfer, from 20 to 70%", "sd15",
      ipadapter("IPAdapterAdvanced", weight_type="style transfer", start_at=0.2, end_at=0.7), None),
-    (IPA, "IPAdapterStyleComposition", "sd15", ipadapter("IPAdapterStyleComposition", "image_style"), None),
     (IPA, "IPAdapterTiled", "sd15", ipadapter("IPAdapterTiled"), None),
     ("ComfyUI-Advanced-ControlNet", "its loader and its apply node", "sd15", advanced_control, "ControlNet"),
     ("ComfyUI-Advanced-ControlNet", "its apply node", "sd15", advanced_apply, "ControlNet"),
@@ -211,13 +222,16 @@ SAME_PICTURE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("cfg", [5.0, 1.0])
-@pytest.mark.parametrize("of", PATCHES, ids=lambda of: f"{of[1]} {of[2]}")
+@pytest.mark.parametrize(
+    ("of", "cfg"),
+    [
+        pytest.param(of, cfg, id=f"{of[1]} {of[2]} {cfg:g}", marks=published.needs(of[0]))
+        for of in PATCHES
+        for cfg in ((5.0, 1.0) if of[2] in TRANSFORMERS else (5.0,))  # a U-Net's forward is not divided
+    ],
+)
 def test_a_patch(comfy, row, put, infos, of, cfg):
     pack, name, family, lay, words = of
-    published.require(pack)
-    if cfg == 1 and family not in TRANSFORMERS:
-        pytest.skip("a U-Net's forward is not divided by tokens")
     row.of(SECTION, on_cfg(f"{pack}: {name} on {family}", cfg))
     if not any(info.get("python_module") == f"custom_nodes.{pack}" for info in infos.values()):
         row.left_out(f"ComfyUI cannot import it: {published.why_not_loaded(comfy, pack)}")
@@ -225,7 +239,9 @@ def test_a_patch(comfy, row, put, infos, of, cfg):
     side = side_of(comfy, family, cfg)
     plain = None if name in SAME_PICTURE else without(side)
     lay(side, put)
-    check(row, side, plain, words)
+    if isinstance(words, tuple):
+        words = words[cfg == 1]
+    check(row, side, plain, words, "Sage" in name)
 
 
 # -- a pack that this ComfyUI cannot import, in an older one (HYBRIDIFF_OLDER_COMFYUI) that can
@@ -243,7 +259,6 @@ OF_LTX = {
 @pytest.fixture(scope="module")
 def with_ltx(comfyui_root, tmp_path_factory):
     """A server that can import LTXVideo, with its version."""
-    published.require(LTX)
     for root in (comfyui_root, *OLDER):
         server = published.start(root, tmp_path_factory.mktemp("ltx") / "base")
         if "ModifyLTXModel" in server.get("/object_info"):
@@ -254,6 +269,7 @@ def with_ltx(comfyui_root, tmp_path_factory):
     pytest.skip(f"no ComfyUI that can import {LTX} (HYBRIDIFF_OLDER_COMFYUI)")
 
 
+@published.needs(LTX)
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 @pytest.mark.parametrize("name", OF_LTX)
 def test_ltx_video(with_ltx, row, name, cfg):

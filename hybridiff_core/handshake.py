@@ -96,7 +96,12 @@ class Handshake:
 
     def allowed(self, exchange: Exchange) -> float:
         """What rounding alone may make of it, by the types and devices that compute."""
-        dtypes = {self.dtype, exchange.info.get("dtype") or self.dtype}
-        if not dtypes <= WHOLE:
-            return ROUNDING_FLOAT16 if dtypes <= {*WHOLE, "float16"} else ROUNDING_BFLOAT16
-        return ROUNDING if exchange.own.type == "cpu" and exchange.place.device == "cpu" else ROUNDING_TF32
+        on_processors = exchange.own.type == "cpu" and exchange.place.device == "cpu"
+        return rounding({self.dtype, exchange.info.get("dtype") or self.dtype}, on_processors)
+
+
+def rounding(dtypes: set[str], on_processors: bool) -> float:
+    """What rounding alone may make of a prediction, as a share, where networks of these types compute."""
+    if not dtypes <= WHOLE:
+        return ROUNDING_FLOAT16 if dtypes <= {*WHOLE, "float16"} else ROUNDING_BFLOAT16
+    return ROUNDING if on_processors else ROUNDING_TF32

@@ -75,6 +75,13 @@ DRAWS_RANDOM_NUMBERS = Line(
     "Leave that node out for two devices.",
     Group.ORDER,
 )
+BRANCHES_TOGETHER = Line(
+    "{name} makes something else of a prompt that is computed alone (off by {off:.2%})",
+    "It takes a mean over all that ComfyUI computes at once, both prompts of a step. Two devices compute one each, and "
+    "the picture would be another one; so it would be where ComfyUI itself has no room for both at once.",
+    "Leave that node out for two devices.",
+    Group.ORDER,
+)
 RANDOM_FROM_CALL_TO_CALL = Line(
     "{device} is left out: the network gives something else each time",
     "ComfyUI's own process gets two results for the same input, so they cannot be compared with a worker's.",

@@ -9,9 +9,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
-from ...hybridiff_core.call import Here, Predictions
+from ...hybridiff_core.call import Here, Piece, Predictions, merge, to_eps
+from ...hybridiff_core.handshake import rounding
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.workers.wire import CannotCross
+from ...hybridiff_core.workers.wire import CannotCross, dtype_name
 from . import content, obstacles
 from .graph import Origin
 from .loaders import FileChanged, require_unchanged
@@ -21,6 +22,7 @@ from .state import Watching
 REMEMBERED = 64
 
 _proven: OrderedDict[object, None] = OrderedDict()  # graphs whose code kept nothing from call to call
+_apart: OrderedDict[object, None] = OrderedDict()  # graphs that make of a cond alone what they make of it among others
 _faults: OrderedDict[object, str] = OrderedDict()  # graphs whose code did, and why they are not shared
 
 
@@ -113,10 +115,39 @@ class Remaking:
             _proven.pop(self._graph, None)
         return self.watching.fault
 
+    def try_apart(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        units: list[Unit],
+        here: Here,
+        weight: Callable[[list[Unit]], torch.Tensor],
+        predictions: Predictions,
+    ) -> None:
+        """Compute the units of a call one by one: code may make something else of them at once, as the host does.
+
+        Once for a graph, when it is known to keep nothing: else the further calls would change what it keeps.
+        `predictions` are what came of the call; the rest is as in Call.
+        """
+        if not self.by_graph or len(units) < 2 or not self.trusted or self._graph in _apart:
+            return
+        whole = predictions if self._done == [units] else here(units)
+        alone = merge([Piece([unit], here([unit])[unit.branch]) for unit in units], weight, len(x))
+        off = max(_share_off(to_eps(alone[b], x, sigma), to_eps(of_all, x, sigma)) for b, of_all in whole.items())
+        dtype = dtype_name(self.patcher.model.get_dtype_inference())
+        if off <= rounding({dtype}, x.device.type == "cpu"):
+            _remember(_apart, self._graph, None)
+        else:
+            self.watching.fault = lines.BRANCHES_TOGETHER(name=self.watching.names, off=off)
+
     def hear(self, doubts: Iterable[str | None]) -> None:
         """Take note of what workers saw of the code."""
         if self.by_graph:
             self.watching.fault = next(filter(None, (self.watching.fault, *doubts)), None)
+
+
+def _share_off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).double().norm() / expected.double().norm().clamp_min(1e-12))
 
 
 def _remember(found: OrderedDict, key: object, value: object) -> None:

@@ -182,6 +182,7 @@ class Run:
         helpers = self.engine.everyone
         predictions = self.engine.step(call.x, call.timestep, units, here, call.weight, named, **told)
         self.made.hear(exchange.steps.doubt for exchange in helpers)
+        self.made.try_apart(call.x, call.timestep, units, here, call.weight, predictions)
         return call.by_the_host() if self.made.torn(units) else call.answer(predictions)
 
     def _leave_out(self, fault: str) -> None:

@@ -57,6 +57,12 @@ class Watching:
         self._before: dict[tuple, Print] = {}
 
     @property
+    def names(self) -> str:
+        """How a line calls all of the code."""
+        code = dict.fromkeys(_name(value) for value in self.roots.values() if callable(value))
+        return ", ".join(code) or _name(self.roots[NETWORK])
+
+    @property
     def proven(self) -> bool:
         """Whether calls enough were seen."""
         return self.calls >= CALLS and self.fault is None
@@ -68,8 +74,7 @@ class Watching:
             drawn = _generators(self.device)
             out = executor(*args, **kwargs)
             if not self.fault and not _alike(drawn, _generators(self.device)):
-                code = dict.fromkeys(_name(value) for value in self.roots.values() if callable(value))
-                self.fault = lines.DRAWS_RANDOM_NUMBERS(name=", ".join(code) or _name(self.roots[NETWORK]))
+                self.fault = lines.DRAWS_RANDOM_NUMBERS(name=self.names)
             self._look(whole)
             return out
 

@@ -130,7 +130,7 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output, `packs` are files of further nodes."""
+    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of nodes."""
 
     def __init__(
         self,
@@ -148,7 +148,10 @@ class Comfy:
         (base / "custom_nodes" / "hybridiff").symlink_to(pack, target_is_directory=True)
         (base / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
         for other in packs:
-            shutil.copy(other, base / "custom_nodes" / f"by_graph_{other.name}")
+            if other.is_dir():
+                (base / "custom_nodes" / other.name).symlink_to(other, target_is_directory=True)
+            else:
+                shutil.copy(other, base / "custom_nodes" / f"by_graph_{other.name}")
         (base / "models").symlink_to(models, target_is_directory=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -175,6 +175,7 @@ LEFT_OUT = {
     "attribute_state": "Block keeps something from step to step",
     "global_state": "global_state keeps something from step to step",
     "network_state": "keeps something from step to step",
+    "by_batch": "by_batch makes something else of a prompt that is computed alone",
     "random_patch": "random_patch draws random numbers inside the network",
     "at_run": "the model was changed after its node ran",
     "only_here": "failed there: OSError: no such luck",

@@ -1,9 +1,9 @@
 """Run the rows and write docs/COMPATIBILITY.md from what they found.
 
-    python -m tests.host.compat [--render] [pytest's arguments]
+    python -m tests.host.compat [--render | --add] [pytest's arguments]
 
---render writes it from the rows of earlier runs. HYBRIDIFF_OLDER_COMFYUI names folders of older ComfyUIs, for rows
-of their own.
+--render writes it from the rows of earlier runs; --add runs only what the arguments name, and puts these rows in.
+HYBRIDIFF_OLDER_COMFYUI names folders of older ComfyUIs, for rows of their own, HYBRIDIFF_PACKS one of other packs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 from ..comfy_server import PACK, find_comfyui
+from . import workflows
 from .conftest import LIMIT, NEAR, ROWS, SECTIONS
 
 HEAD = """# What works with what
@@ -40,13 +41,32 @@ def version() -> str:
     return text.split('"')[1]
 
 
-def render(rows: list[dict]) -> str:
-    parts = [HEAD.format(date=datetime.date.today(), version=version(), limit=LIMIT, near=NEAR)]
+def parse(text: str) -> list[dict]:
+    """The rows of a document that `render` wrote."""
+    rows, section, head = [], "", []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("## "):
+            section, head = line[3:], []
+        elif section in SECTIONS and line.startswith("| ") and not head:
+            head = cells
+        elif section in SECTIONS and line.startswith("| "):
+            row = {"section": section, **dict(zip(head, cells))}
+            row |= {"row": row.pop("what"), "reason": row.pop("why").removesuffix("-")}
+            given = row["difference"]
+            row["difference"] = None if given == "-" else float(given.replace("none", "0"))
+            rows.append({{"pipeline stage": "stage"}.get(name, name): value for name, value in row.items()})
+    return rows
+
+
+def render(rows: list[dict], head: str = "") -> str:
+    parts = [head or HEAD.format(date=datetime.date.today(), version=version(), limit=LIMIT, near=NEAR)]
     for section in SECTIONS:
         of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
         if not of_it:
             continue
-        more = {"stage": "pipeline stage", "tokens": "tokens"} if any("stage" in row for row in of_it) else {}
+        more = {"stage": "pipeline stage", "tokens": "tokens"}
+        more = {name: title for name, title in more.items() if any(name in row for row in of_it)}
         head = ["what", "result", "difference", *more.values(), "why"]
         parts += [f"\n## {section}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in of_it:
@@ -55,23 +75,30 @@ def render(rows: list[dict]) -> str:
             cells += [row.get(key, "-") for key in more]
             cells.append(row["reason"] or "-")
             parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts) + "\n" + workflows.section(rows)
 
 
 def main() -> int:
     arguments = sys.argv[1:]
     code = 0
+    adds = "--add" in arguments
+    named = [argument for argument in arguments if argument != "--add"]
     if "--render" not in arguments:
         for old in ROWS.glob("*.json"):
             old.unlink()
         code = subprocess.run(
-            [sys.executable, "-m", "pytest", "--all", "tests/host/compat", *arguments],
+            [sys.executable, "-m", "pytest", "--all", *([] if adds else ["tests/host/compat"]), *named],
             cwd=PACK, env={**os.environ, "HYBRIDIFF_LARGE_MODELS": "1"},
         ).returncode  # fmt: skip
     rows = [json.loads(path.read_text()) for path in ROWS.glob("*.json")]
     if not rows:
         sys.exit("no row was run: is there a ComfyUI (COMFYUI_PATH)?")
-    (PACK / "docs" / "COMPATIBILITY.md").write_text(render(rows))
+    document, head = PACK / "docs" / "COMPATIBILITY.md", ""
+    if adds:
+        new = {(row["section"], row["row"]) for row in rows}
+        rows += [row for row in parse(document.read_text()) if (row["section"], row["row"]) not in new]
+        head = document.read_text().partition("\n## ")[0].rstrip("\n") + "\n"
+    document.write_text(render(rows, head))
     failed = [row["row"] for row in rows if row["result"] == "FAILS"]
     print(f"{len(rows)} rows, failed: {', '.join(failed) or 'none'}")
     return code or bool(failed)

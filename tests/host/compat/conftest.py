@@ -14,7 +14,9 @@ from ..conftest import Bench
 from ..test_exact import LIMIT
 
 ROWS = PACK / ".cache" / "compat"
-SECTIONS = ("Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Hosts")
+SECTIONS = (
+    "Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Published packs", "Hosts",
+)  # fmt: skip
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
 TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
 NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
@@ -33,13 +35,16 @@ class Row:
         assert section in SECTIONS
         self.values = {"section": section, "row": name, "result": "FAILS", "difference": None, "reason": ""}
 
-    def compared(self, difference: float, report: dict, reason: str = "") -> None:
-        """The result of Bench.compare: shared, or on one device with a line that says why; equal in any case."""
+    def compared(self, difference: float, report: dict, reason: str = "", limit: float = LIMIT) -> None:
+        """The result of Bench.compare: shared, or on one device with a line that says why; equal in any case.
+
+        `limit` is above LIMIT where the host's own pictures differ by more.
+        """
         shared = bool(report["shared_calls"])
         why = reason or ("" if shared else "; ".join(report["lines"]))
         assert shared or why, "ran on one device and does not say why"
         self.values.update(result=TWO_DEVICES if shared else ONE_DEVICE, difference=difference, reason=why)
-        assert difference <= LIMIT, self.values
+        assert difference <= limit, self.values
         self.values["held"] = True
 
     def stage(self, result: str) -> None:
@@ -186,12 +191,18 @@ def infos(comfy):
 @pytest.fixture
 def put(infos):
     """Adds a node with the server's own defaults for widgets that are not named: put(side, kind, **inputs)."""
+    return adder(infos)
+
+
+def adder(infos: dict) -> Callable[..., list]:
+    """What the fixture `put` gives, for the server whose `infos` of nodes these are."""
 
     def put(side, kind: str, **given) -> list:
         info = infos[kind]["input"]
         for name, (of, *options) in {**info.get("required", {}), **info.get("optional", {})}.items():
             choices = of if isinstance(of, list) else (options[0] if options else {}).get("options")
-            if name in given or (choices is None and of not in ("INT", "FLOAT", "STRING", "BOOLEAN")):
+            linked = bool(options) and options[0].get("forceInput")  # no widget: it is for a link
+            if name in given or linked or (choices is None and of not in ("INT", "FLOAT", "STRING", "BOOLEAN")):
                 continue
             default = (options[0] if options else {}).get("default", choices[0] if choices else "")
             given[name] = default

@@ -95,6 +95,11 @@ def late_for_one(model, scale):
     model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * (1 + 0.1 * kept.get("seen", 0)))
 
 
+def by_batch(model, scale):
+    """A mean over all that is computed at once, both prompts of a step."""
+    patched(model, lambda out, options: out * (scale + out.abs().mean()))
+
+
 def random_patch(model, scale):
     patched(model, lambda out, options: out * (1 + 0.01 * torch.rand(1).item()))
 
@@ -212,8 +217,8 @@ WAYS = {
     function.__name__: function
     for function in (
         closure_state, attribute_state, global_state, network_state, late_state, late_for_one, random_patch,
-        other_each_time, object_patch, ready_once, by_branch, function_wrapper, network_wrapper, injection, callback,
-        around_sampling, at_run, swapped, only_here, other_there,
+        by_batch, other_each_time, object_patch, ready_once, by_branch, function_wrapper, network_wrapper, injection,
+        callback, around_sampling, at_run, swapped, only_here, other_there,
     )
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import ClassVar
 
 import comfy.clip_vision
 import comfy.latent_formats
@@ -266,6 +267,29 @@ class TestVision:
         output.image_embeds = torch.randn(1, 768, generator=generator)
         output.last_hidden_state = torch.randn(1, 9, 1152, generator=generator)
         return (output,)
+
+
+class TestPictureEncoder:
+    """A picture encoder of the host's own class, small, its weights seeded random; and what it needs to be loaded."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "make", ("CLIP_VISION",)
+    CONFIG: ClassVar[dict] = {
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
+        "projection_dim": 48, "image_size": 224, "patch_size": 14, "num_channels": 3, "hidden_act": "quick_gelu",
+        "model_type": "clip_vision_model",
+    }  # fmt: skip
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def make(self, seed):
+        encoder = comfy.clip_vision.ClipVisionModel(self.CONFIG)
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in sorted(encoder.model.named_parameters()):
+            norm = weight.ndim == 1 and name.endswith("weight")
+            weight.data = 0.05 * torch.randn(weight.shape, generator=generator).to(weight.dtype) + norm
+        return (encoder,)
 
 
 class TestEntries:
@@ -553,6 +577,7 @@ NODE_CLASS_MAPPINGS = {
         TestCheckpoint,
         TestOwnLoader,
         TestVision,
+        TestPictureEncoder,
         TestEntries,
         TestMissingFile,
         TestHooks,

@@ -1,8 +1,8 @@
-"""Measure everything, and write docs/BENCHMARKS.md from what was measured.
+"""Measure everything, and write docs/BENCHMARKS.md and docs/benchmarks/ from what was measured.
 
     python -m benchmarks [--only PART ...] [--unet FOLDER] [--prompts 64] [--render]
 
-Hours on two cores; what quality.py has measured already is kept. --render writes the document from the blocks in
+Hours on two cores; what quality.py has measured already is kept. --render writes the pages from the blocks in
 benchmarks/results. The U-Net is not in the repository: FOLDER is where training/ put it. gpu needs a GPU.
 """
 
@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 import torch
 
-from hybridiff_core.rules import AUTO_TOLERANCE
-
-from . import bytes as crossing
 from . import (
+    about,
     choice,
     curve,
     dividing,
     false_alarms,
+    findings,
     gpu_rows,
+    gpu_token_rows,
     messages,
     places,
     projection,
@@ -35,13 +35,15 @@ from . import (
     stages,
     start,
 )
+from . import bytes as crossing
 from .block import RESULTS, kept
 
 PACK = Path(__file__).resolve().parents[1]
 # a block's rows, as they are named
 QUALITIES = {"dit": "dit", "unet": "unet", "unet_held_out": "unet, held out", "unet_earlier": "unet, earlier training"}
 PREDICTED = "What one predicted step costs"
-TRAINED_TITLE = "Samplings: a trained network"
+EVERY, ON_A_TRAINED, ON_SVD = "Every sampling", "Samplings: a trained network", "Samplings: SVD's own class"
+NEAR, HELD_OUT = "How near devices are", "U-Net, held-out captions"
 IDEALS = ["--networks", "mixture", "random"]
 AT_5 = ["--samplers", "euler", "--cfg", "5", "--steps", "12", "20"]
 OF_TRAINED = [
@@ -52,7 +54,6 @@ OF_SVD = [
     "--networks", "SVD", "--schedulers", "karras", "normal", "exponential", "--samplers", "euler", "--cfg", "2.5",
     "--steps", "12", "20",
 ]  # fmt: skip
-TIMED = (("speed",), ("gpu", "gpu_sdxl"))
 ONLY = [
     "speed",
     "dividing",
@@ -67,8 +68,15 @@ ONLY = [
     "unet",
     "gpu",
 ]
+# what these have in common: how they are written, and on which page
+SAMPLED, PLACED, OF_UNET = (
+    (samplings.render, "samplings"),
+    (places.render, "samplings"),
+    (quality.render, "quality_unet"),
+)
 DOCUMENT = PACK / "docs" / "BENCHMARKS.md"
-CURVES, CURVES_CFG = DOCUMENT.with_name("discrepancy.png"), 5.0
+TABLES = PACK / "docs" / "benchmarks"
+CURVES, CURVES_CFG = TABLES / "discrepancy.png", 5.0
 
 
 class Part(NamedTuple):
@@ -77,33 +85,35 @@ class Part(NamedTuple):
     name: str
     command: list[str]
     render: Callable[[dict], str]
+    page: str
     title: str
-    about: str
+    about: str = ""
 
 
 def parts(unet: Path, prompts: int) -> list[Part]:
     held_out = ["--only", "auto", "--skip", "64", "--prompts", "32", "--models", "unet"]
     dit, survey = PACK / "training" / "weights", ["--prompts", str(prompts), "--models"]
     return [
-        Part("speed", ["speed.py"], speed.render, "Speed, compared with ComfyUI's own split", SPEED),
-        Part("dividing", ["dividing.py"], dividing.render, "By images and by tokens", DIVIDING),
-        Part("stages", ["stages.py"], stages.render, "Speed against the bound, by mode and k", STAGES),
-        Part("bytes", ["bytes.py"], crossing.render, "Bytes between two devices", BYTES),
-        Part("messages", ["messages.py"], messages.render, "Messages to a worker and back", MESSAGES),
-        Part("start", ["start.py"], start.render, "The first run of a fresh ComfyUI", START),
-        Part("false_alarms", ["false_alarms.py"], false_alarms.render, "How near devices are", FALSE_ALARMS),
-        Part("gpu", ["gpu.py"], gpu_rows.render, "On a GPU", GPU),
-        Part("gpu_sdxl", [], gpu_rows.render, "On a GPU: SDXL with more repeats", GPU_SDXL),
-        Part("samplings", ["samplings.py", *IDEALS], samplings.render, "Every sampling", SAMPLINGS),
-        Part("samplings_cfg5", ["samplings.py", *IDEALS, *AT_5], samplings.render, "Every sampling: CFG 5", ""),
-        Part("samplings_trained", ["samplings.py", *OF_TRAINED], samplings.render, TRAINED_TITLE, TRAINED),
-        Part("samplings_svd", ["samplings.py", *OF_SVD], samplings.render, "Samplings: SVD's own class", SVD),
-        Part("places", ["places.py", str(unet), "--models", "unet"], places.render, PREDICTED, PLACES),
-        Part("places_dit", ["places.py", str(dit), "--models", "dit"], places.render, f"{PREDICTED}: DiT", ""),
-        Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "DiT", ""),
-        Part("unet", ["quality.py", str(unet), *survey, "unet"], quality.render, "U-Net", ""),
-        Part("unet_held_out", ["quality.py", str(unet), *held_out], quality.render, "U-Net, held-out captions", ""),
-        Part("unet_earlier", [], quality.render, "U-Net, earlier training", ""),
+        Part("speed", ["speed.py"], speed.render, "speed", "Speed, compared with ComfyUI's own split", about.SPEED),
+        Part("dividing", ["dividing.py"], dividing.render, "speed", "By images and by tokens", about.DIVIDING),
+        Part("stages", ["stages.py"], stages.render, "speed", "Speed against the bound, by mode and k", about.STAGES),
+        Part("bytes", ["bytes.py"], crossing.render, "speed", "Bytes between two devices", about.BYTES),
+        Part("messages", ["messages.py"], messages.render, "workers", "Messages to a worker and back", about.MESSAGES),
+        Part("start", ["start.py"], start.render, "workers", "The first run of a fresh ComfyUI", about.START),
+        Part("false_alarms", ["false_alarms.py"], false_alarms.render, "workers", NEAR, about.FALSE_ALARMS),
+        Part("gpu", ["gpu.py"], gpu_rows.render, "gpu", "On a GPU", about.GPU),
+        Part("gpu_sdxl", [], gpu_rows.render, "gpu", "On a GPU: SDXL with more repeats", about.GPU_SDXL),
+        Part("gpu_tokens", ["gpu_tokens.py"], gpu_token_rows.render, "gpu", "On a GPU: by tokens", about.GPU_TOKENS),
+        Part("samplings", ["samplings.py", *IDEALS], *SAMPLED, EVERY, about.SAMPLINGS),
+        Part("samplings_cfg5", ["samplings.py", *IDEALS, *AT_5], *SAMPLED, f"{EVERY}: CFG 5"),
+        Part("samplings_trained", ["samplings.py", *OF_TRAINED], *SAMPLED, ON_A_TRAINED, about.TRAINED),
+        Part("samplings_svd", ["samplings.py", *OF_SVD], *SAMPLED, ON_SVD, about.SVD),
+        Part("places", ["places.py", str(unet), "--models", "unet"], *PLACED, PREDICTED, about.PLACES),
+        Part("places_dit", ["places.py", str(dit), "--models", "dit"], *PLACED, f"{PREDICTED}: DiT"),
+        Part("dit", ["quality.py", str(dit), *survey, "dit"], quality.render, "quality_dit", "DiT"),
+        Part("unet", ["quality.py", str(unet), *survey, "unet"], *OF_UNET, "U-Net"),
+        Part("unet_held_out", ["quality.py", str(unet), *held_out], *OF_UNET, HELD_OUT),
+        Part("unet_earlier", [], *OF_UNET, "U-Net, earlier training", about.EARLIER),
     ]
 
 
@@ -114,27 +124,41 @@ def run(part: Part) -> None:
     subprocess.run([sys.executable, str(PACK / "benchmarks" / script), *options, *kept_in], check=True, cwd=PACK)
 
 
-def document(chosen: list[Part]) -> str:
+def results(chosen: list[Part]) -> tuple[dict[str, dict], list[dict]]:
+    """The blocks by name, and quality.py's rows in all of them."""
     blocks = {part.name: kept(path) for part in chosen if (path := RESULTS / f"{part.name}.json").exists()}
     for name in QUALITIES.keys() & blocks:
         for row in blocks[name]["rows"]:
             row["model"] = QUALITIES[name]
-    rows = [row for name in QUALITIES if name in blocks for row in blocks[name]["rows"]]
-    timed, on_gpus = ([row for name in names for row in blocks.get(name, {"rows": []})["rows"]] for names in TIMED)
-    text = [HEAD, choice.text(rows, timed, on_gpus)]
-    for part in chosen:
-        if part.name in blocks and part.name not in QUALITIES:
-            text += [f"## {part.title}\n\n{part.about}", blocks[part.name]["heading"], part.render(blocks[part.name])]
-            if part.name == "stages":
-                text += [PROJECTION, projection.render(blocks["stages"])]
-    if rows:
-        curve.draw(rows, CURVES_CFG, CURVES)
-        text.append(f"## How far the branches are apart\n\n![The curves]({CURVES.name})\n\n{CURVE}")
-    text.append(f"## Quality: every row\n\n{QUALITY}")
-    for part in chosen:
-        if part.name in blocks and part.name in QUALITIES:
-            text += [f"### {part.title}", blocks[part.name]["heading"], part.render(blocks[part.name])]
-    return "\n\n".join(text) + "\n"
+    return blocks, [row for name in QUALITIES if name in blocks for row in blocks[name]["rows"]]
+
+
+def documents(chosen: list[Part]) -> dict[Path, str]:
+    """Every page, by its path."""
+    blocks, rows = results(chosen)
+    pages = {DOCUMENT: findings.text(blocks, rows)}
+    for page, title in about.PAGES.items():
+        text = [f"# {title}", "[All findings](../BENCHMARKS.md)"]
+        if page == "auto":
+            text += [
+                choice.text(rows),
+                f"## How far the branches are apart\n\n![The curves]({CURVES.name})",
+                about.CURVE,
+            ]
+        if page.startswith("quality"):
+            text.append(about.QUALITY)
+        for part in chosen:
+            if part.page == page and part.name in blocks:
+                block = blocks[part.name]
+                text += filter(None, [f"## {part.title}", part.about, block["heading"], part.render(block)])
+                if part.name == "stages":
+                    text += [about.PROJECTION, projection.render(block)]
+        if page == "gpu":
+            text += ["## Two GPUs by tokens: arithmetic with assumed times"]
+            text += [about.TOKENS_UNMEASURED] if "gpu_tokens" not in blocks else []
+            text += [about.TOKENS_ASSUMED, gpu_token_rows.arithmetic()]
+        pages[TABLES / f"{page}.md"] = "\n\n".join(text)
+    return {path: f"{text}\n" for path, text in pages.items()}
 
 
 def main() -> None:
@@ -150,98 +174,14 @@ def main() -> None:
             continue
         if str(options.unet) in part.command and not (options.unet / "emoji_unet.safetensors").exists():
             print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
-        elif part.name == "gpu" and not torch.cuda.is_available():
-            print("no GPU here: gpu.py is left out")
+        elif part.name.startswith("gpu") and not torch.cuda.is_available():
+            print(f"no GPU here: {part.command[0]} is left out")
         else:
             run(part)
-    DOCUMENT.write_text(document(every))
-    print(f"wrote {DOCUMENT.relative_to(PACK)}")
-
-
-HEAD = """# Measured
-
-Written by `python -m benchmarks`; each table says when, on what machine, from which seeds and by which command it was
-measured. One GPU was available once (On a GPU), two never: elsewhere two CPU cores stand for two devices, one process
-and one thread each, in a real ComfyUI."""
-
-SPEED = """The small trained transformer, eight pictures at once, 20 steps of euler. ComfyUI's split runs threads in one
-process and knows GPUs only; a shim in the benchmark shows it two CPU devices. The speed-up is against KSampler in the
-same repeat, median of the repeats. The bound is what arithmetic allows for the steps that were computed. A figure above
-it does not beat arithmetic: one device runs both branches as a batch of two, which on this machine costs a little more
-than two runs of one."""
-
-DIVIDING = """Exact steps that are divided by a batch's images or an image's tokens. The worker is running, and the
-ways were tried before. SD3's layout at 8 blocks, random weights. The bound is for messages that take no time: by tokens
-`(n + t) / (n / 2 + t)` for two equal devices, n image and t text tokens; speeds of unlike devices are added up. What
-the cores allow is a forward's time alone over its time beside another one. A device that is so many times as slow
-shares its core with another program. Bytes are what this process sent and received. A figure above the bound does not
-beat arithmetic: half of a forward's tokens may fit a core's cache where all of them do not."""
-
-STAGES = """Euler; k is the length of the middle, which begins at step 10. SD3-type network of 6 blocks at 64x64
-latents; SD1.5's layout, narrower and half as deep, at 16x16."""
-
-PROJECTION = """More than two devices cannot be timed on two cores. PROJECTED from the block and transfer times measured
-above:"""
-
-BYTES = """GB for one image of 1024 pixels, 50 steps, CFG, two devices; counted over the real channel with tensors of
-the true sizes. The paper's and AsyncDiff's figures are the published ones, for k = 5."""
-
-MESSAGES = """Until the answer is here, the main thread waits (idle), or does small operations one after the other
-(busy), as it launches kernels in a forward. What the worker computed meanwhile is taken off. `before` is the package
-of an older commit, in which other threads sent and received; the two take turns."""
-
-START = """A worker is started and given its model while the run goes on, and joins when it is ready. A run is never to
-be more than 5 % longer than KSampler's, whatever the worker does. In the last column a run's step counts where both
-devices worked for it."""
-
-FALSE_ALARMS = """The first result of a worker that is new to a model and a latent's shape, and one of the same run's
-second half, are compared with this process's own; beyond what is allowed the device is left out. Here the worker
-computes with other instructions of the processor, and so rounds otherwise, as unlike devices do: no run may raise an
-alarm."""
-
-GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
-message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.
-On so fast a card a small step is bound by the time in which Python launches its kernels, not by the GPU: SDXL's forward
-at 1024 pixels takes as long for one branch as for both, so a second H100 would bring nothing there, and predicted steps
-still do. A slower card is not bound like this at this size: its gain is closer to that of larger pictures here. SDXL's
-rows in this run are uneven (batch 2 at 1024 took 85 ms, and KSampler's whole steps 54), with three repeats each; the
-next table has it again. The run was stopped when its time was up: a few of Wan's rows are missing."""
-
-GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
-
-SAMPLINGS = f"""auto beside its tolerance, {AUTO_TOLERANCE:g}, with each sampling that ComfyUI's nodes set, all of its
-schedulers, 12, 20 and 30 steps. `ideal` are networks whose answer is known in closed form, the mean of the pictures
-that a noisy latent may have come from: Gaussians with a picture's spectrum (mixture), and a few single pictures
-(pictures); `random` is a small one with random weights. `off` is how far the final latent is from that of the
-exact run, as a share of it; `predicted` how many of the steps were; the last columns count runs."""
-
-TRAINED = """The small trained transformer as the network of other samplings too: what it is given is the same latent
-at the size that it knows. `a step` is how far the worst predicted step alone, computed too where it is, puts the latent
-off by auto's rule, which does not count what later steps take back of an early one. Since auto predicts nothing below
-two fifths of the last measured sigma, none is over 0.02: zero-SNR with exponential, 12 steps and CFG 1 was 0.0203 off
-with one of six seeds."""
-
-SVD = """ComfyUI's own class of Stable Video Diffusion, small and with random weights: its sampling to sigma 700, a
-first frame as conditioning, CFG rising over the frames, as in the graph that ComfyUI publishes (karras, 20 steps).
-Where nothing is off, every step was exact."""
-
-PLACES = """One step of euler is predicted, and the others are computed: 20 steps, CFG 1, the small trained models.
-`error` is how far the predicted output is off, as a share of it; `off` the RMS difference of the pictures, 0 to 1,
-in the median of the captions and for the worst; `a unit` is `off` for each unit of error and of the step's change of
-sigma. auto's rule takes a unit to be the same at every step. On the U-Net an early step's is less than that for most
-captions, and several times more for the few that turn into another picture (none of these). Measured by sigma /
-(1 + sigma), as an earlier rule had it, an early step's would be many times a late one's."""
-
-CURVE = """The difference between the branches (rel-MAE) of one prompt, euler. On the DiT it falls, stays flat and
-rises, as the paper has it for SDXL and SD3. On the U-Net it does not fall first: this is why auto relies on how well
-steps are predicted, not on this curve."""
-
-QUALITY = """PSNR, SSIM and HaarPSI of the decoded pictures against KSampler's on one device; mean over the prompts, and
-the 5 % quantile of PSNR. Cost is what the busiest device computes, in forwards of one branch: KSampler on one device
-costs twice the steps with guidance, once without. `n steps` are fewer exact steps. EasyCache's cost is that of the two
-devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `ddim` is its `euler`: same figures.
-The U-Net was trained more than once by the same commands: an earlier one has a table of its own, with modes and
-EasyCache at settings at which they were not run on the later one, and without auto. 120 dB: no difference."""
+    curve.draw(results(every)[1], CURVES_CFG, CURVES)
+    for path, text in documents(every).items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.relative_to(PACK)}")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,17 @@ FLOOR = 40.0  # dB, that auto's worst 5 % must keep in every row
 RIVALS = {"fewer exact steps": " steps", "EasyCache": "EasyCache", "paper": "paper", "pipeline": "pipeline in groups"}
 
 RULE = f"""This section's figures are from before the expected error followed how errors grew, a change made for
-samplings where they grow fast (Every sampling). On the DiT at 20 steps of euler, 8 captions, it made 9 predicted steps
-9 at CFG 1, and 4.0 of them 3.8 at CFG 5; it cost most with dpmpp_2m at 50 steps and CFG 5: 10 for 17, 4 captions.
+samplings where they grow fast ([every sampling](samplings.md)). On the DiT at 20 steps of euler, 8 captions, it made 9
+predicted steps 9 at CFG 1, and 4.0 of them 3.8 at CFG 5; it cost most with dpmpp_2m at 50 steps and CFG 5: 10 for 17, 4
+captions.
 
 Pictures are compared with KSampler's on one device. The first 16 captions are combinations of a colour and
 a thing that no training had. The rule's numbers were chosen on the DiT's first 48 captions and the U-Net's first 32. On
 the U-Net's next 32, which had played no part in that choice, the rule fell short: 35 dB at euler, 20 steps, CFG 1. It
-had predicted too many steps at the beginning, where a small error can lead to another picture (What one predicted step
-costs). It was corrected for models that are not flows; its two new numbers were chosen on 12 captions, the worst among
-them, with 20 and 28 steps. Captions that played no part in any choice have a separate table (held out). The rule:
+had predicted too many steps at the beginning, where a small error can lead to another picture ([what one predicted
+step costs](samplings.md)). It was corrected for models that are not flows; its two new numbers were chosen on 12
+captions, the worst among them, with 20 and 28 steps. Captions that played no part in any choice have a separate table
+([held out](quality_unet.md)). The rule:
 
 1. Of the modes, auto takes the one with the best worst-5 % PSNR at equal cost: *predict*. It takes it with any number
    of devices, so that adding or losing one does not change the picture.
@@ -181,73 +183,13 @@ def verdict(rows: Sequence[dict]) -> str:
     return f"{text} For up to a quarter more cost, better in the worst 5 % are: {named}." if dearer else text
 
 
-def on_gpus(parts: Sequence[dict]) -> str:
-    """What gpu.py found for exact sharing, by model and size; the later of two rows counts."""
-    found = {(row["model"], row["size"]): row for row in parts if row["part"] == "projected" and row["mode"] == "exact"}
-    of_model: dict[str, list[str]] = {}
-    for (model, size), row in found.items():
-        of_model.setdefault(model, []).append(f"{row['speed_up']:.2f}x at {size}")
-    if not found:
-        return ""
-    told = "; ".join(f"{model} {', '.join(sizes)}" for model, sizes in of_model.items())
-    card = next(row["on"].split("(")[1].rstrip(") ") for row in parts if row["part"] == "worker")
-    return f"""- **Fast cards.** *exact* on two, projected from the times of one {card}: {told}.
-  Where one branch takes as long as both do together, the card waits for Python, and a second one brings nothing; larger
-  pictures and slower cards gain."""
-
-
-def gains(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict]) -> str:
-    """When a user gains how much, in plain words."""
-
-    def span(some: Sequence[dict]) -> str:
-        found = sorted(map(speed, some))
-        ends = list(dict.fromkeys(f"{value:.1f}x" for value in (found[:1] + found[-1:])))
-        return " to ".join(ends) or "(not measured)"
-
-    def auto(guided: bool, steps: int) -> list[dict]:
-        return [
-            r for r in rows
-            if r["what"] == "auto" and (r["cfg"] > 1) is guided and r["steps"] == steps and r["cost"] < r["steps"]
-        ]  # fmt: skip
-
-    exact = next((row for row in measured if row["cfg"] > 1 and "exact" in row["what"]), None)
-    timed = f", {exact['ratio']:.2f}x measured on two CPU cores" if exact else ""
-    steps = sorted({row["steps"] for row in rows})
-    guided = ", ".join(f"{span(auto(True, count))} at {count} steps" for count in steps)
-    alone = ", ".join(f"{span(auto(False, count))} at {count} steps" for count in steps)
-    exact_ones = [r for r in rows if r["what"] == "auto" and r["cfg"] > 1 and r["cost"] == r["steps"]]
-    none = f" (in {len(exact_ones)} settings with few steps at a high CFG it predicts nothing)" if exact_ones else ""
-    pipelines = [
-        r for r in rows if r["cfg"] == 1 and r["what"].startswith("pipeline in groups") and "m=" not in r["what"]
-    ]
-    piped = f", up to {max(map(speed, pipelines)):.1f}x by what is computed" if pipelines else ""
-    return f"""- **Two GPUs, CFG above 1.** *exact* halves what each GPU computes: 2x at best{timed}; the picture
-  is KSampler's. *auto* computes less, with euler and ddim more so than with other samplers: {guided}, by what is
-  computed{none}; how close its pictures are is below.
-- **CFG 1** (Flux, distilled and turbo models). There is one branch, so *exact* divides a transformer's forward by the
-  image's tokens, where that is faster, and a batch by its images: the picture is KSampler's. A U-Net with one image
-  (SDXL) runs on one GPU. *auto* predicts steps: {alone}; that is without the second GPU,
-  which helps with the steps that are computed. The mode *pipeline* uses both GPUs{piped}.
-- **One GPU.** Nothing is shared. *auto* still predicts steps, as at CFG 1, and its picture is the same as with two.
-- **Models of 4 to 7 steps.** auto is exact: near 2x with two GPUs and CFG above 1, at CFG 1 as said there.
-{on_gpus(parts)}
-- **Small pictures.** Each step costs two messages of the latent's size and a wait; where a step takes a few
-  milliseconds (512 pixels of SD1.5 on a fast card), that is a large part of it, and one device may be as fast. Tokens
-  cost messages at each attention: a forward is divided only where the picture is large enough to gain by it.
-- **More than two GPUs.** *exact* and *auto* use as many as there are conds and images to compute; with a transformer
-  more, where dividing by tokens is faster. *pipeline* uses them all; at the same cost its pictures are further from
-  KSampler's."""
-
-
-def text(rows: Sequence[dict], measured: Sequence[dict], parts: Sequence[dict] = ()) -> str:
-    """The first chapters: from quality.py's rows, speed.py's and gpu.py's."""
+def text(rows: Sequence[dict]) -> str:
+    """The page about auto, from quality.py's rows."""
     rows = [row for row in rows if row["sampler"] != "ddim"]
     return "\n\n".join([
-        "## When you gain, and when not", gains(rows, measured, parts),
-        "## What auto does, and why", RULE, verdict(rows), tolerances(rows),
+        RULE, verdict(rows), tolerances(rows),
         "auto compared with what costs the same or up to a quarter more; the others' rows can be of the first of "
-        "auto's captions alone (Quality: every row). Cells are cost: mean / worst 5 % PSNR in dB; "
-        "EasyCache's as on the two devices of ComfyUI's split; the pipeline's on four devices with guidance, on two "
-        "without.",
+        "auto's captions alone. Cells are cost: mean / worst 5 % PSNR in dB; EasyCache's as on the two devices of "
+        "ComfyUI's split; the pipeline's on four devices with guidance, on two without.",
         beside_rivals(rows),
     ])  # fmt: skip

@@ -45,6 +45,6 @@ if __name__ == "__main__":
     draw("icon.png", 4, 4, (0.08, 0.08, 0.84, 0.84), 14, [])
     words = [
         (0.40, 0.56, "Hybridiff", 62, "white"),
-        (0.405, 0.42, "one image, two GPUs, half the time", 21, "#c9d4df"),
+        (0.405, 0.42, "one image on two GPUs, the same picture sooner", 21, "#c9d4df"),
     ]
     draw("banner.png", 12.6, 5.4, (0.05, 0.14, 0.30, 0.72), 11, words)

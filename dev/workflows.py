@@ -1,9 +1,9 @@
 """Write workflows/*.json against the nodes of a real ComfyUI, so that widgets are always in their order.
 
-    python dev/workflows.py [--thumbnails]
+    python dev/workflows.py [--blueprint]
 
---thumbnails also opens each in a browser, keeps a small picture next to it, and makes the subgraph in subgraphs/
-of the first one (Playwright, Chromium, Pillow).
+Each gets a card as its picture (dev/cards.py, Pillow). --blueprint also makes the subgraph in subgraphs/ of the first
+one, in a browser (Playwright, Chromium).
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
+from dev.cards import card  # noqa: E402
 from tests.host.comfy_server import Comfy, find_comfyui, make_models  # noqa: E402
 
 FLOWS = PACK / "workflows"
 COLUMN, GAP, TITLE = 400, 30, 34
-DRAWING = ("HybridiffKSampler", "HybridiffKSamplerAdvanced", "HybridiffModel", "HybridiffPlan")
+# what nodes draw below their widgets, and how high it is
+DRAWN = {
+    "SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "HybridiffKSampler": 220, "HybridiffModel": 220,
+    "HybridiffPlan": 220, "HybridiffReport": 420, "HybridiffCompare": 110,
+}  # fmt: skip
 PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 PROMPT, NOT = "a lighthouse on a cliff at dusk, oil painting", "blurry, low quality"
-NEAR = "With *auto* the picture is close to KSampler's; *exact* in the plan gives exactly KSampler's."
-SDXL = "sd_xl_base_1.0.safetensors"
+SDXL, SD35 = "sd_xl_base_1.0.safetensors", "sd3.5_large_fp8_scaled.safetensors"
+CANNY, LORA = "sd3.5_large_controlnet_canny.safetensors", "sd_xl_offset_example-lora_1.0.safetensors"
+WAN, WAN_VAE = "wan2.1_t2v_1.3B_fp16.safetensors", "wan_2.1_vae.safetensors"
+UMT5 = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
 Output = tuple[int, int]
 
 
@@ -76,8 +83,7 @@ class Flow:
                 drawn += 200
             rows += 4 if options.get("multiline") else 1
         outputs = [{"name": n, "type": t, "links": None} for n, t in zip(info["output_name"], info["output"])]
-        drawn += {"SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "PreviewAny": 130}.get(kind, 0)
-        drawn += 270 if kind in DRAWING else 0
+        drawn += DRAWN.get(kind, 0)
         height = TITLE + 22 * max(len(inputs), len(outputs)) + 27 * rows + drawn
         self._place(kind, column, height, title, values, inputs, outputs)
         return number, 0
@@ -90,12 +96,13 @@ class Flow:
             "flags": {}, "order": len(self.nodes), "mode": 0, "inputs": inputs, "outputs": outputs,
             "properties": {"Node name for S&R": kind}, "widgets_values": values,
         }  # fmt: skip
+        if models := [model for model in MODELS if model["name"] in values]:
+            node["properties"]["models"] = models  # the page offers to fetch those that are missing
         self.nodes.append({**node, "title": title} if title else node)
 
     def to_dict(self) -> dict:
-        chosen = {value for node in self.nodes for value in node["widgets_values"]}
-        files = [f"`models/{kind}/{name}`" for kind, names in MODEL_FILES.items() for name in names if name in chosen]
-        self.nodes[0]["widgets_values"] = [f"{self.note} {NEAR}\n\nIts models, or choose yours: {', '.join(files)}."]
+        chosen = [model["name"] for node in self.nodes for model in node["properties"].get("models", ())]
+        self.nodes[0]["widgets_values"] = [f"{self.note}\n\nModels: {', '.join(chosen)}, or yours."]
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"hybridiff/{self.name}")), "revision": 0,
             "last_node_id": len(self.nodes), "last_link_id": len(self.links), "nodes": self.nodes,
@@ -106,10 +113,6 @@ class Flow:
 
 def out(node: Output, slot: int) -> Output:
     return node[0], slot
-
-
-def devices_and_plan(flow: Flow, **plan) -> dict:
-    return {"devices": flow.add(0, "HybridiffDevices"), "plan": flow.add(0, "HybridiffPlan", **plan)}
 
 
 def words(flow: Flow, clip: Output, prompt: str = PROMPT) -> dict:
@@ -127,7 +130,7 @@ def finish(flow: Flow, latent: Output, vae: Output, column: int = 3) -> Output:
 
 def text_to_image_sdxl(flow: Flow) -> None:
     loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
-    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    given = words(flow, out(loader, 1))
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
         2, "HybridiffKSampler", model=loader, latent_image=empty, steps=30, cfg=6.0, sampler_name="euler",
@@ -138,8 +141,8 @@ def text_to_image_sdxl(flow: Flow) -> None:
 
 
 def text_to_image_sd35(flow: Flow) -> None:
-    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name="sd3.5_large_fp8_scaled.safetensors")
-    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SD35)
+    given = words(flow, out(loader, 1))
     empty = flow.add(1, "EmptySD3LatentImage", width=1024, height=1024)
     latent = flow.add(
         2, "HybridiffKSampler", model=loader, latent_image=empty, steps=28, cfg=4.5, sampler_name="euler",
@@ -150,7 +153,7 @@ def text_to_image_sd35(flow: Flow) -> None:
 
 def image_to_image(flow: Flow) -> None:
     loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
-    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    given = words(flow, out(loader, 1))
     picture = flow.add(1, "LoadImage", image="example.png")
     latent = flow.add(
         2, "HybridiffKSampler", model=loader, steps=30, cfg=6.0, sampler_name="euler", scheduler="normal", denoise=0.6,
@@ -161,7 +164,7 @@ def image_to_image(flow: Flow) -> None:
 
 def inpaint(flow: Flow) -> None:
     loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
-    given = {**words(flow, out(loader, 1)), **devices_and_plan(flow)}
+    given = words(flow, out(loader, 1))
     picture = flow.add(1, "LoadImage", "Picture with a mask", image="example.png")
     encoded = flow.add(1, "VAEEncode", pixels=picture, vae=out(loader, 2))
     masked = flow.add(1, "SetLatentNoiseMask", samples=encoded, mask=out(picture, 1))
@@ -173,10 +176,9 @@ def inpaint(flow: Flow) -> None:
 
 
 def controlnet(flow: Flow) -> None:
-    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SD35)
     text = words(flow, out(loader, 1))
-    control = flow.add(0, "ControlNetLoader", control_net_name="controlnet-canny-sdxl-1.0.safetensors")
-    chosen = devices_and_plan(flow)
+    control = flow.add(0, "ControlNetLoader", control_net_name=CANNY)
     picture = flow.add(1, "LoadImage", image="example.png")
     edges = flow.add(1, "Canny", image=picture)
     given = flow.add(
@@ -184,9 +186,9 @@ def controlnet(flow: Flow) -> None:
         end_percent=0.8, **text,
     )  # fmt: skip
     latent = flow.add(
-        2, "HybridiffKSampler", model=loader, steps=30, cfg=6.0, sampler_name="euler", scheduler="normal",
-        positive=given, negative=out(given, 1), latent_image=flow.add(1, "EmptyLatentImage", width=1024, height=1024),
-        **chosen,
+        2, "HybridiffKSampler", model=loader, steps=28, cfg=4.5, sampler_name="euler", scheduler="simple",
+        positive=given, negative=out(given, 1),
+        latent_image=flow.add(1, "EmptySD3LatentImage", width=1024, height=1024),
     )  # fmt: skip
     finish(flow, latent, out(loader, 2))
 
@@ -194,10 +196,10 @@ def controlnet(flow: Flow) -> None:
 def lora(flow: Flow) -> None:
     loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
     changed = flow.add(
-        0, "LoraLoader", model=loader, clip=out(loader, 1), lora_name="sd_xl_offset_example-lora_1.0.safetensors",
+        0, "LoraLoader", model=loader, clip=out(loader, 1), lora_name=LORA,
         strength_model=0.5,
     )  # fmt: skip
-    given = {**words(flow, out(changed, 1)), **devices_and_plan(flow)}
+    given = words(flow, out(changed, 1))
     empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
     latent = flow.add(
         2, "HybridiffKSampler", model=changed, latent_image=empty, steps=30, cfg=6.0, sampler_name="euler",
@@ -209,7 +211,7 @@ def lora(flow: Flow) -> None:
 def sampler_custom_advanced(flow: Flow) -> None:
     loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
     text = words(flow, out(loader, 1))
-    model = flow.add(2, "HybridiffModel", model=loader, **devices_and_plan(flow))
+    model = flow.add(2, "HybridiffModel", model=loader)
     latent = flow.add(
         3, "SamplerCustomAdvanced",
         noise=flow.add(1, "RandomNoise"),
@@ -228,21 +230,19 @@ def compare(flow: Flow) -> None:
         "model": loader, "latent_image": flow.add(1, "EmptyLatentImage", width=1024, height=1024), "seed": 1,
         "steps": 30, "cfg": 6.0, "sampler_name": "euler", "scheduler": "normal", **text,
     }  # fmt: skip
-    ours = flow.add(2, "HybridiffKSampler", **same, **devices_and_plan(flow))
+    ours = flow.add(2, "HybridiffKSampler", picture="close to it, faster", **same)
     stock = flow.add(2, "KSampler", **same)
     pictures = [flow.add(3, "VAEDecode", samples=latent, vae=out(loader, 2)) for latent in (stock, ours)]
     compared = flow.add(3, "HybridiffCompare", a=pictures[0], b=pictures[1])
-    flow.add(3, "PreviewAny", "How close they are", source=out(compared, 4))
-    flow.add(3, "HybridiffReport", report=out(ours, 1))
     for title, picture in zip(("KSampler", "Hybridiff", "Difference"), (*pictures, out(compared, 3))):
         flow.add(4, "PreviewImage", title, images=picture)
 
 
 def text_to_video_wan(flow: Flow) -> None:
-    model = flow.add(0, "UNETLoader", unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
-    clip = flow.add(0, "CLIPLoader", clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
-    vae = flow.add(0, "VAELoader", vae_name="wan_2.1_vae.safetensors")
-    given = {**words(flow, clip, "a fox running through fresh snow, slow motion"), **devices_and_plan(flow)}
+    model = flow.add(0, "UNETLoader", unet_name=WAN)
+    clip = flow.add(0, "CLIPLoader", clip_name=UMT5, type="wan")
+    vae = flow.add(0, "VAELoader", vae_name=WAN_VAE)
+    given = words(flow, clip, "a fox running through fresh snow, slow motion")
     empty = flow.add(1, "EmptyHunyuanLatentVideo", width=832, height=480, length=33)
     shifted = flow.add(1, "ModelSamplingSD3", model=model, shift=8.0)
     latent = flow.add(
@@ -253,46 +253,48 @@ def text_to_video_wan(flow: Flow) -> None:
     flow.add(3, "SaveVideo", video=flow.add(3, "CreateVideo", images=frames, fps=16.0))
 
 
+def paper_modes(flow: Flow) -> None:
+    loader = flow.add(0, "CheckpointLoaderSimple", ckpt_name=SDXL)
+    empty = flow.add(1, "EmptyLatentImage", width=1024, height=1024)
+    latent = flow.add(
+        2, "HybridiffKSampler", model=loader, latent_image=empty, steps=50, cfg=5.0, sampler_name="ddim",
+        scheduler="ddim_uniform", **words(flow, out(loader, 1)), devices=flow.add(0, "HybridiffDevices"),
+        plan=flow.add(0, "HybridiffPlan", mode="paper", preset="SDXL (paper)", slope_window=12, warmup_cap=15,
+                      parallel_steps=5),
+    )  # fmt: skip
+    finish(flow, latent, out(loader, 2))
+    flow.add(2, "HybridiffReport", report=out(latent, 1))
+
+
+# each with its title, and its note
 MAKERS = {
-    text_to_image_sdxl: "SDXL on two GPUs.",
-    text_to_image_sd35: "Stable Diffusion 3.5 on two GPUs.",
-    image_to_image: "A picture redrawn from another one, on two GPUs. Lower *denoise* keeps more of it.",
-    inpaint: "Only the masked part is drawn. Right-click the picture, *Open in MaskEditor*, and paint the mask.",
-    controlnet: "A ControlNet on two GPUs: it runs on both, for the branch that each computes.",
-    lora: "A LoRA on two GPUs: the worker gets the same changed weights.",
-    sampler_custom_advanced: "**Hybridiff Model** goes last on the model; then any sampler node works on two GPUs.",
-    compare: "The same seed by KSampler and by Hybridiff, and where they differ.",
-    text_to_video_wan: "A video by Wan 2.1 on two GPUs.",
+    text_to_image_sdxl: ("Text to image\nSDXL", "SDXL on two GPUs. The Report says what each of them did."),
+    text_to_image_sd35: ("Text to image\nStable Diffusion 3.5", "Stable Diffusion 3.5 on two GPUs."),
+    image_to_image: ("Image to image", "A picture drawn anew from another one. Lower *denoise* keeps more of it."),
+    inpaint: ("Inpainting", "Right-click the picture, *Open in MaskEditor*, and paint over what is to be drawn anew."),
+    controlnet: ("ControlNet", "The ControlNet runs on both GPUs too."),
+    lora: ("LoRA", "Each GPU loads the model with the LoRA."),
+    sampler_custom_advanced: ("Any other sampler", "**Hybridiff Model** goes last on the model, before the sampler."),
+    compare: ("Compare", "The same seed by KSampler, and by Hybridiff with some steps predicted: how close are they?"),
+    text_to_video_wan: ("Text to video\nWan 2.1", "A video by Wan 2.1 on two GPUs."),
+    paper_modes: ("The paper's modes", "For experts: the plan sets the paper's own method. Try its other modes."),
 }
 
-
-# empty files stand for the models in the thumbnails, which would otherwise show them as missing
-MODEL_FILES = {
-    "checkpoints": [SDXL, "sd3.5_large_fp8_scaled.safetensors"],
-    "controlnet": ["controlnet-canny-sdxl-1.0.safetensors"],
-    "loras": ["sd_xl_offset_example-lora_1.0.safetensors"],
-    "diffusion_models": ["wan2.1_t2v_1.3B_fp16.safetensors"],
-    "text_encoders": ["umt5_xxl_fp8_e4m3fn_scaled.safetensors"],
-    "vae": ["wan_2.1_vae.safetensors"],
-}
-BOUNDS = """() => {
-    const { canvas } = window.app, { ds } = canvas, edge = 12
-    const boxes = canvas.graph._nodes.map(({ pos, size }) => [pos[0], pos[1] - 30, pos[0] + size[0], pos[1] + size[1]])
-    const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((box) => box[i])))
-    const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((box) => box[i])))
-    const { x, y, width, height } = canvas.canvas.getBoundingClientRect()
-    ds.scale = Math.min(width / (right - left), height / (bottom - top)) * 0.88
-    ds.offset[0] = -left + (edge + 60) / ds.scale
-    ds.offset[1] = -top + (edge + 110) / ds.scale
-    canvas.setDirty(true, true)
-    return {
-        x: x + 60, y: y + 110, width: (right - left) * ds.scale + 2 * edge,
-        height: (bottom - top) * ds.scale + 2 * edge,
-    }
-}"""
-BARE = (
-    "[class*=toast], [class*=minimap], .side-tool-bar-container, .graph-canvas-menu { visibility: hidden !important }"
-)
+HUB = "https://huggingface.co"
+WAN_FILES = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+MODELS = [
+    {"name": url.rsplit("/", 1)[1], "url": url, "directory": folder}
+    for folder, url in (
+        ("checkpoints", f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/{SDXL}"),
+        ("checkpoints", f"{HUB}/Comfy-Org/stable-diffusion-3.5-fp8/resolve/main/{SD35}"),
+        ("loras", f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/{LORA}"),
+        ("controlnet", f"{HUB}/Comfy-Org/stable-diffusion-3.5-controlnets_ComfyUI_repackaged/resolve/main/"
+                       f"split_files/controlnet/{CANNY}"),
+        ("diffusion_models", f"{WAN_FILES}/diffusion_models/{WAN}"),
+        ("text_encoders", f"{WAN_FILES}/text_encoders/{UMT5}"),
+        ("vae", f"{WAN_FILES}/vae/{WAN_VAE}"),
+    )
+]  # fmt: skip
 
 
 BLUEPRINT = "Hybridiff text to image"
@@ -322,7 +324,7 @@ LIFT = """([id, name, shown, labels]) => {
 
 def blueprint(tab) -> None:
     """The SDXL graph without its note, report and last node, as one node with what is changed most outside."""
-    flow = json.loads((FLOWS / "text_to_image_sdxl.json").read_text())
+    flow = json.loads((FLOWS / "hybridiff_text_to_image_sdxl.json").read_text())
     inside = [node for node in flow["nodes"] if node["type"] not in ("MarkdownNote", "SaveImage", "HybridiffReport")]
     tab.load(flow)
     shown = []
@@ -336,37 +338,16 @@ def blueprint(tab) -> None:
     (folder / f"{BLUEPRINT}.json").write_text(json.dumps(lifted, indent=1) + "\n")
 
 
-def thumbnails(root: Path, folder: Path) -> None:
-    from PIL import Image
+def in_browser(root: Path, folder: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     from tests.browser.page import FLAGS, Tab, find_browser
 
-    for kind, names in MODEL_FILES.items():
-        (folder / "models" / kind).mkdir(parents=True)
-        for name in names:
-            (folder / "models" / kind / name).touch()
-    (folder / "base" / "input").mkdir(parents=True)
-    Image.new("RGB", (64, 64), "#5577aa").save(folder / "base" / "input" / "example.png")
-    comfy = Comfy(root, folder / "base", models=folder / "models")
+    comfy = Comfy(root, folder / "base")
     try:
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
-            page = browser.new_page(viewport={"width": 1900, "height": 1300})
-            tab = Tab(page, comfy, vue=False)
-            page.add_style_tag(content=BARE)
-            for path in sorted(FLOWS.glob("*.json")):
-                tab.load(json.loads(path.read_text()))
-                page.keyboard.press("Escape")
-                page.wait_for_timeout(500)
-                clip = page.evaluate(BOUNDS)
-                page.wait_for_timeout(1000)
-                page.screenshot(path=folder / "shot.png", clip=clip)
-                with Image.open(folder / "shot.png") as picture:
-                    small = picture.convert("RGB")
-                small.thumbnail((720, 540))
-                small.save(path.with_suffix(".jpg"), quality=80)
-            blueprint(tab)
+            blueprint(Tab(browser.new_page(viewport={"width": 1900, "height": 1300}), comfy, vue=False))
             browser.close()
     finally:
         comfy.stop()
@@ -374,7 +355,7 @@ def thumbnails(root: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--thumbnails", action="store_true")
+    parser.add_argument("--blueprint", action="store_true")
     options = parser.parse_args()
     root = find_comfyui()
     if root is None:
@@ -386,13 +367,15 @@ def main() -> None:
             infos = comfy.get("/object_info")
         finally:
             comfy.stop()
-        for maker, note in MAKERS.items():
-            flow = Flow(infos, maker.__name__, note)
-            maker(flow)
-            (FLOWS / f"{maker.__name__}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")
-    if options.thumbnails:
+    for place, (maker, (title, note)) in enumerate(MAKERS.items()):
+        name = f"hybridiff_{maker.__name__}"  # no other pack's template may have it
+        flow = Flow(infos, maker.__name__, note)
+        maker(flow)
+        (FLOWS / f"{name}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")
+        card(title, place / len(MAKERS)).save(FLOWS / f"{name}.jpg", quality=88)
+    if options.blueprint:
         with tempfile.TemporaryDirectory() as folder:
-            thumbnails(root, Path(folder))
+            in_browser(root, Path(folder))
     print(f"{len(MAKERS)} workflows")
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-SETTLED_AFTER = 1  # calls before this one are slow for other reasons
-# what users read for the stages; None is a run without a middle
-WORDS = {None: "all steps", "warm-up": "warm-up", "parallelism": "middle", "fully-connecting": "finish"}
+from .gain import gain_of, name_of, obstacle_of, workers_of
+from .phrases import clock, say
+from .telling import told
+
+# the phrases for the stages; None is a run without a middle
+STAGES = {None: "all_steps", "warm-up": "warm_up", "parallelism": "middle", "fully-connecting": "finish"}
+# and for ways of sharing a call other than by prompts
+WAYS = {"rows": "by_images", "tokens": "by_tokens", "rows and tokens": "by_images_and_tokens"}
+# lines that say why a device does not help, though nothing is to be done about it
+LEFT_OUT = {"RAN_ON_ONE_DEVICE", "TOO_SLOW", "SHARING_LOST_TIME", "STILL_TOO_SLOW", "ANOTHER_PICTURE", "NOT_READY"}
 
 
 def device_times(record: Mapping, devices: int) -> list[dict]:
@@ -77,21 +83,93 @@ def timeline(report: Mapping) -> dict:
     steps = Steps()
     for record in report["steps"]:
         steps.add(record, report["mode"], len(report["devices"]))
+    return {**head(report), "steps": steps.found}
+
+
+def head(report: Mapping, starting: Sequence[str] = ()) -> dict:
+    """The same without the steps: what a run came to, or is about. `starting` are devices that are not ready yet.
+
+    `gain` is (times, measured) or None, `no_gain` why a gain would mean nothing; `workers` the places of the devices
+    that computed something; `told` each line as telling.py has it, and whether it `matters`; those that do are first.
+    """
+    gain = gain_of(report) if report.get("seconds") is not None else None
     return {
+        "run": report["run"],
         "mode": report["mode"],
         "devices": list(report["devices"]),
-        "lines": list(report["lines"]),
         "total": report["total"],
-        "steps": steps.found,
-        "speed_up": speed_up(report),
-        "done": True,
+        "state": report["state"],
+        "starting": list(starting),
+        "seconds": report["seconds"],
+        "calls": len(report["steps"]),
+        "shared": sum(record["helpers"] > 0 for record in report["steps"]),
+        "workers": workers_of(report),
+        "gain": list(gain) if gain else None,
+        "no_gain": obstacle_of(report),
+        "told": sorted(({**told(line), "matters": _matters(told(line))} for line in report["lines"]), key=_rank),
     }
 
 
-def way_of(steps: Sequence[Mapping]) -> str:
-    """How the last calls were shared where that was not by prompts, as it follows a mode's name."""
+def _matters(said: Mapping) -> bool:
+    """Whether a line is shown at once: why a device does not help, and what a user can do something about."""
+    return said["group"] != "NOTHING" or said["key"] in LEFT_OUT
+
+
+def _rank(said: Mapping) -> int:
+    """Why the run had one device comes first."""
+    return (said["key"] != "RAN_ON_ONE_DEVICE") * (2 - said["matters"])
+
+
+def way_of(steps: Sequence[Mapping]) -> str | None:
+    """How the last calls were shared where that was not by prompts, as a phrase's name."""
     ways = [step["way"] for step in steps if step["way"]][-1:]
-    return "".join(f", by {way.replace('rows', 'images')}" for way in ways if way != "conds")
+    return WAYS.get(ways[0]) if ways else None
+
+
+def headline(view: Mapping) -> list[str]:
+    """What a run came to, in lines: time and gain; devices and picture; why it was not shared, and the way out."""
+    step = view["steps"][-1]["step"] + 1 if view["steps"] else 0
+    if view["state"] in ("failed", "stopped"):
+        first = say(view["state"] if step else f"{view['state']}_early", step=step, total=view["total"])
+    else:
+        first = clock(view["seconds"] or 0.0)
+    if view["gain"] and (len(view["workers"]) > 1 or _not_computed(view)):
+        times, measured = view["gain"]
+        first += ", " + say("gain_measured" if measured else "gain_estimated", times=f"{times:.2f}")
+    found = [first, f"{who(view)}: {what(view)}"]
+    if view["no_gain"]:
+        found.append(say(f"no_figure_{view['no_gain']}"))
+    for said in view["told"]:
+        if said["matters"]:
+            found += [said["text"], say("way_out", way=said["way_out"])] if said["way_out"] else [said["text"]]
+    return found
+
+
+def who(view: Mapping) -> str:
+    """The devices that computed: "2 GPUs"."""
+    names = [name_of(view["devices"][place]) for place in view["workers"]]
+    kind = "device" if any(name.split()[-1] == "cpu" for name in names) else "gpu"
+    return say(kind) if len(names) == 1 else say(f"{kind}s", count=len(names))
+
+
+def what(view: Mapping) -> str:
+    """What they did: how many steps were shared, in which way, and what picture that makes."""
+    total, shared = view["calls"], view["shared"]
+    part = "shared_all" if shared == total else "shared_some" if shared else "shared_none"
+    parts = [say(part, count=shared, total=total)]
+    if way := way_of(view["steps"]):
+        parts.append(say(way))
+    if count := _not_computed(view):
+        mode = view["mode"]
+        parts.append(say("predicted" if mode == "predict" else "in_parts", count=count, total=total, mode=mode))
+    elif view["state"] == "done":
+        parts.append(say("same_picture"))
+    return ", ".join(parts)
+
+
+def _not_computed(view: Mapping) -> int:
+    """How many steps are not exact."""
+    return sum(step["work"] != "exact" for step in view["steps"])
 
 
 def bands(steps: Sequence[Mapping]) -> list[tuple[str | None, int, int]]:
@@ -103,62 +181,26 @@ def bands(steps: Sequence[Mapping]) -> list[tuple[str | None, int, int]]:
     return found
 
 
-def one_device_call_s(report: Mapping) -> float | None:
-    """How long one device would take for a call, from what its part took in shared exact calls; None if unknown."""
-    shared = [
-        record["compute_s"][0] / share
-        for record in report["steps"][SETTLED_AFTER:]
-        if record["work"] == "exact"
-        and record["helpers"]
-        and record["lanes"][:1] == [0]
-        and (share := _own_share(record))
-    ]
-    alone = [
-        record["seconds"]
-        for record in report["steps"][SETTLED_AFTER:]
-        if record["work"] == "exact" and not record["helpers"]
-    ]
-    found = shared or alone
-    return statistics.median(found) if found else None
-
-
-def _own_share(record: Mapping) -> float:
-    """This process's part of what a call takes: by conds where nothing else is told."""
-    if record["share"] is not None:
-        return record["share"]
-    return record["conds"][0] / sum(record["conds"])
-
-
-def speed_up(report: Mapping) -> float | None:
-    """Estimated: one device's time for the run's calls, each computed whole, over the time they took here.
-
-    The first call is left out, in which workers start.
-    """
-    each, counted = one_device_call_s(report), report["steps"][SETTLED_AFTER:]
-    took = sum(record["seconds"] for record in counted)
-    return len(counted) * each / took if each and took else None
-
-
 def table(report: Mapping) -> str:
-    """The run in words: stages with steps and times, speed-up, bytes moved, and why something was not shared."""
-    steps = timeline(report)["steps"]
+    """The run in words: what it came to, then stages with steps and times, bytes moved, and all that was said."""
+    view = timeline(report)
+    steps = view["steps"]
     rows = [("stage", "steps", "from", "to", "seconds", "a step", "MiB moved")]
     for stage, first, last in bands(steps):
         mine = [step for step in steps if first <= step["step"] <= last]
         seconds, moved = sum(step["seconds"] for step in mine), sum(step["bytes"] for step in mine)
         rows.append((
-            WORDS[stage], str(len(mine)), str(first), str(last), f"{seconds:.2f}", f"{seconds / len(mine):.3f}",
+            say(STAGES[stage]), str(len(mine)), str(first), str(last), f"{seconds:.2f}", f"{seconds / len(mine):.3f}",
             f"{moved / 2**20:.2f}",
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text = [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    faster = speed_up(report)
+    text = [*headline(view), ""]
+    text += [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     text += [
         "",
-        f"mode: {report['mode']}{way_of(steps)}",
+        f"mode: {report['mode']}",
         f"devices: {', '.join(report['devices'])}",
         f"model calls: {report['calls']}, shared: {report['shared_calls']}",
-        f"speed-up against one device, estimated: {f'{faster:.2f}x' if faster else 'not known'}",
         f"moved between devices: {report['bytes'] / 2**20:.2f} MiB",
     ]
     if report["first_step_s"] is not None:

@@ -65,6 +65,10 @@ class Newcomers:
     def remove(self, exchange: Exchange) -> None:
         self._trials.pop(exchange, None)
 
+    def close(self) -> None:
+        """The run is over: let go of its calls, which hold the network."""
+        self._trials.clear()
+
     def begin(self, call: Call) -> None:
         """A call that is computed exactly begins: give those who do nothing a part of it."""
         for exchange, trial in list(self._trials.items()):

@@ -55,7 +55,9 @@ class RunReport:
     `devices[0]` is this process's; `lines` are the plain sentences for the user; `loadings` says per
     worker what giving it the model took; `first_step_s` is counted from the node's call; `schedule`
     is the printed Schedule; `cuts` says for each branch group where it was cut and on what times;
-    `total` is the sampler's number of steps.
+    `total` is the sampler's number of steps. `state` is "running", "done", "failed" or "stopped" (by the user);
+    `seconds` the whole time from the node's call, `waited_s` what of it was waiting for workers before the first step;
+    `run` tells it from others, and is greater than those of earlier ones.
     """
 
     mode: str
@@ -68,6 +70,16 @@ class RunReport:
     schedule: str = ""
     cuts: list[dict] = field(default_factory=list)
     total: int = 0
+    state: str = "running"
+    seconds: float | None = None
+    waited_s: float = 0.0
+    run: int = field(default_factory=time.time_ns)
+
+    def end(self, finished: bool) -> None:
+        """The sampling is over; where it was stopped, `state` says so already."""
+        self.seconds = time.perf_counter() - self.called_at
+        if self.state == "running":
+            self.state = "done" if finished else "failed"
 
     def note(self, line: str) -> None:
         if line not in self.lines:
@@ -94,6 +106,10 @@ class RunReport:
             "calls": len(self.steps),
             "shared_calls": self.shared_steps,
             "first_step_s": self.first_step_s,
+            "run": self.run,
+            "state": self.state,
+            "seconds": self.seconds,
+            "waited_s": self.waited_s,
             "loadings": self.loadings,
             "bytes": sum(step.bytes_sent + step.bytes_received for step in self.steps),
             "schedule": self.schedule,

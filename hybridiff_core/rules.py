@@ -1,6 +1,6 @@
 """The constants that decide how close a picture stays, and where each comes from.
 
-A benchmark that is named has its table in docs/BENCHMARKS.md. Chosen on two small trained models (a U-Net, a DiT).
+A benchmark that is named has its table in docs/benchmarks. Chosen on two small trained models (a U-Net, a DiT).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Schedule:
     With a tolerance, a step may be left out or run on old features only while what such steps are
     off together stays within it. A step's part is the error expected of it, or else measured last,
     times the step's change of sigma: by that the latent is off, and later steps do not take it back
-    (docs/BENCHMARKS.md). Parts add up as their squares do, but for those of predicted steps in a row, which
+    (docs/benchmarks). Parts add up as their squares do, but for those of predicted steps in a row, which
     are told by the same values and so are off in one direction. What a step turned out to be off, by the
     errors measured after it, takes the place of what was expected; beyond the tolerance, nothing more is
     affordable. Where sigma is not a flow's, the first steps are the dearest by far, so the tolerance is to

@@ -69,7 +69,7 @@ class Sharing:
     @property
     def form(self) -> Form | str | None:
         """What is known of the network's tokens; None for nothing yet."""
-        return self.setting.forms.get(self.name)
+        return self.setting.whole or self.setting.forms.get(self.name)
 
     @property
     def undivided(self) -> str | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..hybridiff_core.phrases import say
 from .plan import CATEGORY
 
 WINDOW = 11  # SSIM's, as published
+# the least PSNR in dB of each verdict: rounding to 8 bits makes 59; the eye sees nothing above 45 or so
+VERDICTS = ((60.0, "rounding"), (45.0, "practically"), (32.0, "close"), (22.0, "alike"), (float("-inf"), "different"))
 
 
 class HybridiffCompare(io.ComfyNode):
@@ -19,7 +22,8 @@ class HybridiffCompare(io.ComfyNode):
             display_name="Hybridiff Compare",
             category=CATEGORY,
             description="How far two images, or two latents, are apart: for instance KSampler's and Hybridiff's.",
-            search_aliases=["psnr", "ssim", "difference", "multigpu", "parallel", "hybridiff"],
+            search_aliases=["psnr", "ssim", "difference", "multigpu", "parallel", "hybridiff", "same picture"],
+            is_output_node=True,
             inputs=[
                 io.MultiType.Input("a", kinds, tooltip="The image or latent to compare with, such as KSampler's."),
                 io.MultiType.Input("b", kinds, tooltip="The image or latent to compare, of the same kind and size."),
@@ -29,7 +33,7 @@ class HybridiffCompare(io.ComfyNode):
                 io.Float.Output(display_name="SSIM", tooltip="Structural similarity; 1 where nothing differs."),
                 io.Float.Output(display_name="max difference", tooltip="The largest difference of any value."),
                 io.Image.Output(display_name="difference", tooltip="Where they differ, the largest difference white."),
-                io.String.Output(display_name="STRING", tooltip="The three figures as text."),
+                io.String.Output(display_name="STRING", tooltip="In words how close they are, and the three figures."),
             ],
         )
 
@@ -49,8 +53,16 @@ class HybridiffCompare(io.ComfyNode):
         similar = ssim((one - low) / span, (other - low) / span, WINDOW).mean().item()
         where = difference.mean(1)
         picture = (where / where.max().clamp_min(1e-8))[..., None].expand(-1, -1, -1, 3).contiguous()
-        text = f"PSNR {decibels:.2f} dB, SSIM {similar:.5f}, largest difference {largest:.3g}"
-        return io.NodeOutput(decibels, similar, largest, picture, text)
+        verdict = verdict_of(decibels, largest)
+        figures = {"decibels": f"{decibels:.2f}", "ssim": f"{similar:.5f}", "largest": f"{largest:.3g}"}
+        text = f"{say(verdict, decibels=f'{decibels:.0f}')}\n{say('figures', **figures)}"
+        shown = {"verdict": verdict, **figures}
+        return io.NodeOutput(decibels, similar, largest, picture, text, ui={"hybridiff_compare": [shown]})
+
+
+def verdict_of(decibels: float, largest: float) -> str:
+    """How close two pictures are, as a phrase's name."""
+    return next(name for least, name in VERDICTS if decibels >= least) if largest else "identical"
 
 
 def pixels(given: object, name: str) -> torch.Tensor:

@@ -1,54 +1,63 @@
-"""A run's picture, as the live view shows it (web/timeline.js), drawn with Pillow, which ComfyUI always has."""
+"""A run's picture, as the live view shows it (web/view.js), drawn with Pillow, which ComfyUI always has."""
 
 from __future__ import annotations
 
-import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..hybridiff_core.account import WORDS, bands, way_of
+from ..hybridiff_core.account import STAGES, bands, headline
+from ..hybridiff_core.gain import name_of
+from ..hybridiff_core.palette import FAINT, INK, KINDS, PANEL, REASON, STAGE_COLOURS
+from ..hybridiff_core.phrases import say
 
-WIDTH, CURVE = 1280, 340
-GUTTER, RIGHT, TOP, BAND, MARKS, LANE, FOOT = 190, 24, 48, 36, 36, 40, 84
-INK, FAINT, PANEL = "#ececf0", "#a2a2ac", "#1c1c20"
-STAGES = {None: "#9a9aa6", "warm-up": "#56b4e9", "parallelism": "#e69f00", "fully-connecting": "#6fd3b0"}
-KINDS = {"compute": "#56b4e9", "transfer": "#e69f00", "wait": "#8a8a94"}
-LETTERS = ImageFont.load_default(24)
+WIDTH, CURVE = 1280, 300
+GUTTER, RIGHT, BAND, MARKS, LANE, FOOT = 190, 24, 36, 36, 44, 56
+LETTERS, LARGE, RESULT = (ImageFont.load_default(size) for size in (24, 30, 54))
+LINE, LONGEST, MOST_LINES = 40, 82, 8  # of the headline: height, characters, how many
 
 
 def figure(view: Mapping) -> Image.Image:
-    """The picture of a view (account.timeline): the difference's curve over the stages, a lane a device."""
+    """The picture of a view (account.timeline): what it came to, a lane a device, the difference's curve."""
     devices, steps = view["devices"], view["steps"]
-    height = TOP + BAND + CURVE + MARKS + LANE * len(devices) + FOOT
+    first, *more = headline(view)
+    wrapped = [(text, place > 1) for place, line in enumerate(more, 1) for text in textwrap.wrap(line, LONGEST)]
+    wrapped = wrapped[:MOST_LINES]
+    lanes = 96 + LINE * len(wrapped)
+    below = lanes + LANE * len(devices) + FOOT
+    band = below + 40
+    height = band + BAND + CURVE + MARKS + 8
     image = Image.new("RGB", (WIDTH, height), PANEL)
     pen = ImageDraw.Draw(image)
     count = max(view["total"], steps[-1]["step"] + 1 if steps else 0, 1)
     column = (WIDTH - GUTTER - RIGHT) / count
-    top, bottom = TOP + BAND, TOP + BAND + CURVE
+    top, bottom = band + BAND, band + BAND + CURVE
 
     def edge(step: float) -> float:
         return GUTTER + step * column
 
+    pen.text((24, 14), first, fill=INK, font=RESULT)
+    for place, (text, reason) in enumerate(wrapped):
+        pen.text((24, 88 + LINE * place), text, fill=REASON if reason else FAINT, font=LARGE)
+    _draw_lanes(image, pen, view, edge, lanes, column)
+    _draw_legend(image, pen, lanes + LANE * len(devices))
     curve = curve_of(steps)
-    _write(pen, (12, 8), "difference between the branches" if curve else "one branch: no difference to show")
-    _write(pen, (WIDTH - 12, 8), f"{len(steps)} of {count} steps", FAINT, "ra")
+    _write(pen, (24, below), say("curve" if curve else "no_curve"), FAINT)
     found = bands(steps)
-    for stage, first, last in found:
-        area = (edge(first), TOP, edge(last + 1), TOP + BAND - 4)
+    for stage, begin, last in found:
+        area = (edge(begin), band, edge(last + 1), band + BAND - 4)
         _fill(image, area, stage)
-        pen.rectangle((area[0], top, area[2] - 1, bottom), fill=_mixed(STAGES[stage], 0.1))
-        word = WORDS[stage]
+        pen.rectangle((area[0], top, area[2] - 1, bottom), fill=_mixed(STAGE_COLOURS[stage], 0.1))
+        word = say(STAGES[stage])
         if LETTERS.getlength(word) + 16 <= area[2] - area[0]:
             middle, half = (area[0] + area[2]) / 2, LETTERS.getlength(word) / 2 + 8
-            pen.rectangle((middle - half, TOP + 2, middle + half, TOP + BAND - 6), fill=PANEL)
-            _write(pen, (middle, TOP + BAND / 2 - 3), word, anchor="mm")
+            pen.rectangle((middle - half, band + 2, middle + half, band + BAND - 6), fill=PANEL)
+            _write(pen, (middle, band + BAND / 2 - 3), word, anchor="mm")
     pen.line((GUTTER, bottom, WIDTH - RIGHT, bottom), fill=FAINT)
     if curve:
         _draw_curve(pen, curve, edge, top, bottom, column)
     _draw_marks(pen, found, edge, top, bottom)
-    _draw_lanes(image, pen, view, edge, bottom + MARKS, column)
-    _draw_foot(image, pen, view, bottom + MARKS + LANE * len(devices), any(not known for *_, known in curve))
     return image
 
 
@@ -100,7 +109,7 @@ def _draw_lanes(image, pen, view, edge, top: float, column: float) -> None:
     longest = [max((sum(times.values()) for times in step["times"]), default=0.0) for step in view["steps"]]
     whole = max(longest[1:] or longest or [0.0]) or 1.0
     for place, device in enumerate(view["devices"]):
-        y, name = top + place * LANE, _without_title(device)
+        y, name = top + place * LANE, _lane_name(device)
         pen.rectangle((GUTTER, y + 4, WIDTH - RIGHT, y + LANE - 6), fill=_mixed("#ffffff", 0.04))
         _write(
             pen,
@@ -117,25 +126,18 @@ def _draw_lanes(image, pen, view, edge, top: float, column: float) -> None:
                 x += max(width, 0.0)
 
 
-def _without_title(device: str) -> str:
+def _lane_name(device: str) -> str:
     """ "cuda:1 #2" for "cuda:1 (RTX 3090, 24 GB) (process 2)": a lane's name has little room."""
-    return re.sub(r" \(.*\)", "", re.sub(r" ?\(process (\d+)\)", r" #\1", device))
+    *_, last = device.rstrip(")").split("(process ")
+    return f"{name_of(device)} #{last}" if "(process " in device else name_of(device)
 
 
-def _draw_foot(image, pen, view, y: float, hollow: bool) -> None:
+def _draw_legend(image, pen, y: float) -> None:
     x = GUTTER
     for kind in KINDS:
         _bar(image, pen, (x, y + 10, x + 22, y + 30), kind)
-        _write(pen, (x + 30, y + 6), kind, FAINT)
-        x += int(LETTERS.getlength(kind)) + 64
-    if hollow:
-        pen.ellipse((x, y + 12, x + 14, y + 26), outline=INK, width=2)
-        _write(pen, (x + 24, y + 6), "not measured", FAINT)
-    alone = [line for line in view["lines"] if line.startswith("ran on one device: ")]
-    faster = view["speed_up"]
-    how = view["mode"] + way_of(view["steps"])
-    line = alone[0] if alone else f"{how}: {f'about {faster:.2f}x one device' if faster else 'done'}"
-    _write(pen, (12, y + 44), _short(line, WIDTH - 24), FAINT)
+        _write(pen, (x + 30, y + 6), say(kind), FAINT)
+        x += int(LETTERS.getlength(say(kind))) + 64
 
 
 def _bar(image, pen, area, kind: str) -> None:
@@ -149,9 +151,11 @@ def _bar(image, pen, area, kind: str) -> None:
 
 def _fill(image, area, stage: str | None) -> None:
     if stage in ("parallelism", "fully-connecting"):
-        _pattern(image, area, STAGES[stage], hatched=stage == "parallelism")
+        _pattern(image, area, STAGE_COLOURS[stage], hatched=stage == "parallelism")
     else:
-        ImageDraw.Draw(image).rectangle((area[0], area[1], area[2] - 1, area[3]), fill=_mixed(STAGES[stage], 0.55))
+        ImageDraw.Draw(image).rectangle(
+            (area[0], area[1], area[2] - 1, area[3]), fill=_mixed(STAGE_COLOURS[stage], 0.55)
+        )
 
 
 def _pattern(image, area, colour: str, hatched: bool) -> None:

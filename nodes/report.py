@@ -20,15 +20,16 @@ class HybridiffReport(io.ComfyNode):
             node_id="HybridiffReport",
             display_name="Hybridiff Report",
             category=CATEGORY,
-            description="What happened in a run: the difference between the branches, the stages, what each device "
-            "did, and why something was not shared. Changes nothing.",
-            search_aliases=["multigpu", "parallel", "cfg", "hybridiff", "timing", "benchmark"],
+            description="What happened in a run: its time, what each device did, and why something was not shared. "
+            "Changes nothing.",
+            search_aliases=["multigpu", "two gpus", "parallel", "cfg", "hybridiff", "timing", "benchmark", "speed up"],
+            is_output_node=True,
             inputs=[
                 REPORT.Input("report", tooltip="From a Hybridiff KSampler. Reading it takes no time of the run's own.")
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The run's picture, as the sampler node shows it."),
-                io.String.Output(display_name="STRING", tooltip="Stages, times, speed-up, bytes moved, reasons."),
+                io.String.Output(display_name="STRING", tooltip="Time, gain, stages, bytes moved, reasons."),
             ],
         )
 
@@ -36,5 +37,6 @@ class HybridiffReport(io.ComfyNode):
     def execute(cls, report: dict) -> io.NodeOutput:
         if not isinstance(report, dict) or not report.get("steps"):
             raise ValueError("the report has no steps; connect the report of a Hybridiff KSampler that sampled")
-        drawn = numpy.asarray(figure(timeline(report)), dtype=numpy.float32) / 255.0
-        return io.NodeOutput(torch.from_numpy(drawn)[None], table(report))
+        view = timeline(report)
+        drawn = numpy.asarray(figure(view), dtype=numpy.float32) / 255.0
+        return io.NodeOutput(torch.from_numpy(drawn)[None], table(report), ui={"hybridiff_view": [view]})

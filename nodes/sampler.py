@@ -7,13 +7,19 @@ import nodes
 from comfy_api.latest import io
 
 from ..hybridiff_core.account import timeline
-from ..hybridiff_core.plan import HybridPlan
-from .devices import AUTO, DEVICES, checked
+from ..hybridiff_core.plan import HybridPlan, shown
+from .devices import DEVICES, checked
 from .host.acceleration import Acceleration
+from .host.graph import Origin
 from .plan import CATEGORY, PLAN
 from .report import REPORT
 
-ALIASES = ["ksampler", "multigpu", "parallel", "cfg", "sampler", "hybridiff"]
+ALIASES = [
+    "ksampler", "sampler", "hybridiff", "multigpu", "multi gpu", "two gpus", "2 gpus", "second gpu", "dual gpu",
+    "several gpus", "parallel", "distributed", "accelerate", "faster", "speed up", "cfg",
+]  # fmt: skip
+SAME, CLOSE = "same as KSampler", "close to it, faster"
+PICTURES = {SAME: HybridPlan(mode="exact"), CLOSE: HybridPlan(mode="auto")}
 
 
 def _hybrid_inputs() -> list[io.Input]:
@@ -21,14 +27,22 @@ def _hybrid_inputs() -> list[io.Input]:
         PLAN.Input(
             "plan",
             optional=True,
-            tooltip="From a Hybridiff Plan node: how far to go for speed. Without it: auto.",
+            tooltip="From a Hybridiff Plan node, for experts: it says how steps are computed, in the place of picture.",
         ),
         DEVICES.Input(
             "devices",
             optional=True,
-            tooltip="From Hybridiff Devices nodes: which devices help. One is enough for a prompt and a negative "
-            "prompt; more help with several prompts, and in the pipeline mode. "
-            "Without it: the other GPUs of this machine, as many as help.",
+            tooltip="From Hybridiff Devices nodes: which devices help. Without it: this machine's other GPUs, as many "
+            "as help.",
+        ),
+        io.Combo.Input(
+            "picture",
+            options=list(PICTURES),
+            default=SAME,
+            optional=True,  # graphs of before have none
+            tooltip="same as KSampler: every step is computed, and the picture is KSampler's; close to it, faster: "
+            "some steps are predicted from those before, within a small error that is measured on the way. "
+            "A connected plan decides in its place.",
         ),
     ]
 
@@ -36,7 +50,7 @@ def _hybrid_inputs() -> list[io.Input]:
 def _model() -> io.Input:
     return io.Model.Input(
         "model",
-        tooltip="The model that denoises. It is loaded a second time on each device that helps.",
+        tooltip="The model that denoises. Each device that helps loads it too.",
     )
 
 
@@ -59,7 +73,7 @@ def _common_sampling() -> list[io.Input]:
             default=20,
             min=1,
             max=10000,
-            tooltip="How many denoising steps. More take longer; with auto, 8 or more let some be predicted.",
+            tooltip="How many denoising steps. More take longer. 'close to it, faster' predicts some of 8 or more.",
         ),
         io.Float.Input(
             "cfg",
@@ -69,20 +83,19 @@ def _common_sampling() -> list[io.Input]:
             step=0.1,
             round=0.01,
             tooltip="How strongly the prompt guides the picture. Above 1 the network runs with and without the "
-            "prompt, and two devices share that. At 1 it runs once: auto still predicts steps, and only the pipeline "
-            "mode uses a second device.",
+            "prompt, and two devices share that. At 1 it runs once: then the images of a batch are shared, and "
+            "transformers (Flux, Qwen-Image, Wan) divide each image.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,
-            tooltip="The sampling algorithm. Every one works on several devices. auto is fastest with euler and ddim; "
-            "with others it predicts fewer steps.",
+            tooltip="The sampling algorithm. Every one works on several devices. 'close to it, faster' predicts most "
+            "steps with euler and ddim.",
         ),
         io.Combo.Input(
             "scheduler",
             options=comfy.samplers.KSampler.SCHEDULERS,
-            tooltip="How noise falls from step to step. It changes the picture as usual; with auto it can change the "
-            "speed a little.",
+            tooltip="How noise falls from step to step. It changes the picture as usual, and the speed hardly.",
         ),
         io.Conditioning.Input("positive", tooltip="What the picture should show. Computed on ComfyUI's own device."),
         io.Conditioning.Input(
@@ -99,12 +112,29 @@ def _outputs() -> list[io.Output]:
     ]
 
 
-def _plan(plan: object) -> HybridPlan:
-    return HybridPlan() if plan is None else HybridPlan.from_dict(plan)
+def _plan(plan: object, picture: str) -> HybridPlan:
+    if plan is not None:
+        return HybridPlan.from_dict(plan)
+    if picture not in PICTURES:  # by a link
+        raise ValueError(f"picture is {shown(picture)}; use one of {', '.join(PICTURES)}")
+    return PICTURES[picture]
 
 
-def _sample(model, plan: object, devices: object, *arguments, **options) -> io.NodeOutput:
-    acceleration = Acceleration(_plan(plan), AUTO if devices is None else checked(devices))
+def _hidden() -> list[io.Hidden]:
+    """By which the graph is known that a model comes from."""
+    return [io.Hidden.dynprompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo]
+
+
+def _acceleration(cls: type[io.ComfyNode], model, plan: object, devices: object, picture: str) -> Acceleration:
+    chosen, told = checked(devices), getattr(cls, "hidden", None)
+    origin = told and Origin.of(model, told.dynprompt, told.unique_id, told.extra_pnginfo)
+    return Acceleration(_plan(plan, picture), chosen.names, origin, chosen.other_packs)
+
+
+def _sample(
+    cls: type[io.ComfyNode], model, plan: object, devices: object, picture: str, *arguments, **options
+) -> io.NodeOutput:
+    acceleration = _acceleration(cls, model, plan, devices, picture)
     (latent,) = nodes.common_ksampler(acceleration.apply(model), *arguments, **options)
     report = acceleration.report.to_dict() if acceleration.report else {}
     view = [timeline(report)] if report else []
@@ -118,8 +148,7 @@ class HybridiffKSampler(io.ComfyNode):
             node_id="HybridiffKSampler",
             display_name="Hybridiff KSampler",
             category=CATEGORY,
-            description="KSampler on two or more devices: the same picture, or one close to it, faster. "
-            "A plan chooses which.",
+            description="KSampler on two or more GPUs: the same picture in less time.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),
@@ -137,15 +166,17 @@ class HybridiffKSampler(io.ComfyNode):
                 *_hybrid_inputs(),
             ],
             outputs=_outputs(),
+            hidden=_hidden(),
         )
 
     @classmethod
     def execute(
         cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=1.0,
-        plan=None, devices=None,
+        plan=None, devices=None, picture=SAME,
     ) -> io.NodeOutput:  # fmt: skip
         return _sample(
-            model, plan, devices, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
+            cls, model, plan, devices, picture, seed, steps, cfg, sampler_name, scheduler, positive, negative,
+            latent_image,
             denoise=denoise,
         )  # fmt: skip
 
@@ -157,7 +188,7 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
             node_id="HybridiffKSamplerAdvanced",
             display_name="Hybridiff KSampler (Advanced)",
             category=CATEGORY,
-            description="KSampler (Advanced) on two or more devices: the same picture, or one close to it, faster.",
+            description="KSampler (Advanced) on two or more GPUs: the same picture in less time.",
             search_aliases=ALIASES,
             inputs=[
                 _model(),
@@ -196,16 +227,17 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
                 *_hybrid_inputs(),
             ],
             outputs=_outputs(),
+            hidden=_hidden(),
         )
 
     @classmethod
     def execute(
         cls, model, add_noise, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
-        start_at_step, end_at_step, return_with_leftover_noise, plan=None, devices=None,
+        start_at_step, end_at_step, return_with_leftover_noise, plan=None, devices=None, picture=SAME,
     ) -> io.NodeOutput:  # fmt: skip
         return _sample(
-            model, plan, devices, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
-            disable_noise=add_noise == "disable", start_step=start_at_step, last_step=end_at_step,
+            cls, model, plan, devices, picture, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative,
+            latent_image, disable_noise=add_noise == "disable", start_step=start_at_step, last_step=end_at_step,
             force_full_denoise=return_with_leftover_noise == "disable",
         )  # fmt: skip
 
@@ -222,9 +254,10 @@ class HybridiffModel(io.ComfyNode):
             search_aliases=ALIASES,
             inputs=[_model(), *_hybrid_inputs()],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The model, to be sampled on several devices.")],
+            hidden=_hidden(),
         )
 
     @classmethod
-    def execute(cls, model, plan=None, devices=None) -> io.NodeOutput:
-        acceleration = Acceleration(_plan(plan), AUTO if devices is None else checked(devices))
+    def execute(cls, model, plan=None, devices=None, picture=SAME) -> io.NodeOutput:
+        acceleration = _acceleration(cls, model, plan, devices, picture)
         return io.NodeOutput(acceleration.apply(model))

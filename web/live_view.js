@@ -1,29 +1,39 @@
-// The live view in the sampler nodes: hears of a run's steps, and shows the last run again after a reload.
+// The live view in the nodes: hears of a run's steps, and shows the last run again after a reload.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { draw, heightFor, withEvent } from './timeline.js'
+import { setBadge } from './badge.js'
+import { badgeOf, toneOf, withEvent } from './headline.js'
+import { Panel } from './panel.js'
+import { draw } from './view.js'
+import { setWords } from './words.js'
 
-const NODES = ['HybridiffKSampler', 'HybridiffKSamplerAdvanced', 'HybridiffModel']
+const NODES = ['HybridiffKSampler', 'HybridiffKSamplerAdvanced', 'HybridiffModel', 'HybridiffReport']
+const OPEN = ['HybridiffReport'] // all of it is shown from the first
 const WIDGET = 'hybridiff_view'
 const KEPT = 'hybridiff ' // views in the tab's own storage
 const MOST_KEPT = 50
-const LEAST_DEVICES = 2 // room that is kept for lanes before a run
-const EMPTY = { mode: '', devices: [], lines: [], total: 0, steps: [], speed_up: null, done: true }
+const LEAST_HEIGHT = 156 // of a run on two devices
+const BYPASSED = [2, 4] // a node's modes in which it does not run
 
 const views = new Map() // by workflow and execution id
-const panels = new WeakMap() // by node
+const panels = new Map() // by node
 const watchers = new Set() // told of every node whose view changed
 
 const root = () => app.rootGraph ?? app.graph
 const keyOf = (workflow, executionId) => `${workflow ?? root().id} ${executionId}`
+const executionIdOf = (key) => key.slice(key.indexOf(' ') + 1)
 
-/** A node by its execution id, "1:2" within a subgraph. */
-function nodeAt(executionId) {
-  const path = String(executionId).split(':')
-  const id = path.pop()
+/** The nodes on the way to an execution id, "1:2" within a subgraph: the subgraphs' own, then the node. */
+function pathTo(executionId) {
+  const found = []
   let graph = root()
-  for (const part of path) graph = graph?.getNodeById(Number(part))?.subgraph
-  return graph?.getNodeById(Number(id))
+  for (const part of String(executionId).split(':')) {
+    const node = graph?.getNodeById(Number(part))
+    if (!node) return undefined
+    found.push(node)
+    graph = node.subgraph
+  }
+  return found
 }
 
 /** The last run's view that a node shows; undefined where there is none. */
@@ -32,67 +42,45 @@ export const viewOf = (node) => panels.get(node)?.view
 /** Be told of each node whose view changed. */
 export const watch = (listener) => watchers.add(listener)
 
-/** A drawing of the size its element has, redrawn at most once a frame. */
-export class Drawing {
-  constructor(node, name, least, paint) {
-    this.paint = paint
-    this.element = document.createElement('div')
-    Object.assign(this.element.style, { pointerEvents: 'none', overflow: 'hidden', position: 'relative', width: '100%' })
-    this.widget = node.addDOMWidget(name, name.toUpperCase(), this.element, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => least(),
-    })
-    this.widget.serialize = false
-    this.least = least
-    new ResizeObserver(() => this.redraw()).observe(this.element)
-    this.redraw()
-  }
-
-  redraw() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = undefined
-      this.element.style.minHeight = `${this.least()}px`
-      const { clientWidth: width, clientHeight: height } = this.element
-      if (!width) return
-      this.element.innerHTML = this.paint(width, Math.max(height, this.least()))
-      this.element.firstChild.style.position = 'absolute' // in the flow its height would hold the element's up
-    })
-  }
-}
-
 let drawings = 0
 
 function addPanel(node) {
   const id = `hybridiff-${(drawings += 1)}`
-  const panel = { view: undefined }
+  const panel = { view: undefined, open: OPEN.includes(node.comfyClass) }
   panels.set(node, panel)
-  const least = () => heightFor(Math.max(panel.view?.devices.length ?? 0, LEAST_DEVICES))
-  panel.drawing = new Drawing(node, WIDGET, least, (width, height) => {
-    if (panel.view) return draw(panel.view, width, height, { id })
-    return draw(EMPTY, width, height, { id, caption: 'a run shows here, step by step', status: '' })
+  panel.panel = new Panel(node, WIDGET, (width) => draw(panel.view, width, { id, open: panel.open }), LEAST_HEIGHT)
+  panel.panel.element.addEventListener('click', (event) => {
+    if (!event.target.closest('.hybridiff-more')) return
+    panel.open = !panel.open
+    panel.panel.redraw()
   })
-  fit(node)
-}
-
-/** Make the node as high as its widgets need. */
-export function fit(node) {
-  const [width, height] = node.computeSize()
-  if (node.size[0] < width || node.size[1] < height) {
-    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
+  const removed = node.onRemoved
+  node.onRemoved = function (...given) {
+    panels.delete(node)
+    return removed?.apply(this, given)
   }
 }
 
 function show(executionId) {
-  const node = nodeAt(executionId)
+  const path = pathTo(executionId)
+  const node = path?.at(-1)
   const panel = node && panels.get(node)
   const view = views.get(keyOf(undefined, executionId))
   if (!panel || !view) return
-  const lanes = panel.view?.devices.length ?? 0
+  if (BYPASSED.includes(node.mode)) return
   panel.view = view
-  if (view.devices.length !== lanes) fit(node)
-  panel.drawing.redraw()
+  panel.panel.redraw()
+  if (node.comfyClass !== 'HybridiffReport') for (const shown of path) setBadge(shown, badgeOf(view), toneOf(view))
   for (const listener of watchers) listener(node)
+}
+
+/** A node that does not run any more shows no run. */
+function forget(node) {
+  const panel = panels.get(node)
+  if (!panel?.view) return
+  panel.view = undefined
+  panel.panel.redraw()
+  setBadge(node, '', 'plain')
 }
 
 api.addEventListener('hybridiff.step', ({ detail }) => {
@@ -102,7 +90,18 @@ api.addEventListener('hybridiff.step', ({ detail }) => {
   show(detail.node)
 })
 
-/** Keep a run's view for a reload of this tab: HybridiffModel runs before the sampling, so no history has its view. */
+api.addEventListener('executed', ({ detail }) => {
+  const [view] = detail.output?.hybridiff_view ?? []
+  if (!view || pathTo(detail.node)?.at(-1).comfyClass !== 'HybridiffReport') return
+  views.set(keyOf(undefined, detail.node), view)
+  show(detail.node)
+})
+
+api.addEventListener('execution_start', () => {
+  for (const node of panels.keys()) if (BYPASSED.includes(node.mode)) forget(node)
+})
+
+/** Keep a run's view for a reload of this tab: the history has only those of runs that ended, and of nodes with outputs. */
 function keep(key) {
   const kept = Object.keys(sessionStorage).filter((name) => name.startsWith(KEPT))
   if (kept.length >= MOST_KEPT) for (const name of kept) sessionStorage.removeItem(name)
@@ -113,12 +112,16 @@ function keep(key) {
   }
 }
 
+window.addEventListener('pagehide', () => {
+  for (const [key, view] of views) if (view.state === 'running') keep(key)
+})
+
 function showKept(id) {
   for (const name of Object.keys(sessionStorage)) {
     const key = name.slice(KEPT.length)
     if (!name.startsWith(`${KEPT}${id} `) || views.has(key)) continue
-    const executionId = key.slice(key.indexOf(' ') + 1)
-    if (nodeAt(executionId)?.comfyClass !== 'HybridiffModel') continue
+    const executionId = executionIdOf(key)
+    if (!NODES.includes(pathTo(executionId)?.at(-1).comfyClass)) continue
     views.set(key, JSON.parse(sessionStorage.getItem(name)))
     show(executionId)
   }
@@ -127,22 +130,24 @@ function showKept(id) {
 /** Fetch the last run's views of this workflow that the page does not have. */
 async function restore() {
   const id = root().id
-  for (const key of views.keys()) {
-    if (key.startsWith(`${id} `)) show(key.slice(key.indexOf(' ') + 1))
-  }
+  for (const key of views.keys()) if (key.startsWith(`${id} `)) show(executionIdOf(key))
   showKept(id)
   const answer = await api.fetchApi('/history?max_items=20')
   if (!answer.ok || root().id !== id) return
   const entries = Object.values(await answer.json())
+  const taken = new Set()
   for (const { prompt, outputs } of entries.reverse()) {
     const [, , graph, extra] = prompt
     const ran = extra?.extra_pnginfo?.workflow?.id
     if (ran && ran !== id) continue
     for (const [executionId, output] of Object.entries(outputs)) {
       const [view] = output.hybridiff_view ?? []
-      const node = view && nodeAt(executionId)
-      if (!node || node.comfyClass !== graph[executionId]?.class_type || views.has(keyOf(id, executionId))) continue
-      views.set(keyOf(id, executionId), view)
+      const node = view && pathTo(executionId)?.at(-1)
+      const key = keyOf(id, executionId)
+      if (!node || node.comfyClass !== graph[executionId]?.class_type || taken.has(key)) continue
+      taken.add(key)
+      if (views.get(key)?.run > view.run) continue // a later one, that has not ended
+      views.set(key, view)
       show(executionId)
     }
   }
@@ -154,8 +159,21 @@ function restoreSoon() {
   restoring = setTimeout(() => restore().catch((error) => console.debug('hybridiff: no last run', error)), 200)
 }
 
+async function loadWords() {
+  const answer = await api.fetchApi('/i18n')
+  setWords(await answer.json(), app.extensionManager?.setting?.get('Comfy.Locale') ?? 'en')
+  for (const [node, { view, panel }] of panels) {
+    panel.redraw()
+    if (view && node.comfyClass !== 'HybridiffReport') setBadge(node, badgeOf(view), toneOf(view))
+  }
+}
+
 app.registerExtension({
   name: 'hybridiff.live_view',
+  async init() {
+    app.ui?.settings?.addEventListener?.('Comfy.Locale.change', () => loadWords())
+    await loadWords()
+  },
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return
     addPanel(node)

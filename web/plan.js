@@ -1,14 +1,17 @@
 // The plan node: presets fill fields, fields without effect are grey, boundaries can be dragged on a curve.
 import { app } from '../../scripts/app.js'
 import { boundsFor, dragged, idleFields, settled, tooLong, typicalCurve } from './plan_fields.js'
-import { Drawing, fit, viewOf, watch } from './live_view.js'
-import { curveOf, draw, scaleFor } from './timeline.js'
+import { viewOf, watch } from './live_view.js'
+import { Panel, fit } from './panel.js'
+import { curveOf, drawCurves, scaleFor } from './timeline.js'
+import { say } from './words.js'
 
 const NODE = 'HybridiffPlan'
-const HEIGHT = 128
+const HEIGHT = 150
 const STEPS = 50 // where no sampler is connected
 
 let presets = {}
+let tolerance = 0 // auto's
 let plans = 0
 const previews = new Map() // by node
 
@@ -22,9 +25,15 @@ function assign(node, values) {
   refresh(node)
 }
 
+/** The other renderer has a button of its own for advanced fields; the classic one would only leave gaps. */
+const collapses = () => !window.LiteGraph?.vueNodesMode
+
 function refresh(node) {
   const idle = idleFields(valuesOf(node))
-  for (const widget of fieldsOf(node)) widget.disabled = idle.includes(widget.name)
+  for (const widget of fieldsOf(node)) {
+    widget.disabled = idle.includes(widget.name)
+    if (widget.options?.advanced) widget.hidden = collapses() && !node.hybridiffAll
+  }
   node.setDirtyCanvas?.(true, true)
   previews.get(node)?.redraw()
 }
@@ -39,7 +48,7 @@ function samplersOf(node) {
 function planned(node) {
   const samplers = samplersOf(node)
   const given = samplers.flatMap(({ widgets }) => widgets ?? []).find(({ name }) => name === 'steps')?.value
-  const run = samplers.map(viewOf).find((view) => view?.done && (!given || view.total === given))
+  const run = samplers.map(viewOf).find((view) => view?.state === 'done' && (!given || view.total === given))
   const total = given ?? run?.total ?? STEPS
   const measured = run ? curveOf(run.steps) : []
   const last = measured.length === total
@@ -55,29 +64,37 @@ function planned(node) {
     return { step, stage: stage(step), rel_mae, times: [] }
   })
   return {
-    view: { mode: values.mode, devices: [], lines: [], total, steps, done: true },
+    view: { total, steps },
     bounds,
-    caption: last ? "the last run's difference" : `a typical curve (no run of ${total} steps yet)`,
+    caption: last ? say('last_curve') : say('typical_curve', { total }),
     status: statusOf(values, bounds, total),
   }
 }
 
 function statusOf(values, bounds, total) {
-  if (tooLong(values, total)) return `too long for ${total} steps: lower parallel_steps`
-  if (!bounds) return `all ${total} steps computed whole`
+  if (tooLong(values, total)) return say('too_long', { total })
+  if (!bounds) return say('all_whole', { total })
   const { tau1, tau2 } = bounds
-  return `warm-up ${tau1 + 1}, middle ${tau2 - tau1}, finish ${total - 1 - tau2} of ${total} steps`
+  return say('stages', { start: tau1 + 1, middle: tau2 - tau1, end: total - 1 - tau2, total })
 }
 
 function addPreview(node) {
   const id = `hybridiff-plan-${(plans += 1)}`
-  const preview = new Drawing(node, 'hybridiff_preview', () => HEIGHT, (width, height) => {
+  const preview = new Panel(node, 'hybridiff_preview', (width) => {
     const { view, bounds, caption, status } = planned(node)
-    return draw(view, width, height, { id, caption, bounds: bounds ?? {}, handles: true, status })
+    const more = collapses()
+      ? `<button class="hybridiff-more" aria-expanded="${node.hybridiffAll}">${say('all_fields')}</button>`
+      : ''
+    return `<div>${drawCurves(view, width, HEIGHT, { id, caption, bounds: bounds ?? {}, handles: true, status })}${more}</div>`
   })
   previews.set(node, preview)
   const { element } = preview
-  element.classList.add('hybridiff-plan')
+  element.addEventListener('click', (event) => {
+    if (!event.target.closest('.hybridiff-more')) return
+    node.hybridiffAll = !node.hybridiffAll
+    refresh(node)
+    node.setSize([node.size[0], node.computeSize()[1]])
+  })
   let drag
   element.addEventListener('pointerdown', (event) => {
     const grip = event.target.closest('.hybridiff-grip')
@@ -92,12 +109,12 @@ function addPreview(node) {
     if (!drag) return
     event.stopPropagation()
     const frame = element.getBoundingClientRect()
-    const scale = scaleFor(drag.view, element.clientWidth, element.clientHeight)
+    const scale = scaleFor(drag.view, element.clientWidth, HEIGHT, true)
     const step = scale.stepAt(((event.clientX - frame.left) * element.clientWidth) / frame.width)
-    assign(node, dragged(drag.values, drag.bounds, drag.bound, step, scale.count))
+    assign(node, dragged(drag.values, drag.bounds, drag.bound, step, scale.count, tolerance))
   })
   const end = () => {
-    if (drag) app.graph?.change?.()
+    if (drag) app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.() // to be undone
     drag = undefined
   }
   element.addEventListener('pointerup', end)
@@ -106,6 +123,7 @@ function addPreview(node) {
 
 function setUp(node) {
   node.hybridiffFields = Object.fromEntries(node.widgets.map(({ name }) => [name, true]))
+  node.hybridiffAll = false // whether the fields for experts are shown
   for (const widget of fieldsOf(node)) {
     const before = widget.callback
     widget.callback = function (...given) {
@@ -134,18 +152,17 @@ function setUp(node) {
 
 watch((sampler) => {
   for (const [node, preview] of previews) {
-    if (samplersOf(node).includes(sampler) && viewOf(sampler)?.done) preview.redraw()
+    if (samplersOf(node).includes(sampler) && viewOf(sampler)?.state === 'done') preview.redraw()
   }
 })
-
-const style = document.createElement('style')
-style.textContent = '.hybridiff-plan .hybridiff-grip { pointer-events: all; cursor: ew-resize; touch-action: none; }'
-document.head.append(style)
 
 app.registerExtension({
   name: 'hybridiff.plan',
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name === NODE) presets = nodeData.input.required.preset[1].hybridiff_presets ?? {}
+    if (nodeData.name !== NODE) return
+    const [, given] = nodeData.input.required.preset
+    presets = given.hybridiff_presets ?? {}
+    tolerance = given.hybridiff_tolerance ?? 0
   },
   nodeCreated(node) {
     if (node.comfyClass === NODE) setUp(node)

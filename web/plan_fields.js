@@ -95,12 +95,15 @@ export function boundsFor(values, curve) {
   return first > last ? null : { tau1: first - 1, tau2: Math.min(first - 1 + length, last) }
 }
 
-/** The values after a boundary was dragged so that `step` is the first one behind it. */
-export function dragged(values, bounds, bound, step, steps) {
+/**
+ * The values after a boundary was dragged so that `step` is the first one behind it. auto, which has no boundaries of
+ * the user's, becomes predict with auto's `tolerance`.
+ */
+export function dragged(values, bounds, bound, step, steps, tolerance) {
   const [first, end] = [bounds.tau1 + 1, bounds.tau2 + 1]
   const limit = (value, low, high) => Math.min(Math.max(value, low), high)
   const start = bound === 'tau1' ? limit(step, 1, end - 1) : first
   const stop = bound === 'tau2' ? limit(step, first + 1, steps) : end
-  const mode = isAuto(values) ? 'predict' : values.mode // auto has no boundaries of the user's
-  return { ...values, mode, preset: 'auto', warmup: 'fixed', start_step: start, parallel_steps: stop - start }
+  const free = isAuto(values) ? { mode: 'predict', tolerance: values.tolerance || tolerance } : {}
+  return { ...values, ...free, preset: 'auto', warmup: 'fixed', start_step: start, parallel_steps: stop - start }
 }

@@ -1,50 +1,37 @@
-// The picture of a run, drawn as SVG: pure functions from plain data to text.
-//
-// A view is what hybridiff_core/account.py's timeline() gives: {mode, devices, lines, total, steps, speed_up, done},
-// a step {step, stage, work, rel_mae, seconds, bytes, times, way}, times one {compute, transfer, wait} a device.
+// The pictures of a run, drawn as SVG: pure functions from a view (headline.js) to text.
+import { laneOf } from './headline.js'
+import { KINDS, NO_STAGES, STAGES } from './palette.js'
+import { say } from './words.js'
 
-const GUTTER = 62 // left of the plot: scale and device names
+const GUTTER = 66 // left of the plot: scale and device names
 const RIGHT = 8
 const TOP = 17 // caption
 const BAND = 15
-const MARKS = 14
-const LANE = 16
-const LEGEND = 15
-const STATUS = 15
-const CURVE = 58 // least height of the curve
-const CHAR = 5.1 // width of a character, about, at the size used
+const MARKS = 15
+const LANE = 18
+const LEGEND = 18
+const STATUS = 16
+const CHAR = 5.6 // width of a character, about, at the size used
+const WIDE = 11 // and of one of Chinese, Japanese or Korean
+const SIZE = 11
 const POINTS = 200 // with more steps than that the curve has no points
+const INK = 'currentColor'
+const FAINT = 'var(--hybridiff-faint, #a2a2ac)'
+const PANEL = 'var(--hybridiff-panel, #1c1c20)'
 
-export const STAGES = {
-  'warm-up': { word: 'warm-up', colour: '#56b4e9', pattern: 'plain' },
-  parallelism: { word: 'middle', colour: '#e69f00', pattern: 'hatch' },
-  'fully-connecting': { word: 'finish', colour: '#6fd3b0', pattern: 'dots' },
-}
-const NO_STAGES = { word: 'all steps', colour: '#9a9aa6', pattern: 'plain' }
-const KINDS = { compute: '#56b4e9', transfer: '#e69f00', wait: '#8a8a94' }
-const INK = '#ececf0'
-const FAINT = '#a2a2ac'
-const PANEL = '#1c1c20'
-
-export const heightFor = (devices) =>
-  TOP + BAND + CURVE + MARKS + (devices ? LANE * devices + LEGEND : 0) + STATUS
+export const lanesHeight = (devices) => LANE * devices + LEGEND
+export const CURVE_HEIGHT = TOP + BAND + 84 + MARKS
 
 const escaped = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c])
+const widthOf = (text) => [...text].reduce((sum, letter) => sum + (letter > '\u2e80' ? WIDE : CHAR), 0)
 const short = (text, width) => {
-  const fits = Math.max(Math.floor(width / CHAR), 1)
-  return text.length <= fits ? text : `${text.slice(0, fits - 1)}\u2026`
+  if (widthOf(text) <= width) return text
+  let kept = text
+  while (kept && widthOf(kept) + CHAR > width) kept = kept.slice(0, -1)
+  return `${kept}\u2026`
 }
 const n = (value) => Number(value.toFixed(2))
-
-/** Take an event's steps into a view: a step that is there already is replaced. */
-export function withEvent(view, event) {
-  const begun = view?.run === event.run ? view.steps : []
-  const fresh = new Map(event.steps.map((step) => [step.step, step]))
-  const steps = [...begun.filter((step) => !fresh.has(step.step)), ...fresh.values()]
-  steps.sort((a, b) => a.step - b.step)
-  return { ...event, steps }
-}
 
 /** The stages in order: {stage, first, last}. */
 export function bandsOf(steps) {
@@ -79,12 +66,13 @@ export function curveOf(steps) {
   })
 }
 
-/** Where steps and values lie in a picture of this size. */
-export function scaleFor(view, width, height) {
-  const count = Math.max(view.total || 0, (view.steps.at(-1)?.step ?? -1) + 1, 1)
-  const devices = view.devices.length
-  const below = MARKS + (devices ? LANE * devices + LEGEND : 0) + STATUS
-  const [left, right, top, bottom] = [GUTTER, width - RIGHT, TOP + BAND, height - below]
+/** How many columns a run's pictures have. */
+const columnsOf = (view) => Math.max(view.total || 0, (view.steps.at(-1)?.step ?? -1) + 1, 1)
+
+/** Where steps and values lie in a curve's picture of this size; `status` is a line below it. */
+export function scaleFor(view, width, height, status = false) {
+  const count = columnsOf(view)
+  const [left, right, top, bottom] = [GUTTER, width - RIGHT, TOP + BAND, height - MARKS - (status ? STATUS : 0)]
   const column = (right - left) / count
   return {
     count, column, left, right, top, bottom,
@@ -94,7 +82,7 @@ export function scaleFor(view, width, height) {
   }
 }
 
-function text(x, y, content, { anchor = 'start', colour = INK, size = 10, title, name = '' } = {}) {
+function text(x, y, content, { anchor = 'start', colour = INK, size = SIZE, title, name = '' } = {}) {
   const more = title ? `<title>${escaped(title)}</title>` : ''
   return (
     `<text class="${name}" x="${n(x)}" y="${n(y)}" fill="${colour}" font-size="${size}" text-anchor="${anchor}">` +
@@ -120,17 +108,19 @@ function patterns(id) {
 
 function drawBands(scale, bands, id) {
   return bands.map(({ stage, first, last }) => {
-    const { word, colour, pattern } = STAGES[stage] ?? NO_STAGES
+    const { phrase, colour, pattern } = STAGES[stage] ?? NO_STAGES
+    const word = say(phrase)
+    const half = widthOf(word) / 2 + 3
     const [x, width] = [scale.edge(first), (last - first + 1) * scale.column]
     const fill = pattern === 'plain' ? colour : `url(#${id}-${pattern})`
-    const label = word.length * CHAR + 6 <= width
+    const label = 2 * half <= width
     return (
       `<g class="hybridiff-band" data-stage="${stage ?? ''}" data-first="${first}" data-last="${last}">` +
-      `<title>${word}: steps ${first} to ${last}</title>` +
+      `<title>${escaped(say('band', { stage: word, first, last }))}</title>` +
       box(x, TOP, width, BAND - 2, fill, pattern === 'plain' ? 'fill-opacity="0.55"' : '') +
       box(x, scale.top, width, scale.bottom - scale.top, colour, 'fill-opacity="0.1"') +
       (label
-        ? box(x + width / 2 - word.length * CHAR / 2 - 3, TOP + 1, word.length * CHAR + 6, BAND - 4, PANEL) +
+        ? box(x + width / 2 - half, TOP + 1, 2 * half, BAND - 4, PANEL) +
           text(x + width / 2, TOP + 10, word, { anchor: 'middle' })
         : '') +
       '</g>'
@@ -145,7 +135,7 @@ function drawCurve(scale, curve, name) {
   const points = curve.length > POINTS ? [] : curve.map(({ step, value, measured }) =>
     `<circle class="hybridiff-point" data-step="${step}" cx="${n(scale.centre(step))}" cy="${n(y(value))}" ` +
     `r="${n(Math.min(2.2, Math.max(scale.column / 3, 0.8)))}" stroke="${INK}" fill="${measured ? INK : PANEL}">` +
-    `<title>step ${step}: ${measured ? value.toPrecision(3) : 'not measured'}</title></circle>`)
+    `<title>${escaped(say('point', { step, value: measured ? value.toPrecision(3) : say('not_measured') }))}</title></circle>`)
   return [
     text(scale.left - 4, scale.top + 8, top.toPrecision(2), { anchor: 'end', colour: FAINT }),
     text(scale.left - 4, scale.bottom, '0', { anchor: 'end', colour: FAINT }),
@@ -175,88 +165,67 @@ function drawMarks(scale, bounds, handles) {
   })
 }
 
-function drawLanes(scale, view, id) {
+/** The lanes: what each device did in each step, and how much of it was sending and waiting. */
+export function drawLanes(view, width, { id = 'hybridiff' } = {}) {
+  const [left, right] = [GUTTER, width - RIGHT]
+  const column = (right - left) / columnsOf(view)
   // the first step waits for workers to start; longer ones than all others are cut off
   const lasting = view.steps.map(({ times }) => times.reduce((most, t) => Math.max(most, t.compute + t.transfer + t.wait), 0))
   const whole = Math.max(...(lasting.length > 1 ? lasting.slice(1) : lasting), 1e-9)
   const fills = { compute: KINDS.compute, transfer: `url(#${id}-transfer)`, wait: 'none' }
-  return view.devices.flatMap((device, place) => {
-    const y = scale.bottom + MARKS + place * LANE
+  const lanes = view.devices.flatMap((device, place) => {
+    const y = place * LANE
     const paths = { compute: '', transfer: '', wait: '' }
     for (const { step, times } of view.steps) {
-      let [from, left] = [scale.edge(step), scale.column * 0.94]
+      let [from, room] = [left + step * column, column * 0.94]
       for (const kind of Object.keys(paths)) {
-        const width = Math.min(((times[place]?.[kind] ?? 0) / whole) * scale.column * 0.94, left)
-        if (width > 0.05) paths[kind] += `M${n(from)} ${y + 3}h${n(width)}v${LANE - 6}h${n(-width)}z`
-        from += width
-        left -= width
+        const length = Math.min(((times[place]?.[kind] ?? 0) / whole) * column * 0.94, room)
+        if (length > 0.05) paths[kind] += `M${n(from)} ${y + 3}h${n(length)}v${LANE - 6}h${n(-length)}z`
+        from += length
+        room -= length
       }
     }
-    // without its card's title, which the tooltip has
-    const plain = device.replace(/ ?\(process (\d+)\)/, ' #$1').replace(/ \(.*\)/, '')
-    const name = short(plain, GUTTER - 8)
     return [
-      box(scale.left, y + 2, scale.right - scale.left, LANE - 4, '#ffffff', 'fill-opacity="0.04"'),
-      text(scale.left - 4, y + 11, name, { anchor: 'end', title: device, name: 'hybridiff-device' }),
+      box(left, y + 2, right - left, LANE - 4, INK, 'fill-opacity="0.06"'),
+      text(left - 4, y + 13, short(laneOf(device), GUTTER - 6), { anchor: 'end', title: device, name: 'hybridiff-device' }),
       ...Object.entries(paths).map(([kind, d]) =>
         `<path class="hybridiff-${kind}" d="${d}" fill="${fills[kind]}" ` +
         `${kind === 'wait' ? `stroke="${KINDS.wait}" stroke-width="0.7"` : ''}/>`),
     ]
   })
+  const y = LANE * view.devices.length + 4
+  let x = 8
+  const legend = Object.entries(fills).flatMap(([kind, fill]) => {
+    const [at, word] = [x, say(kind)]
+    if (at + 14 + widthOf(word) > right) return []
+    x += 26 + widthOf(word)
+    return [
+      box(at, y + 1, 10, 9, fill, kind === 'wait' ? `stroke="${KINDS.wait}"` : ''),
+      text(at + 14, y + 10, word, { colour: FAINT }),
+    ]
+  })
+  return svg(width, lanesHeight(view.devices.length), [patterns(id), ...lanes, ...legend])
 }
 
-function drawLegend(scale, view, id, hollow) {
-  const y = scale.bottom + MARKS + LANE * view.devices.length + 3
-  let x = 4
-  const parts = []
-  for (const [kind, fill] of [['compute', KINDS.compute], ['transfer', `url(#${id}-transfer)`], ['wait', 'none']]) {
-    if (x + 12 + kind.length * 4.8 > scale.right) break
-    parts.push(box(x, y, 9, 8, fill, kind === 'wait' ? `stroke="${KINDS.wait}"` : ''))
-    parts.push(text(x + 12, y + 8, kind, { colour: FAINT, size: 9 }))
-    x += kind.length * 4.8 + 21
-  }
-  if (hollow && x + 72 < scale.right) {
-    parts.push(`<circle cx="${n(x + 4)}" cy="${y + 4.5}" r="2.4" stroke="${INK}" fill="${PANEL}"/>`)
-    parts.push(text(x + 10, y + 8, 'not measured', { colour: FAINT, size: 9 }))
-  }
-  return parts
-}
-
-/** The last line under the picture: what the run gained, or why it did not. */
-export function statusOf(view) {
-  const alone = view.lines.find((line) => line.startsWith('ran on one device: '))
-  if (alone) return alone
-  if (!view.done) return view.mode
-  const faster = view.speed_up ? `about ${view.speed_up.toFixed(2)}x one device` : 'done'
-  const way = view.steps.findLast((step) => step.way)?.way ?? 'conds'
-  const how = way === 'conds' ? '' : `, by ${way.replace('rows', 'images')}`
-  return `${view.mode}${how}: ${faster}`
-}
-
-/** A run's picture. `id` names its patterns; `caption`, `bounds`, `handles` are for the plan's preview. */
-export function draw(view, width, height, { id = 'hybridiff', caption, bounds, handles = false, status } = {}) {
-  const scale = scaleFor(view, width, height)
+/** The curve of the difference with the stages. `caption`, `bounds`, `handles` and `status` are for the plan's preview. */
+export function drawCurves(view, width, height, { id = 'hybridiff', caption, bounds, handles = false, status } = {}) {
+  const scale = scaleFor(view, width, height, status !== undefined)
   const bands = bandsOf(view.steps)
   const curve = curveOf(view.steps)
-  const last = view.steps.at(-1)
-  const line = status ?? statusOf(view)
-  const shown = caption ?? (curve.length || !last ? 'difference between the branches' : 'one branch: no difference to show')
-  const count = view.devices.length && last ? `step ${last.step + 1} of ${scale.count}` : ''
-  const parts = [
+  const shown = caption ?? say(curve.length || !view.steps.length ? 'curve' : 'no_curve')
+  return svg(width, height, [
     patterns(id),
-    box(0, 0, width, height, PANEL, 'rx="4"'),
-    text(4, 12, short(shown, width - 12 - count.length * CHAR), { name: 'hybridiff-caption' }),
-    text(width - 4, 12, count, { anchor: 'end', colour: FAINT, name: 'hybridiff-count' }),
+    text(4, 12, short(shown, width - 12), { name: 'hybridiff-caption', title: shown }),
     ...drawBands(scale, bands, id),
     `<path d="M${scale.left} ${n(scale.bottom)}H${n(scale.right)}" stroke="${FAINT}" stroke-width="0.6"/>`,
     ...(curve.length ? drawCurve(scale, curve, 'hybridiff-curve') : []),
     ...drawMarks(scale, bounds ?? boundsOf(bands), handles),
-    ...(view.devices.length ? drawLanes(scale, view, id) : []),
-    ...(view.devices.length ? drawLegend(scale, view, id, curve.some(({ measured }) => !measured)) : []),
-    text(4, height - 4, short(line, width - 8), { colour: FAINT, title: [line, ...view.lines].join('\n'), name: 'hybridiff-status' }),
-  ]
-  return (
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${n(width)}" height="${n(height)}" ` +
-    `viewBox="0 0 ${n(width)} ${n(height)}" font-family="sans-serif">${parts.join('')}</svg>`
-  )
+    ...(status === undefined
+      ? []
+      : [text(4, height - 4, short(status, width - 8), { title: status, name: 'hybridiff-status' })]),
+  ])
 }
+
+const svg = (width, height, parts) =>
+  `<svg xmlns="http://www.w3.org/2000/svg" width="${n(width)}" height="${n(height)}" ` +
+  `viewBox="0 0 ${n(width)} ${n(height)}" font-family="sans-serif">${parts.join('')}</svg>`

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,31 +25,58 @@ from . import text, trained
 from .demo_backend import DemoBackend
 from .model import ModelConfig, sample_euler, sigmas, words_to_context
 
+OWN = "process 1"
 UNITS = [Unit(branch=0, index=0), Unit(branch=1, index=0)]
 
 
 @dataclass(frozen=True)
-class DemoResult:
-    """Seconds and speed-ups are lists, one entry a repetition; `bytes_per_step` both ways together.
+class Pair:
+    """One repetition: seconds by one process and by two, and what each run did."""
 
-    `pictures` are [3, height, width] in 0 to 1, by one device and by two, where the model was trained.
-    """
-
-    one_s: list[float]
-    two_s: list[float]
-    max_difference: float
-    bytes_per_step: int
-    wait_share: float
-    report: RunReport
-    pictures: tuple[torch.Tensor, torch.Tensor] | None = None
+    one_s: float
+    two_s: float
+    one: RunReport
+    two: RunReport
 
     @property
     def speed_up(self) -> float:
-        return statistics.median(one / two for one, two in zip(self.one_s, self.two_s))
+        return self.one_s / self.two_s
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The repetitions, by rising speed-up, and the largest difference of the latents in any of them.
+
+    `pictures` are [count, 3, height, width] in 0 to 1, by one process and by two, where the model was trained.
+    """
+
+    pairs: list[Pair]
+    max_difference: float
+    pictures: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def median(self) -> Pair:
+        """The repetition in the middle; of two the slower one."""
+        return self.pairs[(len(self.pairs) - 1) // 2]
+
+    @property
+    def report(self) -> RunReport:
+        return self.median.two
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Both ways together, the mean of all steps."""
+        steps = self.report.steps
+        return round(sum(step.bytes_sent + step.bytes_received for step in steps) / len(steps))
+
+    @property
+    def wait_share(self) -> float:
+        """The part of the run by two in which this process waited."""
+        return sum(step.wait_s for step in self.report.steps) / self.median.two_s
 
     @property
     def psnr(self) -> float | None:
-        """Of the second picture against the first, dB."""
+        """Of the second's pictures against the first's, dB."""
         if self.pictures is None:
             return None
         one, two = self.pictures
@@ -66,12 +92,14 @@ def run_demo(
     config: ModelConfig | None = None,
     plan: HybridPlan | None = None,
     tick: Callable[[str], None] = lambda what: None,
+    count: int = 1,
 ) -> DemoResult:
     """Denoise the same noise with one process and with two, `repeats` times in turns, the latter by `plan`.
 
-    With a `config` the model is a random one of that size, without it the trained one. One thread a
-    process, each on a core of its own where the system lets it choose. `tick` is called with the name
-    of the run at every step. Raises WorkerLost when the second process fails.
+    `count` pictures at once, from noise of their own. With a `config` the model is a random one of that
+    size, without it the trained one. One thread a process, each on a core of its own where the system
+    lets it choose. `tick` is called with the name of the run at every step. Raises WorkerLost when the
+    second process fails.
     """
     if config is None:
         recipe, times, shape = {"trained": True}, trained.sigmas(steps), trained.LATENT
@@ -80,20 +108,20 @@ def run_demo(
         recipe, times = {"config": dataclasses.asdict(config)}, sigmas(steps)
         shape = (config.channels, config.size, config.size)
         conds = [words_to_context(prompt, config), words_to_context("", config)]
-    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
     plan = plan or HybridPlan(mode="exact")
     setting = Setting(
         plan, times.tolist(), cfg, openings=central_openings, name=str(recipe), flow=True, first_order=True
     )
     exact = dataclasses.replace(setting, plan=HybridPlan(mode="exact"))
-    one_s, two_s, report = [], [], None
+    pairs = []
     with _one_core() as other_core, torch.inference_mode():
         here = DemoBackend({"device": "cpu"})
         here.load(recipe)
         here.begin({"conds": conds}, fresh=True)
         pool = Pool("demo", lambda place: {"threads": 1, "cpus": other_core})
         try:
-            place = Place("cpu#0", "cpu (process 2)", "cpu")
+            place = Place("cpu#0", "process 2", "cpu")
             lease = pool.prepare(place, torch.device("cpu"), recipe)
             exchange = lease.ready(lambda: None)
             exchange.begin({"conds": conds})
@@ -111,7 +139,9 @@ def run_demo(
 
             def sample(engine: Engine, name: str) -> torch.Tensor:
                 def predict(x: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                    began = time.perf_counter()
                     done = engine.step(x, sigma, UNITS, at(x, sigma), _no_weight)
+                    engine.report.steps[-1].seconds = time.perf_counter() - began
                     tick(name)
                     return done[0], done[1]
 
@@ -119,35 +149,26 @@ def run_demo(
 
             difference, latents = 0.0, []
             for repeat in range(repeats + 1):
-                alone = Engine([], RunReport("exact", ["cpu"]), exact)
-                report = RunReport(plan.mode, ["cpu", place.label])
+                one, two = RunReport("exact", [OWN]), RunReport(plan.mode, [OWN, place.label])
+                engines = Engine([], one, exact), Engine([exchange], two, setting)
                 taken, latents = [], []
-                for engine, name in ((alone, "one device"), (Engine([exchange], report, setting), "two devices")):
+                for engine, name in zip(engines, ("one process", "two processes")):
                     started = time.perf_counter()
                     latents.append(sample(engine, name))
                     taken.append(time.perf_counter() - started)
                 exchange.drain()
                 difference = max(difference, (latents[0] - latents[1]).abs().max().item())
                 if repeat:  # the first is for warming up
-                    one_s.append(taken[0])
-                    two_s.append(taken[1])
+                    pairs.append(Pair(*taken, one, two))
             if not exchange.alive():
-                raise RuntimeError(report.lines[-1])
+                raise RuntimeError(two.lines[-1])
         finally:
             pool.close()
         pictures = None
         if config is None:
             decode = trained.decoder()
-            pictures = tuple(decode(latent)[0].clamp(0, 1) for latent in latents)
-    return DemoResult(
-        one_s,
-        two_s,
-        difference,
-        statistics.median_high(step.bytes_sent + step.bytes_received for step in report.steps),
-        sum(step.wait_s for step in report.steps) / two_s[-1],
-        report,
-        pictures,
-    )
+            pictures = tuple(decode(latent).clamp(0, 1) for latent in latents)
+    return DemoResult(sorted(pairs, key=lambda pair: pair.speed_up), difference, pictures)
 
 
 def _no_weight(units: list[Unit]) -> torch.Tensor:

@@ -277,7 +277,7 @@ class Run:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
             self.report.note(lines.PART_DONE_HERE(reason=error))
             return None
-        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        self.report.loadings.append({"device": lease.place.label, **exchange.loading.to_dict()})
         return exchange
 
     def _describe(self, run: dict) -> None:

@@ -4,6 +4,7 @@ Used as `lines.NO_SECOND_GPU()`, with the text's fields where it has some. `ALL`
 """
 
 from . import (
+    by_graph_lines,
     device_lines,
     diffusers_lines,
     graph_lines,
@@ -14,6 +15,7 @@ from . import (
     wire_lines,
     worker_lines,
 )
+from .by_graph_lines import *  # noqa: F403
 from .device_lines import *  # noqa: F403
 from .diffusers_lines import *  # noqa: F403
 from .graph_lines import *  # noqa: F403
@@ -29,6 +31,7 @@ ALL: dict[str, Line] = name_lines(
     (
         device_lines,
         graph_lines,
+        by_graph_lines,
         model_lines,
         step_lines,
         token_lines,

@@ -22,7 +22,7 @@ def mode_for(plan: HybridPlan, steps: int) -> str:
     """What auto means for a run of so many steps; another mode is what it is.
 
     The same for any number of devices: at equal time predict is nearer to the exact picture than a
-    pipeline (docs/BENCHMARKS.md), and a picture does not change when a device is added or lost.
+    pipeline (docs/benchmarks), and a picture does not change when a device is added or lost.
     """
     mode = plan.effective.mode
     if mode != "auto":

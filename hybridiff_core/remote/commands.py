@@ -17,18 +17,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 
 from ..workers.launch_local import KEEP_HEAP, WorkerProcess
 from ..workers.place import Place
 from . import facts
+from .arguments import PORT, TOKEN
 from .link import MODULE_FOLDER, ray_environment
 from .machines import Cluster, Device, Machine, forget, kept_token, resource, to_labels, write
 
-PORT = 6399
-TOKEN = "HYBRIDIFF_TOKEN"  # noqa: S105 - the variable, not a secret  # nosec B105
 OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
 PROBE_S, STARTED = 120.0, "Ray runtime started"  # what Ray says of a node that was let in
@@ -44,23 +42,6 @@ SYSTEM = {
     "health_check_failure_threshold": 2,
 }
 STORE = 100 << 20  # Ray's object store, which is hardly used
-
-
-def add_to(commands: argparse._SubParsersAction) -> None:
-    """The two commands' arguments."""
-    share = commands.add_parser("share", help="let other machines' GPUs help this ComfyUI, and print how they join")
-    share.add_argument("--address", help="the address of this machine to listen on (default: that of its network)")
-    share.add_argument("--cluster", metavar="HOST:PORT", help="use this Ray cluster in the place of a new one")
-    join = commands.add_parser("join", help="let this machine's GPUs help the ComfyUI of another machine")
-    join.add_argument("cluster", metavar="ADDRESS", help="what `share` printed: HOST:PORT")
-    join.add_argument("--comfyui", type=Path, help="this machine's ComfyUI")
-    join.add_argument("--base-directory", type=Path, help="as ComfyUI is started, if it is: where its models are")
-    join.add_argument("--name", help="how this machine is called in lists (default: its own name)")
-    join.add_argument("--address", help="the address of this machine to listen on (default: that towards ADDRESS)")
-    for command in (share, join):
-        command.add_argument("--port", type=int, default=PORT, help=f"the first of the ports used (default: {PORT})")
-        command.add_argument("--token", help=f"better in the variable {TOKEN}, or typed when asked: lists of processes "
-                             "show command lines")  # fmt: skip
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

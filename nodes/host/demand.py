@@ -12,6 +12,7 @@ from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.devices import places
 from ...hybridiff_core.workers.place import Place
 from .host_call import HostCall
+from .obstacles import code_inside
 from .rows import undividable
 
 
@@ -48,4 +49,6 @@ def undividable_batch(call: HostCall) -> str | None:
     """Why the call's batch items cannot be computed apart, in words for users; None where they can."""
     if len(call.x) < 2:
         return lines.ONE_IMAGE()
+    if code_inside(call.model_options):
+        return lines.BATCH_WITH_CODE()
     return undividable(call.model, call.conds, call.model_options, len(call.x))

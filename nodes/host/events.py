@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ...hybridiff_core.account import Steps, speed_up
+from ...hybridiff_core.account import Steps, head
 from ...hybridiff_core.report import RunReport
 
 log = logging.getLogger("hybridiff")
@@ -28,23 +29,31 @@ class StepEvents:
 
     def __init__(self, node: str | None, report: RunReport):
         self.node, self.report = node, report
-        self.run = time.time_ns()
         self._steps, self._taken, self._unsent = Steps(), 0, {}
         self._sent_at = float("-inf")
         server = getattr(PromptServer, "instance", None)
         self._page = getattr(server, "client_id", None)
         self._on = node is not None and self._page is not None and self._page in server.sockets
         self._workflow = _workflow_id(server) if self._on else None
+        self._starting: Callable[[], list[str]] = list
+
+    def begin(self, starting: Callable[[], list[str]]) -> None:
+        """Tell that a run begins. `starting` gives the devices that are being started, each time it is asked."""
+        self._starting = starting
+        if self._on:
+            self._send(done=False)
 
     def step(self) -> None:
         """Tell of a call that is done."""
         if self._on and time.monotonic() - self._sent_at >= LEAST_S:
             self._send(done=False)
 
-    def finish(self) -> None:
-        """Tell of what is left."""
+    def finish(self, finished: bool) -> None:
+        """The run is over: tell of all of it, once more."""
+        self.report.end(finished)
         if self._on:
             self._send(done=True)
+        self._starting = list  # what was given holds the run, which holds this
 
     def _send(self, done: bool) -> None:
         self._sent_at = time.monotonic()
@@ -54,12 +63,11 @@ class StepEvents:
                 step = self._steps.add(vars(record), report.mode, len(report.devices))
                 self._unsent[step["step"]] = step
             self._taken = len(report.steps)
-            told = {
-                "node": self.node, "workflow": self._workflow, "run": self.run, "mode": report.mode,
-                "devices": list(report.devices), "lines": list(report.lines), "total": report.total,
-                "steps": [{**step, "times": [dict(t) for t in step["times"]]} for step in self._unsent.values()],
-                "speed_up": speed_up(report.to_dict()) if done else None, "done": done,
-            }  # fmt: skip
+            fresh = self._steps.found if done else self._unsent.values()  # a page that was opened late has not all
+            steps = [{**step, "times": [dict(t) for t in step["times"]]} for step in fresh]
+            run = {"node": self.node, "workflow": self._workflow, "steps": steps, "done": done}
+            whole = {**vars(report), "steps": [vars(record) for record in report.steps]}
+            told = head(whole, [] if done else self._starting()) | run
             self._unsent = {}
             PromptServer.instance.send_sync(EVENT, told, self._page)
         except Exception:

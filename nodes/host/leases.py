@@ -38,6 +38,18 @@ def pool() -> Pool:
     return Pool("comfy", start_frame, conditioning.KINDS | ADAPTER_KINDS)
 
 
+def _told(device: str, details: dict) -> str:
+    """For the log: what making a model by its graph took."""
+    ran, packs = ", ".join(details["ran"]), ", ".join(f"{name} {s:.1f} s" for name, s in details["packs"].items())
+    return lines.MADE_BY_GRAPH(device=device, seconds=details["graph_s"], ran=ran or "-", packs=packs or "-")
+
+
+@functools.cache
+def failed_graphs() -> dict[tuple[str, str], str]:
+    """What workers said that could not make a model by its graph, by device and graph."""
+    return {}
+
+
 def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__)))
@@ -70,7 +82,7 @@ class Leases:
         self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
         self.need = need
-        self.places = [place for place in places if not self._was_slow(place, paces)]
+        self.places = [place for place in places if not (self._failed(place) or self._was_slow(place, paces))]
         self.most = len(self.places)  # workers that there may come to be
         self.near = not all(place.machine for place in self.places)  # some of them on this machine
         self._leases: list[Lease] = []
@@ -79,6 +91,13 @@ class Leases:
         self._told: object = None
         self._settings: dict | None = None
         self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
+
+    def _failed(self, place: Place) -> bool:
+        """Whether the device could not make this model by its graph: it would fail again."""
+        line = None if self.recipe is None else failed_graphs().get((place.key, repr(self.recipe["graph"])))
+        if line is not None:
+            self.report.note(line)
+        return line is not None
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
         """Whether the device was too slow for this model in a run before: it is then not even loaded."""
@@ -103,9 +122,15 @@ class Leases:
             else:
                 self._leases.append(lease)
 
+    @property
+    def starting(self) -> list[str]:
+        """The devices whose workers are not ready yet, by their names."""
+        return [lease.place.label for lease in self._leases if lease not in self._met]
+
     def ready(self, wanted: int) -> list[Exchange]:
         """Wait for the workers; gives those that are ready, another device's in the place of one that is not."""
         exchanges: list[Exchange] = []
+        since = time.perf_counter()
         self.start(wanted)
         met = 0
         while met < len(self._leases):
@@ -113,6 +138,7 @@ class Leases:
                 exchanges.append(exchange)
             met += 1
             self.start(wanted + met - len(exchanges))
+        self.report.waited_s = time.perf_counter() - since
         return exchanges
 
     def arrived(self, wanted: int, patience_s: float = 0.0) -> list[Exchange]:
@@ -153,6 +179,7 @@ class Leases:
             raise
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
+            self._note_failure(lease, error)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
@@ -165,12 +192,20 @@ class Leases:
         if self._rounds and (in_part or exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher)):
             self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
             return None
-        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        by_graph = {"packs": {}, "ran": []} if self.recipe["graph"] else {}
+        self.report.loadings.append({"device": lease.place.label, **by_graph, **exchange.loading.to_dict()})
+        if exchange.loading.details:
+            log.info("Hybridiff: %s", _told(lease.place.label, exchange.loading.details))
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())
         if its != own:
             self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
+
+    def _note_failure(self, lease: Lease, error: Exception) -> None:
+        alive = lease.exchange is not None and lease.exchange.alive()
+        if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
+            failed_graphs()[lease.place.key, repr(self.recipe["graph"])] = lines.PART_DONE_HERE(reason=error)
 
     def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.

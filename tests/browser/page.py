@@ -29,16 +29,19 @@ class Tab:
     def __init__(self, page: Page, comfy: Comfy, vue: bool):
         self.page, self.comfy, self.vue = page, comfy, vue
         self.errors: list[str] = []
+        self.heard: list[str] = []  # all that the console said
         page.on("console", lambda message: self._hear(message.type, message.text, message.location.get("url", "")))
         page.on("pageerror", lambda error: self._hear("error", f"{error.message}\n{error.stack}", ""))
         settings = {
-            "Comfy.VueNodes.Enabled": vue, "Comfy.TutorialCompleted": True, "Comfy.Workflow.Persist": True,
+            "Comfy.Locale": "en", "Comfy.ColorPalette": "dark", "Comfy.VueNodes.Enabled": vue,
+            "Comfy.TutorialCompleted": True, "Comfy.Workflow.Persist": True,
             "Comfy.VueNodes.AutoScaleLayout": False, "Comfy.InstalledVersion": "1.47.10",
         }  # fmt: skip
         comfy.post("/settings", settings)
         self.open()
 
     def _hear(self, kind: str, text: str, url: str) -> None:
+        self.heard.append(text)
         if kind == "error" and "hybridiff" in (text + url).lower():
             self.errors.append(text)
 
@@ -96,22 +99,36 @@ class Tab:
         self.page.wait_for_timeout(500)
         return self.comfy.wait(fresh.pop())
 
+    def open_details(self, node: str | int) -> None:
+        """Have a node show the curve and all messages too."""
+        self.page.evaluate(
+            """(id) => {
+                const { element } = window.app.canvas.graph.getNodeById(id)
+                    .widgets.find(({ name }) => /^hybridiff_/.test(name))
+                element.querySelector('.hybridiff-more[aria-expanded=false]')?.click()
+            }""",
+            node,
+        )
+        self.page.wait_for_timeout(300)
+
     def watch(self, node: str | int) -> None:
-        """Begin to count a drawing's points whenever it changes."""
+        """Begin to note what a node's view says whenever it changes: the steps drawn in a lane, and the large words."""
         self.page.evaluate(
             """(id) => {
                 const { element } = window.app.canvas.graph.getNodeById(id)
                     .widgets.find(({ name }) => /^hybridiff_/.test(name))
                 window.watched = []
                 new MutationObserver(() => {
-                    const count = element.querySelectorAll('.hybridiff-point').length
-                    if (window.watched.at(-1) !== count) window.watched.push(count)
+                    const lane = element.querySelector('.hybridiff-compute')?.getAttribute('d') ?? ''
+                    const said = element.querySelector('.hybridiff-large')?.textContent ?? ''
+                    const seen = [(lane.match(/M/g) ?? []).length, said]
+                    if (String(window.watched.at(-1)) !== String(seen)) window.watched.push(seen)
                 }).observe(element, { childList: true })
             }""",
             node,
         )
 
-    def watched(self) -> list[int]:
+    def watched(self) -> list[tuple[int, str]]:
         return self.page.evaluate("window.watched")
 
     def choose(self, node: str | int, widget: str, value: object) -> None:
@@ -171,9 +188,10 @@ class Tab:
         self.page.wait_for_timeout(800)
 
     def picture(self, node: str | int, path: tuple[int, ...] = ()) -> dict:
-        """What a node's drawing shows: points, bands, marks, lanes and texts."""
+        """What a node's drawing shows: words, points, bands, marks and lanes."""
         return self.page.evaluate(
-            """([id, path]) => {
+            """async ([id, path]) => {
+                const { badgeTextOf } = await import('/extensions/hybridiff/badge.js')
                 let graph = window.app.rootGraph ?? window.app.graph
                 for (const part of path) graph = graph.getNodeById(part).subgraph
                 const node = graph.getNodeById(id)
@@ -181,19 +199,55 @@ class Tab:
                 const all = (selector) => [...element.querySelectorAll(selector)]
                 const data = (selector, ...names) =>
                     all(selector).map((found) => names.map((name) => found.dataset[name]))
+                const said = (selector) => all(selector).map((found) => found.firstChild.textContent)
                 return {
+                    badge: badgeTextOf(node),
+                    state: element.querySelector('.hybridiff-body')?.dataset.state ?? '',
+                    large: said('.hybridiff-large, .hybridiff-verdict')[0] ?? '',
+                    gain: said('.hybridiff-gain')[0] ?? '',
+                    what: said('.hybridiff-what')[0] ?? '',
+                    reasons: said('.hybridiff-reason'),
                     points: data('.hybridiff-point', 'step').map(([step]) => Number(step)),
                     bands: data('.hybridiff-band', 'stage', 'first', 'last').map(([s, a, b]) => [s, +a, +b]),
                     marks: Object.fromEntries(data('.hybridiff-mark', 'bound', 'step').map(([b, s]) => [b, +s])),
                     devices: all('.hybridiff-device').map((found) => found.querySelector('title').textContent),
                     busy: all('.hybridiff-compute').map((found) => found.getAttribute('d').length > 0),
-                    status: element.querySelector('.hybridiff-status')?.firstChild?.textContent ?? '',
-                    caption: element.querySelector('.hybridiff-caption')?.textContent ?? '',
+                    status: said('.hybridiff-status')[0] ?? '',
+                    caption: said('.hybridiff-caption')[0] ?? '',
                     visible: element.isConnected && element.getBoundingClientRect().width > 0,
                 }
             }""",
             [node, list(path)],
         )
+
+    def badge(self, node: str | int) -> str:
+        """The words above a node's title."""
+        return self.page.evaluate(
+            """async (id) => {
+                const { badgeTextOf } = await import('/extensions/hybridiff/badge.js')
+                return badgeTextOf(window.app.canvas.graph.getNodeById(id))
+            }""",
+            node,
+        )
+
+    def kinds(self) -> list[str]:
+        """The classes of the nodes in the graph that is looked at."""
+        return self.page.evaluate("window.app.canvas.graph._nodes.map(({ type }) => type)")
+
+    def menu(self, node: str | int, entry: str) -> None:
+        """Choose an entry of a node's context menu, with the mouse."""
+        x, y = self.page.evaluate(
+            """(id) => {
+                const { canvas } = window.app, { ds } = canvas, node = canvas.graph.getNodeById(id)
+                const frame = canvas.canvas.getBoundingClientRect()
+                return [frame.x + (node.pos[0] + 60 + ds.offset[0]) * ds.scale,
+                        frame.y + (node.pos[1] - 12 + ds.offset[1]) * ds.scale]
+            }""",
+            node,
+        )
+        self.page.mouse.click(x, y, button="right")
+        self.page.get_by_text(entry).first.click()
+        self.page.wait_for_timeout(800)
 
     def values(self, node: str | int) -> dict:
         """A node's widgets: {name: (value, disabled)}."""
@@ -211,23 +265,27 @@ class Tab:
         return path
 
     def overlapping(self, node: str | int) -> list[str]:
-        """Pairs of texts in a node's drawing that overlap, and texts that leave it."""
+        """Pairs of texts in a node's drawings that overlap, and texts that leave them."""
         return self.page.evaluate(
             """(id) => {
                 const { element } = window.app.canvas.graph.getNodeById(id)
                     .widgets.find(({ name }) => /^hybridiff_/.test(name))
-                const frame = element.querySelector('svg').getBoundingClientRect()
-                const texts = [...element.querySelectorAll('text')].filter((text) => text.textContent)
-                const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()])
                 const found = []
-                boxes.forEach(([one, a], i) => {
-                    if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.bottom > frame.bottom + 1)
-                        found.push(`${one} leaves the picture`)
-                    for (const [other, b] of boxes.slice(i + 1))
-                        if (Math.max(a.left, b.left) < Math.min(a.right, b.right) - 1
-                            && Math.max(a.top, b.top) < Math.min(a.bottom, b.bottom) - 3)
-                            found.push(`${one} and ${other} overlap`)
-                })
+                for (const svg of element.querySelectorAll('svg')) {
+                    const frame = svg.getBoundingClientRect()
+                    const texts = [...svg.querySelectorAll('text')].filter((text) => text.textContent)
+                    const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()])
+                    boxes.forEach(([one, a], i) => {
+                        if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.bottom > frame.bottom + 1)
+                            found.push(`${one} leaves the picture`)
+                        for (const [other, b] of boxes.slice(i + 1))
+                            if (Math.max(a.left, b.left) < Math.min(a.right, b.right) - 1
+                                && Math.max(a.top, b.top) < Math.min(a.bottom, b.bottom) - 3)
+                                found.push(`${one} and ${other} overlap`)
+                    })
+                }
+                const { bottom } = element.getBoundingClientRect()
+                if (element.firstChild.getBoundingClientRect().bottom > bottom + 2) found.push('the view is cut off')
                 return found
             }""",
             node,

@@ -11,7 +11,8 @@ SOURCES = [*CORE, *sorted((PACK / "nodes").rglob("*.py")), PACK / "__init__.py"]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "server", "folder_paths", "execution"}
 # a module may import those of earlier lines and its own; a folder alone stands for all that is in it
 LAYERS = [
-    "rules lines waiting __version__",
+    "rules lines waiting phrases palette __version__",
+    "telling gain",
     "plan discrepancy extrapolation share ways paces account network.split network.tokens workers.wire workers.frames "
     "workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "

@@ -24,8 +24,8 @@ SAYING = {
 }  # fmt: skip
 # files whose words are about something else than a run: the plan's and the nodes' own fields, the account, the commands
 OTHER_WORDS = {
-    "plan.py", "schedule.py", "share.py", "account.py", "cli.py", "device_report.py", "split.py", "extrapolation.py",
-    "commands.py", "machines.py",
+    "plan.py", "schedule.py", "share.py", "account.py", "phrases.py", "cli.py", "device_report.py", "split.py",
+    "extrapolation.py", "commands.py", "arguments.py", "machines.py",
 }  # fmt: skip
 ABOUT_RUNS = [path for path in SOURCES if path.name not in OTHER_WORDS and path.parent != PACK / "nodes"]
 SENTENCE = re.compile(r"[a-z']+:? [a-z']+ [a-z']{2,}")  # three words that nobody would call a name
@@ -124,11 +124,3 @@ def test_the_page_of_messages_is_up_to_date():
         [sys.executable, str(PACK / "dev" / "messages.py"), "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_readme_quotes_lines_as_they_are():
-    """A row of its table is a line, or its beginning, with dots for what differs."""
-    rows = re.findall(r"^\| `(.+?)` \|", (PACK / "README.md").read_text(), re.MULTILINE)
-    texts_with_dots = [re.sub(r"{.*?}", "...", line.text) for line in ALL.values()]
-    assert [row for row in rows if not any(text.startswith(row) for text in texts_with_dots)] == []
-    assert len(rows) == 8

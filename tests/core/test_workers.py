@@ -493,7 +493,7 @@ def test_the_demo_draws_what_it_is_asked_for(tmp_path):
 
     exact = run_demo("red heart", steps=8, cfg=3.0, seed=1, repeats=1)
     assert exact.max_difference < 1e-4 and exact.psnr > 90
-    picture = exact.pictures[0]
+    picture = exact.pictures[0][0]
     middle, corner = picture[:, 54:74, 54:74].mean((1, 2)), picture[:, :8, :8].mean((1, 2))
     assert middle[0] > 0.7 > 0.4 > middle[1:].max() and corner.min() > 0.8  # red on white
     arguments = [

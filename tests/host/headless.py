@@ -2,16 +2,18 @@
 
     python headless.py COMFYUI_ROOT MODELS_FOLDER
 
-Reads a case a line and prints a line of JSON for it: "alike", "changed", "unknown", "mainless", "memory" or, with
-weights of 8 bits and a LoRA on them, "rounding" and "other rounding".
+Reads a case a line and prints a line of JSON for it: "alike", "changed", "unknown", "mainless", "memory", "gone" and a
+plan's mode (and "joins"), or, with weights of 8 bits and a LoRA on them, "rounding" and "other rounding".
 """
 
+import gc
 import importlib
 import json
 import os
 import runpy
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -135,12 +137,37 @@ def memory(bench: Bench) -> dict:
     return {"file": file.stat().st_size / (1 << 20), "before": before, "loaded": loaded, "unloaded": own()}
 
 
+def gone(bench: Bench, mode: str) -> dict:
+    """What is still there of a model when its sampling is over, before Python looks for what holds itself."""
+    mode, _, joins = mode.partition(" ")
+    acceleration = bench.host.acceleration.Acceleration(type(bench.plan)(mode=mode), ("same",))
+    os.environ["HYBRIDIFF_WAIT"] = "0" if joins else "1"
+    gc.collect()
+    gc.disable()
+    try:
+        model = bench.load()
+        clone = acceleration.apply(model)
+        bench.sample(clone)
+        if joins:  # a worker that is there by now, and shows what it computes
+            bench.sample(clone)
+        sampled, loaded = weakref.ref(clone), weakref.ref(model.model.diffusion_model)
+        del clone
+        clone_is_gone = sampled() is None
+        del model
+        return {"shared": acceleration.report.shared_steps, "clone": clone_is_gone, "network": loaded() is None}
+    finally:
+        gc.enable()
+        os.environ["HYBRIDIFF_WAIT"] = "1"
+
+
 def case(bench: Bench, name: str) -> dict:
     from hybridiff_pack.hybridiff_core.workers import torch_settings
     from hybridiff_pack.nodes.host import settings
 
     if name == "memory":
         return memory(bench)
+    if name.startswith("gone "):
+        return gone(bench, name.removeprefix("gone "))
     torch, args = bench.torch, bench.comfy.cli_args.args
     os.environ["HYBRIDIFF_OTHERWISE"] = {"mainless": "main", "other rounding": "rounding"}.get(name, "")
     bench.host.leases.pool().close()

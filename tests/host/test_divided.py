@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..tiers import full
-from .conftest import FamilyBench
+from .conftest import FamilyBench, large
 from .test_exact import LIMIT
 
 TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
@@ -13,6 +13,7 @@ TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
 FAMILIES = ["sd3", "sd35", "flux", "flux2", "wan21", "wan21_i2v", "wan22_5b", "wan22_i2v", "hunyuan_video", "ltxv"]
 FAMILIES += ["krea2", "ltxav", "stable_audio"]
 OFTEN = ("sd3", "flux", "wan21")
+LARGE = ["chroma", "qwen_image", "lumina2", "z_image", "auraflow"]
 
 
 def ways(report: dict) -> list[str]:
@@ -26,19 +27,45 @@ def at_cfg_1(side, devices=TWO, **settings):
     return side
 
 
-@pytest.mark.parametrize("family", [name if name in OFTEN else full(name) for name in FAMILIES])
-def test_one_latent_is_divided_by_tokens(comfy, family):
-    side = at_cfg_1(FamilyBench(comfy, family))
+def compared_by_tokens(side) -> None:
     difference, report = side.compare()
     assert difference <= LIMIT
-    assert set(ways(report)[1:]) == {"tokens"}, report["lines"]
+    assert set(ways(report)[1:]) == {"tokens"} and report["steps"][-1]["helpers"] == len(side.devices), report["lines"]
+
+
+@pytest.mark.parametrize("family", [name if name in OFTEN else full(name) for name in FAMILIES])
+def test_one_latent_is_divided_by_tokens(comfy, family):
+    compared_by_tokens(at_cfg_1(FamilyBench(comfy, family)))
+
+
+@pytest.mark.parametrize("what", ["a LoRA", "denoise 0.6", "a noise mask", "a reference latent"])
+def test_what_graphs_have_is_divided_by_tokens(bench, comfy, what):
+    side = at_cfg_1(FamilyBench(comfy, "flux") if "latent" in what else bench("sd3"), steps=6)
+    add = side.graph.add
+    match what:
+        case "a LoRA":
+            given = {"lora_name": "sd3_depth4.safetensors", "strength_model": 0.7}
+            side.model = add("LoraLoaderModelOnly", model=side.model, **given)
+        case "denoise 0.6":
+            side.settings["denoise"] = 0.6
+        case "a noise mask":
+            side.latent = add("SetLatentNoiseMask", samples=side.latent, mask=add("TestMask", size=128))
+        case "a reference latent":
+            side.positive = add("ReferenceLatent", conditioning=side.positive, latent=side.latent)
+    compared_by_tokens(side)
+
+
+@pytest.mark.full
+@large
+@pytest.mark.parametrize("devices", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("family", LARGE)
+def test_a_large_network_is_divided_by_tokens(comfy, family, devices):
+    compared_by_tokens(at_cfg_1(FamilyBench(comfy, family), devices))
 
 
 @pytest.mark.parametrize("family", [full("sd3"), full("flux"), full("wan21")])
 def test_three_devices_divide_one_latent(comfy, family):
-    difference, report = at_cfg_1(FamilyBench(comfy, family), THREE).compare()
-    assert difference <= LIMIT
-    assert set(ways(report)[1:]) == {"tokens"} and report["steps"][-1]["helpers"] == 2, report["lines"]
+    compared_by_tokens(at_cfg_1(FamilyBench(comfy, family), THREE))
 
 
 def test_a_unet_with_one_image_says_that_it_has_no_tokens(bench):
@@ -81,7 +108,7 @@ def test_four_devices_divide_two_branches_by_tokens(bench):
 
 def test_auto_shares_the_steps_that_it_computes(bench):
     side = at_cfg_1(bench("sd3"), steps=12)
-    side.plan = None
+    side.plan = {}  # auto
     _, report = side.compare()
     computed = [step for step in report["steps"] if step["work"] == "exact"]
     assert all(step["helpers"] for step in computed[1:]), report["lines"]

@@ -107,6 +107,7 @@ def test_a_missing_device_beside_one_that_is_there(bench):
 )
 def test_a_model_that_cannot_cross(bench, node, words):
     side = bench("sd3")
+    side.other_packs = "off"  # a worker could run the second's node too (test_by_graph)
     side.model = side.graph.add(node, model=side.model)
     difference, report = side.compare()
     assert difference == 0.0
@@ -120,7 +121,7 @@ def test_easycache_runs_inside_the_network(bench):
     )
     difference, report = side.compare()
     assert difference == 0.0
-    assert_alone(report, "a node runs code of its own inside the network")
+    assert_alone(report, "the model was changed after its node ran (easycache)")  # by its own code, in each run
 
 
 def test_the_hosts_own_split_without_a_second_gpu(bench):
@@ -200,7 +201,7 @@ def workers(comfy) -> list[psutil.Process]:
 def test_a_worker_killed_in_the_run(bench):
     bench("sd3").compare()
     side = bench("sd3", size=48)
-    side.settings["steps"] = 12
+    side.settings["steps"] = 40  # over a second of work, also where a step is quick
     stock = side.save(side.sampler("KSampler"))
     ours = side.sampler("HybridiffKSampler", **side.device_chain())
     saved = side.save(ours)
@@ -213,7 +214,7 @@ def test_a_worker_killed_in_the_run(bench):
     worker.kill()
     outputs = side.comfy.wait(prompt)["outputs"]
     (report,) = outputs[ours[0]]["hybridiff"]
-    assert 0 < report["shared_calls"] < report["calls"] == 12
+    assert 0 < report["shared_calls"] < report["calls"] == 40
     (line,) = report["lines"]
     assert "killed by signal 9" in line and "finished the picture" in line
     assert (side.latent_of(outputs, stock) - side.latent_of(outputs, saved)).abs().max() <= LIMIT

@@ -81,3 +81,11 @@ def test_8_bit_weights_with_a_lora_are_not_shared_with_a_device_that_rounds_them
     found = asked("other rounding")
     assert found["shared"] == 0 and found["dB"] >= EXACT_DB
     assert said(found, "round these weights differently")
+
+
+@pytest.mark.parametrize("mode", ["exact", "exact joins", "predict", "pipeline"])
+def test_a_run_leaves_nothing_of_the_model_behind(asked, mode):
+    """The host takes a patcher that only Python's search for cycles frees for a leak, and says so in every prompt."""
+    found = asked(f"gone {mode}")
+    assert found["shared"] or "joins" in mode  # a worker that is too slow just now does not join
+    assert found["clone"] and found["network"]

@@ -21,9 +21,9 @@ def live(comfy):
         if not node.startswith("Hybridiff"):
             continue
         inputs = {
-            name: {"name": name, "tooltip": spec[1]["tooltip"]}
-            for group in info["input"].values()
-            for name, spec in group.items()
+            name: {"name": spec[1].get("display_name") or name, "tooltip": spec[1]["tooltip"]}
+            for group in ("required", "optional")
+            for name, spec in info["input"].get(group, {}).items()
         }
         outputs = {
             str(place): {"name": name, **({"tooltip": tooltip} if tooltip else {})}

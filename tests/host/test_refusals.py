@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -183,7 +184,8 @@ def test_a_transformer_that_is_asked_for_one_branch_is_divided_by_tokens(bench):
     side = bench("sd3")
     other = side.graph.add("UNETLoader", unet_name="sd3_depth6.safetensors", weight_dtype="default")
     assert of_two_models(side, other) <= LIMIT
-    assert "Hybridiff: 2 of 3 model calls shared" in side.comfy.tail(2000)
+    # this process computes the first whole, to see how, where no test before has had it look at this network
+    assert re.search("Hybridiff: [23] of 3 model calls shared", side.comfy.tail(2000))
 
 
 def test_a_transformers_branches_that_are_asked_for_one_by_one_are_divided_by_tokens(bench):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybridiff_core.rules import PUBLISHED
+from hybridiff_core.rules import AUTO_TOLERANCE, PUBLISHED
 
 GOLDEN = {
     "HybridiffKSampler": [
@@ -20,6 +20,7 @@ GOLDEN = {
         ("denoise", "FLOAT", 1.0),
         ("plan", "HYBRIDIFF_PLAN", None),
         ("devices", "HYBRIDIFF_DEVICES", None),
+        ("picture", "COMBO", "same as KSampler"),
     ],
     "HybridiffKSamplerAdvanced": [
         ("model", "MODEL", None),
@@ -37,11 +38,13 @@ GOLDEN = {
         ("return_with_leftover_noise", "COMBO", None),
         ("plan", "HYBRIDIFF_PLAN", None),
         ("devices", "HYBRIDIFF_DEVICES", None),
+        ("picture", "COMBO", "same as KSampler"),
     ],
     "HybridiffModel": [
         ("model", "MODEL", None),
         ("plan", "HYBRIDIFF_PLAN", None),
         ("devices", "HYBRIDIFF_DEVICES", None),
+        ("picture", "COMBO", "same as KSampler"),
     ],
     "HybridiffPlan": [
         ("mode", "COMBO", "auto"),
@@ -59,6 +62,7 @@ GOLDEN = {
         ("device", "COMBO", "auto"),
         ("where", "COMBO", "this machine"),
         ("devices", "HYBRIDIFF_DEVICES", None),
+        ("other_packs", "COMBO", "run their nodes in the worker too"),
     ],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
@@ -74,10 +78,11 @@ OUTPUTS = {
     "HybridiffCompare": ["FLOAT", "FLOAT", "FLOAT", "IMAGE", "STRING"],
     "HybridiffDemoWords": ["CONDITIONING"],
 }
+WISHES = {"two gpus", "second gpu", "faster", "speed up", "accelerate", "distributed"}  # what people search for
 ALIASES = {
-    "HybridiffKSampler": {"ksampler", "multigpu", "parallel", "cfg"},
-    "HybridiffKSamplerAdvanced": {"ksampler", "multigpu", "parallel", "cfg"},
-    "HybridiffModel": {"multigpu", "parallel", "cfg"},
+    "HybridiffKSampler": {"ksampler", "multigpu", "parallel", "cfg"} | WISHES,
+    "HybridiffKSamplerAdvanced": {"ksampler", "multigpu", "parallel", "cfg"} | WISHES,
+    "HybridiffModel": {"multigpu", "parallel", "cfg"} | WISHES,
     "HybridiffPlan": {"multigpu", "parallel", "cfg"},
     "HybridiffDevices": {"multigpu", "parallel"},
     "HybridiffReport": {"multigpu", "parallel"},
@@ -112,8 +117,8 @@ def test_inputs_and_outputs(infos, node):
 
 @pytest.mark.parametrize("node", GOLDEN)
 def test_every_input_has_a_tooltip(infos, node):
-    for group in infos[node]["input"].values():
-        for name, (_, options) in group.items():
+    for group in ("required", "optional"):
+        for name, (_, options) in infos[node]["input"].get(group, {}).items():
             assert len(options["tooltip"]) > 20, name
 
 
@@ -124,7 +129,24 @@ def test_the_search_finds_it(infos, node):
 
 def test_the_page_is_given_the_presets(infos):
     _, options = infos["HybridiffPlan"]["input"]["required"]["preset"]
-    assert options["hybridiff_presets"] == PUBLISHED
+    assert options["hybridiff_presets"] == PUBLISHED and options["hybridiff_tolerance"] == AUTO_TOLERANCE
+
+
+def test_our_nodes_stand_beside_the_hosts_samplers(infos):
+    ours = {info["category"] for name, info in infos.items() if name.startswith("Hybridiff")}
+    assert ours == {f"{infos['KSampler']['category']}/hybridiff"}
+
+
+@pytest.mark.parametrize("node", ["HybridiffReport", "HybridiffCompare"])
+def test_what_shows_a_result_runs_without_anything_behind_it(infos, node):
+    assert infos[node]["output_node"]
+
+
+def test_the_plan_shows_three_fields_at_first(infos):
+    fields = infos["HybridiffPlan"]["input"]["required"]
+    assert [name for name, (_, options) in fields.items() if not options.get("advanced")] == [
+        "mode", "tolerance", "preset",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("stock", ["KSampler", "KSamplerAdvanced"])

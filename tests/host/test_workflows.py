@@ -11,8 +11,10 @@ from .comfy_server import PACK, Refused
 FLOWS = sorted((PACK / "workflows").glob("*.json"))
 FRONTEND_ONLY = {"MarkdownNote"}
 SHOWN = {
-    "text_to_image_sdxl", "text_to_image_sd35", "image_to_image", "inpaint", "controlnet", "lora",
-    "sampler_custom_advanced", "compare", "text_to_video_wan",
+    f"hybridiff_{name}" for name in (
+        "text_to_image_sdxl", "text_to_image_sd35", "image_to_image", "inpaint", "controlnet", "lora",
+        "sampler_custom_advanced", "compare", "text_to_video_wan", "paper_modes",
+    )
 }  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def to_api(flow: dict, infos: dict) -> dict:
                 if spec[0] in ("INT", "FLOAT"):
                     assert options.get("min", value) <= value <= options.get("max", value), (node["type"], name)
                     assert isinstance(value, (int, float)) and not (spec[0] == "INT" and isinstance(value, float))
-        assert values == [], f"{node['type']} has values too many: {values}"
+        assert values == [] or not node["type"].startswith("Hybridiff"), f"{node['type']} has values too many: {values}"
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": given}
     return prompt
 
@@ -67,6 +69,27 @@ def to_api(flow: dict, infos: dict) -> dict:
 def test_each_kind_of_graph_is_there_with_its_picture():
     assert {flow.stem for flow in FLOWS} == SHOWN
     assert all(flow.with_suffix(".jpg").stat().st_size > 5000 for flow in FLOWS)
+
+
+def test_none_has_the_name_of_one_of_comfyuis(comfy):
+    # the page indexes all templates by their names: two alike break its search for every one
+    theirs = {template["name"] for module in comfy.get("/templates/index.json") for template in module["templates"]}
+    assert len(theirs) > 50 and not SHOWN & theirs
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
+def test_its_models_can_be_fetched_and_only_one_has_a_plan(flow):
+    nodes = json.loads(flow.read_text())["nodes"]
+    files = {
+        value for node in nodes for value in node["widgets_values"]
+        if isinstance(value, str) and value.endswith(".safetensors")
+    }  # fmt: skip
+    models = [model for node in nodes for model in node["properties"].get("models", ())]
+    assert files == {model["name"] for model in models}
+    assert all(model["url"].startswith("https://") and model["url"].endswith(model["name"]) for model in models)
+    assert ("HybridiffPlan" in {node["type"] for node in nodes}) == (flow.stem == "hybridiff_paper_modes")
+    (note,) = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
+    assert len(note) < 300
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)

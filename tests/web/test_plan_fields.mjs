@@ -57,8 +57,8 @@ test('boundaries are those of the schedule', () => {
 test('auto begins early and ends by what is measured', () => {
   assert.deepEqual(boundsFor(AUTO, typicalCurve(20)), { tau1: 3, tau2: 17 })
   assert.equal(tooLong({ ...AUTO, warmup: 'fixed', start_step: 30 }, 20), false)
-  const moved = dragged(AUTO, { tau1: 3, tau2: 17 }, 'tau2', 12, 20)
-  assert.deepEqual(moved, { ...FIXED, start_step: 4, parallel_steps: 8 })
+  const moved = dragged(AUTO, { tau1: 3, tau2: 17 }, 'tau2', 12, 20, 0.01)
+  assert.deepEqual(moved, { ...FIXED, start_step: 4, parallel_steps: 8, tolerance: 0.01 })
 })
 
 test('dragging fixes the boundaries and keeps the middle within the run', () => {

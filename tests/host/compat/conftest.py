@@ -122,7 +122,7 @@ def trained(comfy):
     def make(seed: int, batch: int = 1) -> TrainedBench:
         side = TrainedBench(comfy, "trained", batch=batch)
         side.settings |= {"seed": seed, "steps": 12, "cfg": 3.0, "scheduler": "simple"}
-        side.plan = None
+        side.plan = {}  # auto
         return side
 
     return make

@@ -29,7 +29,7 @@ from .machines import Cluster, Device, Machine, forget, kept_token, resource, to
 
 OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
-PROBE_S = 20.0  # a node that is refused ends sooner
+PROBE_S, STARTED = 120.0, "Ray runtime started"  # what Ray says of a node that was let in
 END_S = 8.0  # for Ray to end what it started
 # a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
@@ -228,12 +228,17 @@ def _versions() -> str:
 
 
 def _lets_in_everybody(cluster: str, address: str, port: int) -> bool:
-    """Whether a cluster takes a token that it cannot know: a node that has one stays."""
+    """Whether a cluster takes a node with a token that it cannot know."""
     folder, probe = tempfile.mkdtemp(prefix="hyr"), WorkerProcess("node", _nowhere("node"))
     try:
         arguments = [f"--address={cluster}", *_common(address, port), f"--temp-dir={folder}"]
         probe.pipe.send({"arguments": arguments, "environment": ray_environment(secrets.token_hex(24))})
-        return probe.last_words(PROBE_S) is None
+        deadline = time.monotonic() + PROBE_S
+        while probe.alive() and time.monotonic() < deadline:
+            if any(STARTED in line for line in list(probe.tail)):
+                return True
+            time.sleep(0.2)
+        return False  # refused; or not reached, which is said later
     finally:
         _end(probe)
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .network import PACK, TOKEN, Running, cluster
+from .network import PACK, TOKEN, Running, cluster, machines
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (pip install ray)"),
@@ -143,3 +143,25 @@ def test_the_pack_is_imported_without_ray():
         cwd=PACK, capture_output=True, text=True,
     )  # fmt: skip
     assert told.stdout.strip() == "False"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
+    with machines(None) as (a, b):
+        ray = Path(sys.executable).with_name("ray")
+        auth = {"RAY_AUTH_MODE": mode, **({"RAY_AUTH_TOKEN": TOKEN} if mode == "token" else {})}
+        ports = ["--port=7399", "--min-worker-port=7420", "--max-worker-port=7460", f"--temp-dir={b.folder}/r"]
+        head = [str(ray), "start", "--head", "--block", "--node-ip-address=127.0.0.2", "--include-dashboard=false"]
+        own = Running(b, [*head, *ports], auth)
+        own.wait_for("started", 60)
+        command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
+        share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
+        if mode == "disabled":
+            share.wait_for("lets in everybody", 150)
+            assert share.process.wait(10) == 1
+        else:
+            share.wait_for("Ctrl-C ends", 150)
+            assert is_gone_within(120, lambda: not list(a.folder.glob("hybridiff-*/cluster.json")))
+            share.stop()
+        own.stop()

@@ -130,7 +130,7 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output."""
+    """A running server. `base` is its folder of models, nodes and output; `paid`: with nodes for paid services."""
 
     def __init__(
         self,
@@ -140,6 +140,7 @@ class Comfy:
         flags: tuple[str, ...] = (),
         models: Path = MODELS,
         pack: Path = PACK,
+        paid: bool = False,
         **environment: str,
     ):
         self.base = base
@@ -157,8 +158,8 @@ class Comfy:
             self.process = subprocess.Popen(
                 [
                     python_of(root), str(root / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
-                    "--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
-                    *DEVICE_FLAGS, *flags,
+                    "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
+                    *(() if paid else ("--disable-api-nodes",)), *DEVICE_FLAGS, *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
                 env={

@@ -55,6 +55,13 @@ HIDREAM = {
 }  # fmt: skip
 SCAIL = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 20}
 
+AUDIO3 = {
+    "cond_token_dim": 64, "global_cond_dim": 64, "embed_dim": 256, "num_heads": 4, "depth": 3, "io_channels": 16,
+    "attn_kwargs": {"qk_norm": "rms", "differential": True}, "norm_type": "rms_norm", "global_cond_type": "adaLN",
+    "timestep_features_type": "expo", "local_add_cond_dim": 17, "global_cond_shared_embed": True,
+    "num_memory_tokens": 8,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Network:
@@ -90,6 +97,8 @@ NETWORKS = {
                         {"vace_context": (1, 1, 32, 3, 8, 10), "vace_strength": [1.0]}),
     "wan_camera": Network("comfy.ldm.wan.model:CameraWanModel", {**WAN, "model_type": "camera", "in_dim": 32},
                           (1, 32, 3, 8, 10), TEXT),
+    "stable_audio_3": Network("comfy.ldm.audio.dit:AudioDiffusionTransformer", AUDIO3, (1, 16, 40), TEXT,
+                              {"global_embed": (1, 64), "local_add_cond": (1, 17, 40)}),
     "wan_bernini": Network("comfy.ldm.wan.model:WanModel", WAN, FRAMES, TEXT,
                            {"context_latents": [(1, 16, 3, 8, 10), (1, 16, 1, 8, 8)]}),
     "wan_humo": Network("comfy.ldm.wan.model:HumoWanModel", WAN, FRAMES, TEXT,

@@ -36,6 +36,7 @@ ZERO = "index_timestep_zero"
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
 ATTENTION, BETWEEN = "its attention cannot be reached", "layers add to it between blocks"
 PARTS = "a part of its tokens gives something else by itself"
+ROWS = "its blocks pass on something else than a row of tokens"
 UNSHARED = ("not", "not told")
 # by its file's name: the family, and whether its forwards are divided by tokens: True, False with why, or not tried
 FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
@@ -89,10 +90,10 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"ltx-2|ltx2", "LTX-2", True),
     (r"ltx", "LTX-Video", True),
     (r"stable-audio-open", "Stable Audio", True),
-    (r"stable_audio_3", "Stable Audio 3", None),
+    (r"stable_audio_3", "Stable Audio 3", BLOCKS),
     (r"ace_?step_v?1\.5", "ACE-Step 1.5", BLOCKS),
     (r"ace_?step", "ACE-Step", None),
-    (r"hidream_o1", "HiDream O1", None),
+    (r"hidream_o1", "HiDream O1", ROWS),
     (r"hidream", "HiDream", BLOCKS),
     (r"kandinsky5", "Kandinsky 5", None),
     (r"ernie", "Ernie-Image", ATTENTION),
@@ -100,10 +101,11 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"ovis", "Ovis-Image", None),
     (r"pixeldit", "PixelDiT", None),
     (r"triposplat", "TripoSplat", None),
-    (r"seedvr2", "SeedVR2", None),
+    (r"seedvr2", "SeedVR2", BLOCKS),
     (r"auraflow|aura_flow", "AuraFlow", True),
     (r"pixart", "PixArt", ATTENTION),
     (r"mochi", "Mochi", None),
+    (r"minimax", "MiniMax-H3", None),
 )  # fmt: skip
 
 

@@ -103,6 +103,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("start", ["start.py"], start.render, "workers", "The first run of a fresh ComfyUI", about.START),
         Part("false_alarms", ["false_alarms.py"], false_alarms.render, "workers", NEAR, about.FALSE_ALARMS),
         Part("templates", ["templates.py"], template_rows.render, "templates", "How they are shared", about.TEMPLATES),
+        Part("templates_newer", [], template_rows.render, "templates", "Newer templates", about.NEWER),
         Part("gpu", ["gpu.py"], gpu_rows.render, "gpu", "On a GPU", about.GPU),
         Part("gpu_sdxl", [], gpu_rows.render, "gpu", "On a GPU: SDXL with more repeats", about.GPU_SDXL),
         Part("samplings", ["samplings.py", *IDEALS], *SAMPLED, EVERY, about.SAMPLINGS),

@@ -91,6 +91,8 @@ nothing of a network, so there a family counts that is in no table. It says that
 *not told* is a family that was not tried by tokens. CFG and steps are those that the template is saved with; many have
 a switch to a few steps at CFG 1."""
 
+NEWER = """Those that a later ComfyUI installs and the one above does not, in its own page."""
+
 # the pages of docs/benchmarks, in order: file, title
 PAGES = {
     "speed": "Speed on two CPU cores",

@@ -34,10 +34,11 @@ def render(block: dict) -> str:
     unlike_rows = [row for row in rows if row["faults"]]
     left = Counter(why.split("; another")[0] for _, _, of, why in found if of in UNSHARED)
     invalid = [f"- {row['name']}: {short(row)}" for row in rows if row["invalid"]]
+    beside = f", beside {head['others']} without (paid services, tools)" if head["others"] else ""
     parts = [
-        f"{len(rows) + head['others']} templates: {len(rows)} with a local sampler, {head['others']} without (paid "
-        f"services, tools). Of the {len(rows)}, {len(rows) - len(unlike_rows)} are the same prompt node for node once "
-        f"turned, but for Hybridiff's nodes, and {len(whole)} are valid on the server before and after.",
+        f"{len(rows)} templates with a local sampler{beside}. {len(rows) - len(unlike_rows)} of them are the same "
+        f"prompt node for node once turned, but for Hybridiff's nodes, and {len(whole)} are valid on the server before "
+        "and after.",
         table(sums, [("how its costliest sampler is shared", lambda row: row[0]), ("templates", lambda row: row[1]),
                      ("share", lambda row: row[2])]),
         "### Not shared, or not told",
@@ -70,7 +71,7 @@ MEANT = {
     "rows": "by rows (a batch at CFG 1)",
     "tokens": "by tokens (one latent at CFG 1)",
     "graph": "by graph (code in the network), by conds",
-    "not told": "not told: this family's tokens were not tried",
+    "not told": "not told: this family was not tried by tokens",
     "not": "not shared",
     "no sampler on": "no sampler is switched on",
 }

@@ -19,18 +19,21 @@ PLAIN = {
     "LoraLoader", "LoraLoaderModelOnly", "ModelSamplingSD3", "ModelSamplingAuraFlow", "ModelSamplingFlux", "CFGNorm",
     "ModelNoiseScale", "CFGZeroStar", "CFGOverride", "DifferentialDiffusion", "LatentApplyOperationCFG",
     "SkipLayerGuidanceDiT", "UNetTemporalAttentionMultiply", "VideoLinearCFGGuidance", "ScaleROPE", "RescaleCFG",
-    "LTXVReferenceAudio", "TripoSplatSamplingPreview", "ComfySwitchNode", "Reroute", "HybridiffModel",
+    "LTXVReferenceAudio", "TripoSplatSamplingPreview", "ContextWindowsManual", "WanContextWindowsManual",
+    "ComfySwitchNode", "Reroute", "HybridiffModel",
 }  # fmt: skip
 # that keep something in the network from step to step, which no other process has
 STATEFUL = {
     "EasyCache": "EasyCache keeps what the network gave before",
     "FluxKVCache": "FluxKVCache keeps keys and values of the first step",
+    "WanAnimate2Cache": "WanAnimate2Cache keeps keys and values of the first step",
     "ARVideoI2V": "an autoregressive sampler keeps its state in the network",
     "SamplerARVideo": "an autoregressive sampler keeps its state in the network",
 }
 CONTROLS = re.compile("ControlNet.*Apply|ControlNetInpainting")
 HOOKS = re.compile("Hook")
 ZERO = "index_timestep_zero"
+CFGS = ("cfg", "video_cfg", "audio_cfg")
 
 # why a family's forwards are not divided by tokens
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
@@ -87,6 +90,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"joyai", "JoyImage", True),
     (r"lens", "Lens", True),
     (r"mage_flow", "Mage Flow", True),
+    (r"ltx-2\.5", "LTX-2.5", None),
     (r"ltx-2|ltx2", "LTX-2", True),
     (r"ltx", "LTX-Video", True),
     (r"stable-audio-open", "Stable Audio", True),
@@ -105,6 +109,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"auraflow|aura_flow", "AuraFlow", True),
     (r"pixart", "PixArt", ATTENTION),
     (r"mochi", "Mochi", None),
+    (r"minimax_music", "MiniMax Music", None),
     (r"minimax", "MiniMax-H3", None),
 )  # fmt: skip
 
@@ -271,7 +276,8 @@ def _branches(prompt: Prompt, node: str) -> tuple[float | None, int | None]:
     if kind == "DualCFGGuider":
         scales = [prompt.number(given.get(name)) for name in ("cfg_conds", "cfg_cond2_negative")]
         return (None, None) if None in scales else (max(scales), 1 + sum(scale != 1 for scale in scales))
-    cfg = prompt.number(given.get("cfg"))
+    scales = [prompt.number(given.get(name)) for name in CFGS if name in given]
+    cfg = None if None in scales or not scales else max(scales)
     if kind == "DualModelGuider":
         return cfg, 1  # one by one: the other model computes the negative
     return cfg, None if cfg is None else 1 + (cfg != 1)
@@ -331,6 +337,8 @@ def way(made: Sampling) -> tuple[str, str]:
     name, tokens = family_of(made.files[0])
     if made.controls:
         return "not", "one branch with a ControlNet: its residuals are not divided by tokens"
+    if any("ContextWindows" in kind for kind in made.chain):
+        return "not", "one branch, in context windows: the network is run more than once for a prompt"
     if made.zero:
         return (
             "not",

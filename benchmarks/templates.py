@@ -157,9 +157,10 @@ def versions(comfy: Comfy) -> str:
 
 
 def measure(root: Path, browser: Browser, names: list[str]) -> tuple[list[dict], str]:
-    """A row for each template with a local sampler, and one that counts the others; what they were made with."""
+    """A row for each template with a local sampler, or those of `names`, and a first one that counts the others; what
+    they were made with."""
     found, others = template_flows.flows(root)
-    rows: list[dict] = [{"name": None, "others": others}]
+    rows: list[dict] = [{"name": None, "others": 0 if names else others}]
     chosen = {name: found[name] for name in names or found}
     with opened(root, chosen, browser) as turned:
         for name, flow in chosen.items():

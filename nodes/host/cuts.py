@@ -47,7 +47,7 @@ def _loses_an_input(network: torch.nn.Module) -> bool:
 
 def may_divide(network: torch.nn.Module) -> bool:
     """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
-    return isinstance(splitter_for(network), DitSplit)
+    return not isinstance(network, UNetModel) and not _loses_an_input(network)
 
 
 def hooked(model_options: dict, splitter: DitSplit | UnetSplit | NoSplit, through: Pass | Look | Shard) -> dict:

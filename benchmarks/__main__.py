@@ -25,6 +25,7 @@ from . import (
     false_alarms,
     findings,
     gpu_rows,
+    gpu_token_rows,
     messages,
     places,
     projection,
@@ -106,6 +107,7 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("templates_newer", [], template_rows.render, "templates", "Newer templates", about.NEWER),
         Part("gpu", ["gpu.py"], gpu_rows.render, "gpu", "On a GPU", about.GPU),
         Part("gpu_sdxl", [], gpu_rows.render, "gpu", "On a GPU: SDXL with more repeats", about.GPU_SDXL),
+        Part("gpu_tokens", ["gpu_tokens.py"], gpu_token_rows.render, "gpu", "On a GPU: by tokens", about.GPU_TOKENS),
         Part("samplings", ["samplings.py", *IDEALS], *SAMPLED, EVERY, about.SAMPLINGS),
         Part("samplings_cfg5", ["samplings.py", *IDEALS, *AT_5], *SAMPLED, f"{EVERY}: CFG 5"),
         Part("samplings_trained", ["samplings.py", *OF_TRAINED], *SAMPLED, ON_A_TRAINED, about.TRAINED),
@@ -155,6 +157,10 @@ def documents(chosen: list[Part]) -> dict[Path, str]:
                 text += filter(None, [f"## {part.title}", part.about, block["heading"], part.render(block)])
                 if part.name == "stages":
                     text += [about.PROJECTION, projection.render(block)]
+        if page == "gpu":
+            text += ["## Two GPUs by tokens: arithmetic with assumed times"]
+            text += [about.TOKENS_UNMEASURED] if "gpu_tokens" not in blocks else []
+            text += [about.TOKENS_ASSUMED, gpu_token_rows.arithmetic()]
         pages[TABLES / f"{page}.md"] = "\n\n".join(text)
     return {path: f"{text}\n" for path, text in pages.items()}
 
@@ -172,8 +178,8 @@ def main() -> None:
             continue
         if str(options.unet) in part.command and not (options.unet / "emoji_unet.safetensors").exists():
             print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
-        elif part.name == "gpu" and not torch.cuda.is_available():
-            print("no GPU here: gpu.py is left out")
+        elif part.name.startswith("gpu") and not torch.cuda.is_available():
+            print(f"no GPU here: {part.command[0]} is left out")
         else:
             run(part)
     curve.draw(results(every)[1], CURVES_CFG, CURVES)

@@ -47,6 +47,24 @@ next table has it again. The run was stopped when its time was up: a few of Wan'
 
 GPU_SDXL = """The run was cut off before the row of predict on one GPU, which is in the table above."""
 
+GPU_TOKENS = """A forward of the true size, whole, and one device's part where two divide it by the image's tokens.
+The other device is a stand-in that has sent all its keys and values already, so nothing is waited for. Bytes were
+counted. They then crossed between two processes; on one GPU these share its link to the host's memory. From this two
+GPUs are PROJECTED, for links of 6 and 20 GB/s in each direction: with the heads in halves the second half crosses while
+the first one's attention is computed, without them nothing is hidden; the better of the two counts. Where a network was
+made with fewer blocks, its times and bytes are scaled up by their number, and the row says so."""
+
+TOKENS_UNMEASURED = """**Forwards divided by tokens were not measured on a GPU yet.** `python benchmarks/gpu_tokens.py`
+does it, on one."""
+
+TOKENS_ASSUMED = """What follows is arithmetic. A whole forward's time is assumed, for an RTX 4090. Half of the image's
+tokens and all of the text's take their share of it. Keys and values of half of the tokens cross in each block, in half
+precision, at 6 or 20 GB/s in each direction (a slow slot; PCIe 4 x16). By halves of the heads the second half crosses
+while the first one's attention is computed, which takes its share of the time by operations.
+
+For comparison: raylight, which divides by tokens too (Ulysses, NCCL, Linux, nodes of its own), has 1.6 to 1.8x on two
+cards at CFG 1, from its own reports, on other machines."""
+
 SAMPLINGS = f"""auto beside its tolerance, {AUTO_TOLERANCE:g}, with each sampling that ComfyUI's nodes set, all of its
 schedulers, 12, 20 and 30 steps. `ideal` are networks whose answer is known in closed form, the mean of the pictures
 that a noisy latent may have come from: Gaussians with a picture's spectrum (mixture), and a few single pictures

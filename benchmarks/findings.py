@@ -8,6 +8,7 @@ from functools import reduce
 
 from hybridiff_core.rules import LEAST_STEPS
 
+from . import gpu_token_rows
 from .about import PAGES
 from .block import table
 from .choice import FLOOR, speed, verdict
@@ -36,7 +37,8 @@ UNKNOWN = """## What nobody has measured
 - FID and LPIPS on COCO, as the paper's Table 1 has them. `benchmarks/coco.py` does it, with your weights and a GPU.
 
 How to help: `python benchmarks/gpu.py` on a machine with one or more GPUs times SDXL's, SD3-medium's and Wan's shapes
-in each mode, and prints tables for a pull request or an issue."""
+in each mode, `python benchmarks/gpu_tokens.py` those of Flux, Qwen-Image, Wan 14B and Z-Image divided by tokens; both
+print tables for a pull request or an issue."""
 
 
 def fast(timed: Sequence[dict], divided: Sequence[dict]) -> str:
@@ -79,8 +81,8 @@ def first_run(rows: Sequence[dict]) -> str:
   a run of {rows[0]["seconds"]:.0f} s: {told}. [More](benchmarks/workers.md)"""
 
 
-def on_gpus(parts: Sequence[dict]) -> str:
-    """What gpu.py found for exact sharing, by model and size; the later of two rows counts."""
+def on_gpus(parts: Sequence[dict], by_tokens: Sequence[dict]) -> str:
+    """What gpu.py found for exact sharing, by model and size, the later of two rows counts; and gpu_tokens.py."""
     found = {(row["model"], row["size"]): row for row in parts if row["part"] == "projected" and row["mode"] == "exact"}
     of_model: dict[str, list[str]] = {}
     for (model, size), row in found.items():
@@ -88,13 +90,22 @@ def on_gpus(parts: Sequence[dict]) -> str:
     if not found:
         return ""
     told = "; ".join(f"{model} {', '.join(sizes)}" for model, sizes in of_model.items())
+    source = "**projected**" if by_tokens else "by arithmetic with assumed times; no GPU has measured it yet"
     card = next(row["on"].split("(")[1].rstrip(") ") for row in parts if row["part"] == "worker")
     return f"""- **Fast GPUs.** *exact* on two equal cards, **projected** from the times of one {card}: {told}.
   SDXL at 1024 gains nothing there: so fast a card waits for Python, and one branch takes as long as both. Larger
-  pictures and slower cards gain. Tokens on GPUs are not in these figures. [More](benchmarks/gpu.md)"""
+  pictures and slower cards gain. [More](benchmarks/gpu.md)
+- **Two GPUs by tokens**, CFG 1: {gpu_token_rows.span(by_tokens)}, by how fast their link is, {source}.
+  [More](benchmarks/gpu.md)"""
 
 
-def gains(rows: Sequence[dict], timed: Sequence[dict], parts: Sequence[dict], started: Sequence[dict]) -> str:
+def gains(
+    rows: Sequence[dict],
+    timed: Sequence[dict],
+    parts: Sequence[dict],
+    by_tokens: Sequence[dict],
+    started: Sequence[dict],
+) -> str:
     """When a user gains how much, in plain words."""
 
     def span(some: Sequence[dict]) -> str:
@@ -129,7 +140,7 @@ def gains(rows: Sequence[dict], timed: Sequence[dict], parts: Sequence[dict], st
   two devices {guided}; at CFG 1 on one device {alone}. A second device adds to that.{none}
 - **One device.** Nothing is shared; *auto* predicts the same steps, and its picture is the same as with two.
 - **Fewer than {LEAST_STEPS} steps.** *auto* is *exact*.
-{on_gpus(parts)}
+{on_gpus(parts, by_tokens)}
 {first_run(started)}
 - **Small pictures.** Each step costs two messages and a wait, tokens a message at each attention. Where a step takes a
   few milliseconds, sharing does not pay, and the run stays on one device.
@@ -148,7 +159,8 @@ def text(blocks: Mapping[str, dict], rows: Sequence[dict]) -> str:
     listed = "\n".join(f"- [{title}](benchmarks/{name}.md)" for name, title in PAGES.items())
     paragraphs = [
         HEAD, "## Two devices, by the clock", fast(of("speed"), of("dividing")), FAST,
-        "## When you gain, and when not", gains(rows, of("speed"), of("gpu", "gpu_sdxl"), of("start")),
+        "## When you gain, and when not",
+        gains(rows, of("speed"), of("gpu", "gpu_sdxl"), of("gpu_tokens"), of("start")),
         "## How close the pictures are",
         "*exact* is equal to KSampler to 1e-5 in fp32, in all that [COMPATIBILITY.md](COMPATIBILITY.md) lists. *auto* "
         f"is made to keep 95 of 100 pictures at {FLOOR:g} dB PSNR or better, where a difference is hardly visible; the "

@@ -8,7 +8,8 @@ and 1, of the cut's outer and inner part; messages to a worker and back, with an
 kernels, and the worker's start. With two GPUs each mode is
 timed through real workers (the models are then written to a file, which a worker reads). With one, the speed-up of
 two is PROJECTED from those parts and was not measured; what predicted steps bring on that one GPU is measured, at the
-first size of each model. Wan has its own sizes: 480p and 720p, of 33 and 81 frames.
+first size of each model. Wan has its own sizes: 480p and 720p, of 33 and 81 frames. Forwards divided by tokens are
+gpu_tokens.py's.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
-import os
 import statistics
-import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
@@ -29,8 +29,8 @@ sys.path.insert(0, str(PACK))
 from benchmarks.block import heading, keep  # noqa: E402
 from benchmarks.gpu_networks import DTYPES, SMALL, TITLES, TRUE  # noqa: E402
 from benchmarks.gpu_rows import bound, projection, render  # noqa: E402
-from benchmarks.inside import enter_comfyui  # noqa: E402
-from tests.host.comfy_server import MODELS, find_comfyui, python_of  # noqa: E402
+from benchmarks.inside import run_on_device  # noqa: E402
+from tests.host.comfy_server import MODELS  # noqa: E402
 from tests.host.families import conditioning, load, weights  # noqa: E402
 
 STEPS, START, K = 50, 15, 10  # of the runs that are timed or projected
@@ -341,42 +341,35 @@ def size_of(state) -> int:
     return sum(tensor.nbytes for tensor in state)
 
 
-def measure(options: argparse.Namespace, root: Path) -> None:
-    import torch
-
-    if options.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no CUDA GPU is to be had by ComfyUI's torch here; to try the script out, add --device cpu --small")
-    host = enter_comfyui(root, cpu=options.device == "cpu")
-    with torch.inference_mode():
-        bench = Bench(options, host)
-        bench.worker()
-        for name in options.models:
-            try:
-                bench.one(name)
-            except (RuntimeError, ValueError, AssertionError) as error:  # hours of rows may come before it
-                traceback.print_exc()
-                bench.leave_out(f"{TITLES[name]}: it failed ({type(error).__name__}: {error})")
-    host.leases.pool().close()
+def measure(options: argparse.Namespace, host) -> None:
+    bench = Bench(options, host)
+    bench.worker()
+    for name in options.models:
+        try:
+            bench.one(name)
+        except (RuntimeError, ValueError, AssertionError) as error:  # hours of rows may come before it
+            traceback.print_exc()
+            bench.leave_out(f"{TITLES[name]}: it failed ({type(error).__name__}: {error})")
     print(f"{heading(SEED)}\n\n{render({'rows': bench.rows})}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=list(TRUE), choices=list(TRUE))
-    parser.add_argument("--sizes", nargs="+", type=int, help="pixels; 1024 1536 2048 2560 unless given")
+def arguments(about: str, models: Sequence[str]) -> argparse.ArgumentParser:
+    """What this script and gpu_tokens.py are given; `about` is their docstring."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(models), choices=list(models))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--small", action="store_true", help="tiny networks, to try the script out")
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__, list(TRUE))
+    parser.add_argument("--sizes", nargs="+", type=int, help="pixels; 1024 1536 2048 2560 unless given")
     options = parser.parse_args()
     options.sizes = options.sizes or ([64] if options.small else [1024, 1536, 2048, 2560])
-    root = find_comfyui()
-    if root is None:
-        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
-        command = [python_of(root), __file__, *sys.argv[1:]]
-        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
-    measure(options, root)
+    run_on_device(options, measure)
 
 
 if __name__ == "__main__":

@@ -89,3 +89,21 @@ def run_inside(script: str, options: argparse.Namespace, measure: Callable[[argp
 
     with torch.inference_mode():
         measure(options, root)
+
+
+def run_on_device(options: argparse.Namespace, measure: Callable[[argparse.Namespace, object], None]) -> None:
+    """Run this script again with ComfyUI's own Python, and there, on that device, `measure(options, the host side)`."""
+    root = find_comfyui()
+    if root is None:
+        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
+    if os.environ.get("HYBRIDIFF_BENCHMARK") != "inside":
+        command = [python_of(root), *sys.argv]
+        sys.exit(subprocess.run(command, env={**os.environ, "HYBRIDIFF_BENCHMARK": "inside"}).returncode)
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no CUDA GPU is to be had by ComfyUI's torch here; to try the script out, add --device cpu --small")
+    host = enter_comfyui(root, cpu=options.device == "cpu")
+    with torch.inference_mode():
+        measure(options, host)
+    host.leases.pool().close()

@@ -25,8 +25,8 @@ BOX = """(id) => {
     const frame = canvas.canvas.getBoundingClientRect(), edge = 8
     return {
         x: frame.x + (node.pos[0] + ds.offset[0]) * ds.scale - edge,
-        y: frame.y + (node.pos[1] - 30 + ds.offset[1]) * ds.scale - edge,
-        width: node.size[0] * ds.scale + 2 * edge, height: (node.size[1] + 30) * ds.scale + 2 * edge,
+        y: frame.y + (node.pos[1] - 56 + ds.offset[1]) * ds.scale - edge,
+        width: node.size[0] * ds.scale + 2 * edge, height: (node.size[1] + 56) * ds.scale + 2 * edge,
     }
 }"""
 
@@ -41,19 +41,19 @@ def graph(comfy: Comfy) -> tuple[dict, dict[str, int]]:
     device = flow.add("HybridiffDevices", (330, 0), ["same"])
     plan = flow.add("HybridiffPlan", (330, 130), ["predict", "slope", 10, 12, 0.0004, 15, 20, 0.0, 0, "auto"])
     ours = flow.add(
-        "HybridiffKSampler", (720, 0), [3, "fixed", 30, 4.0, "euler", "simple", 1.0], model=(model, 0),
-        positive=(positive, 0), negative=(negative, 0), latent_image=(latent, 0), plan=(plan, 0), devices=(device, 0),
+        "HybridiffKSampler", (720, 0), [3, "fixed", 30, 4.0, "euler", "simple", 1.0, "same as KSampler"],
+        model=(model, 0), positive=(positive, 0), negative=(negative, 0), latent_image=(latent, 0), plan=(plan, 0),
+        devices=(device, 0),
     )  # fmt: skip
     decoded = flow.add("VAEDecode", (1120, 0), [], samples=(ours, 0), vae=(vae, 0))
     flow.add("SaveImage", (1120, 110), ["help"], images=(decoded, 0))
     report = flow.add("HybridiffReport", (1120, 480), [], report=(ours, 1))
-    shown = flow.add("PreviewImage", (1420, 0), [], images=(report, 0))
     for node in flow.nodes:
         if node["id"] == ours:
             node["size"] = [360, 560]
-        if node["id"] == shown:
-            node["size"] = [700, 420]
-    return flow.to_dict("7c1b2a30-0000-4000-8000-000000000001"), {"sampler": ours, "plan": plan, "report": shown}
+        if node["id"] == report:
+            node["size"] = [460, 420]
+    return flow.to_dict("7c1b2a30-0000-4000-8000-000000000001"), {"sampler": ours, "plan": plan, "report": report}
 
 
 def main() -> None:
@@ -73,8 +73,9 @@ def main() -> None:
             tab.run()
             page.wait_for_timeout(1500)
             page.keyboard.press("Escape")
+            tab.open_details(nodes["sampler"])
             for name, node in nodes.items():
-                tab.look_at(node, 1.4)
+                tab.look_at(node, 1.1)
                 page.wait_for_timeout(800)
                 shot = Path(folder) / "shot.png"
                 page.screenshot(path=shot, clip=page.evaluate(BOX, node))

@@ -3,7 +3,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 DEMO='torch==2.13.0 numpy safetensors pillow psutil'
-TESTS='nvidia-ml-py matplotlib pytest hypothesis bandit diffusers transformers playwright ruff>=0.17,<0.18'
+TESTS='nvidia-ml-py matplotlib pytest hypothesis bandit diffusers transformers playwright ray>=2.52 ruff>=0.17,<0.18'
 
 # install NAME PACKAGE...: once for each list of packages. The list is noted when all is done, so that what was
 # interrupted is done again.

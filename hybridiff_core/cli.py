@@ -1,4 +1,4 @@
-"""Hybridiff's commands: `devices` says what this machine has, `demo` draws a picture on two processes."""
+"""Hybridiff's commands: `devices` and `demo` for this machine, `share` and `join` for several machines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .plan import MODES
+from .remote import arguments as remote
 
 CORE = ("torch", "numpy", "psutil")  # the packages that commands need
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     add_devices(commands)
     add_demo(commands)
+    remote.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)

@@ -72,6 +72,11 @@ class Engine:
         """
         self.newcomers.add(exchange)
 
+    def admit(self, exchange: Exchange) -> None:
+        """A worker has a part from the next call on."""
+        self.team.join(exchange)
+        self.report.devices.append(exchange.place.label)
+
     @property
     def schedule(self) -> Schedule | None:
         return self.state.schedule
@@ -141,8 +146,7 @@ class Engine:
     def _take_in(self, call: Call, step: int) -> None:
         """Workers that are ready join from this call on."""
         for exchange in self.newcomers.ready(call):
-            self.team.join(exchange)
-            self.report.devices.append(exchange.place.label)
+            self.admit(exchange)
             if step:
                 self.report.note(
                     lines.JOINED(device=exchange.place.label, step=step + 1, steps=self.state.setting.steps)

@@ -80,7 +80,8 @@ class Judging:
         team = self.team
         if team.known is not None:
             team.known.leave_out(team.model, exchange.place.label, times)
-        team.report.note(lines.TOO_SLOW(device=exchange.place.label, times=times))
+        line = lines.LINK_TOO_SLOW if exchange.place.machine else lines.TOO_SLOW
+        team.report.note(line(device=exchange.place.label, times=times))
 
 
 def label(device: Exchange | None) -> str:

@@ -124,7 +124,8 @@ class Newcomers:
             self.handshake.passed(exchange, trial.call)
         if self.team.known is None:  # devices count as equal
             return True
-        self.state.sharing.met(1 + len(self.team.exchanges) + len(self._trials))
+        near = [other for other in (*self.team.exchanges, *self._trials) if not other.place.machine]
+        self.state.sharing.met(1 + len(near))  # devices that may divide a forward
         if trial.first or trial.own_s is None:
             return False
         took = self._took[exchange]
@@ -136,7 +137,7 @@ class Newcomers:
         known.seconds |= {self._key(exchange): min(took), self._key(None): own_s}
         if len(self.team.devices) == 1 and trial.own_s:
             known.alone.setdefault(self.state.name, trial.own_s)
-        if self._helps(call, own_s, min(took)):
+        if self._helps(exchange, call, own_s, min(took)):
             return True
         # a call that has nothing for one more device says nothing of this one
         if len(took) >= TRIALS:
@@ -155,12 +156,12 @@ class Newcomers:
         if known is None:
             return True
         own_s, its_s = (known.seconds.get(self._key(device)) for device in (None, exchange))
-        return not (own_s and its_s) or self._helps(call, own_s, its_s)
+        return not (own_s and its_s) or self._helps(exchange, call, own_s, its_s)
 
-    def _helps(self, call: Call, own_s: float, its_s: float) -> bool:
+    def _helps(self, exchange: Exchange, call: Call, own_s: float, its_s: float) -> bool:
         """Whether the worker would be given something, by the seconds for a unit here and there."""
         paces = [*(self.team.paces or [own_s] * len(self.team.devices)), its_s]
-        return self.state.sharing.helps(call, paces)
+        return self.state.sharing.helps(call, paces, bool(exchange.place.machine))
 
     def _key(self, device: Exchange | None) -> tuple[object, str]:
         return self.state.name, label(device)

@@ -44,7 +44,7 @@ PHRASES: dict[str, str] = {
     "middle": "middle",
     "finish": "end",
     "band": "{stage}: steps {first} to {last}",
-    "curve": "how much the prompt changes each step (rel-MAE)",
+    "curve": "what the prompt changes (rel-MAE)",
     "no_curve": "one prompt, so there is no difference to show",
     "point": "step {step}: {value}",
     "not_measured": "not measured",

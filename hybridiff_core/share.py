@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from .network.tokens import SHARES, Form
@@ -127,6 +127,11 @@ class Deal:
                 for device in parcel.devices:
                     found[device] += each
         return max(found)
+
+    def on(self, devices: Sequence[int]) -> Deal:
+        """The same among `devices`, which were counted from 0 on."""
+        moved = (replace(one, devices=tuple(devices[device] for device in one.devices)) for one in self.parcels)
+        return replace(self, parcels=tuple(moved))
 
     @property
     def places(self) -> list[int]:

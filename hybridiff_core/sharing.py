@@ -69,7 +69,7 @@ class Sharing:
     @property
     def form(self) -> Form | str | None:
         """What is known of the network's tokens; None for nothing yet."""
-        return self.setting.forms.get(self.name)
+        return self.setting.whole or self.setting.forms.get(self.name)
 
     @property
     def undivided(self) -> str | None:
@@ -80,8 +80,11 @@ class Sharing:
 
     # -- which way
 
-    def deals(self, call: Call, paces: Sequence[float]) -> list[Deal]:
-        """All ways to share `call` among devices with these paces, the plainest first."""
+    def deals(self, call: Call, paces: Sequence[float], far: bool = False) -> list[Deal]:
+        """All ways to share `call` among devices with these paces, the plainest first.
+
+        `far` says of a last device that is not in the team yet that it is another machine's.
+        """
         units, batch = call.units, len(call.x)
         found = [by_conds(units, batch, paces)]
         if len(paces) < 2:
@@ -90,8 +93,9 @@ class Sharing:
         if rows:
             found.append(by_rows(units, batch, paces))
         if isinstance(self.form, Form) and not any(unit.local or unit.controls for unit in units):
-            found.append(by_tokens(units, batch, paces, self.form))
-            if rows and paces.count(paces[0]) == len(paces):
+            here = near(self.team.exchanges, paces, far)
+            found.append(tokens_among(here, call, paces, self.form))
+            if rows and paces.count(paces[0]) == len(paces) == len(here):
                 found.append(by_rows_and_tokens(units, batch, paces, self.form))
         return [deal for deal in found if deal]
 
@@ -120,16 +124,17 @@ class Sharing:
             paces = [self._own_s or 1.0] * len(self.team.devices)
         return list(paces), self._own_s is not None and self.team.known is not None
 
-    def helps(self, call: Call, paces: Sequence[float]) -> bool:
-        """Whether the last of these devices would make the call faster; `paces` are in seconds."""
-        with_it, without = self._expected(call, paces, Link()), self._expected(call, paces[:-1], Link())
+    def helps(self, call: Call, paces: Sequence[float], far: bool = False) -> bool:
+        """Whether the last of these devices, `far` away or not, would make the call faster; `paces` are in seconds."""
+        with_it, without = self._expected(call, paces, Link(), far), self._expected(call, paces[:-1], Link())
         helps = with_it < GAIN * without
-        if isinstance(self.form, Form) and not helps and (deal := by_tokens(call.units, len(call.x), paces, self.form)):
-            self._times = deal.seconds(paces, Link()) / without
+        if isinstance(self.form, Form) and not helps:
+            deal = tokens_among(near(self.team.exchanges, paces, far), call, paces, self.form)
+            self._times = deal.seconds(paces, Link()) / without if deal else self._times
         return helps
 
-    def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None) -> float:
-        return min(deal.seconds(paces, link) for deal in self.deals(call, paces))
+    def _expected(self, call: Call, paces: Sequence[float], link: Link | None = None, far: bool = False) -> float:
+        return min(deal.seconds(paces, link) for deal in self.deals(call, paces, far))
 
     # -- a call
 
@@ -215,10 +220,11 @@ class Sharing:
 
     def _wants_look(self, call: Call, units: Sequence[Unit]) -> bool:
         """Whether the network should show what it does with tokens: where dividing by them could be faster."""
-        devices = max(self.hoped, len(self.team.devices))
+        devices = max(self.hoped, len(near(self.team.exchanges, self.team.devices)))
         if self.form is not None or devices < 2 or any(unit.local or unit.controls for unit in call.units):
             return False
         paces = self._paces()[0]
+        paces = [paces[place] for place in near(self.team.exchanges, paces)]
         paces += [paces[0]] * (devices - len(paces))
         ideal = sum(unit.cost for unit in call.units) / sum(1.0 / pace for pace in paces)
         return ideal < GAIN * self._expected(call, paces)
@@ -279,3 +285,15 @@ class Sharing:
     def close(self) -> None:
         """The run is over, or interrupted."""
         self._dividing.close()
+
+
+def near(exchanges: Sequence[Exchange], devices: Sequence, far: bool = False) -> list[int]:
+    """Of so many devices those on this machine: keys and values are too much for a network."""
+    others = {place for place, exchange in enumerate(exchanges, 1) if exchange.place.machine}
+    return [place for place in range(len(devices) - far) if place not in others]
+
+
+def tokens_among(here: Sequence[int], call: Call, paces: Sequence[float], form: Form) -> Deal | None:
+    """The call divided by tokens among the devices `here`; None where no unit would be."""
+    deal = by_tokens(call.units, len(call.x), [paces[place] for place in here], form) if here[1:] else None
+    return deal and deal.on(here)

@@ -170,7 +170,15 @@ class Team:
         self.handshake.failed(exchange, call, off)
         record.helpers -= 1
         self.remove(exchange)
-        self.report.note(lines.ANOTHER_PICTURE(device=exchange.place.label, off=off))
+        once_more = [self.plain(call, piece.units, piece.rows)[0] for piece in theirs]
+        itself = max(
+            self.handshake.off(call, a.prediction, b.prediction, call.rows(b.rows)) for a, b in zip(once_more, own)
+        )
+        device = exchange.place.label
+        random = itself > self.handshake.allowed(exchange)
+        self.report.note(
+            lines.RANDOM_FROM_CALL_TO_CALL(device=device) if random else lines.ANOTHER_PICTURE(device=device, off=off)
+        )
         return own
 
     # -- losses

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from comfy_api.latest import io
 
 from ..hybridiff_core.plan import shown
-from ..hybridiff_core.workers.devices import choices
+from ..hybridiff_core.workers.devices import OTHERS, choices
 from .plan import CATEGORY
 
 DEVICES = io.Custom("HYBRIDIFF_DEVICES")
-AUTO = ("auto",)
+HERE, EVERYWHERE = "this machine", "this machine and others"
+OTHER_PACKS = ("run their nodes in the worker too", "off")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What goes from Hybridiff Devices nodes to the others: device names, and whether other packs' nodes may be run."""
+
+    names: tuple[str, ...] = ("auto",)
+    other_packs: bool = True
 
 
 class HybridiffDevices(io.ComfyNode):
@@ -29,12 +40,29 @@ class HybridiffDevices(io.ComfyNode):
                     tooltip="auto: this machine's other GPUs, except hidden, busy, small and unsupported ones. same: a "
                     "second process on ComfyUI's own device (for tests; no faster on a GPU). cpu: a process on the "
                     "processor, far slower than a GPU. cuda:0, cuda:1, ...: that GPU, also where auto leaves it out. "
-                    "Different kinds of devices round differently.",
+                    "Different kinds of devices round differently. pc-b: cuda:0: that GPU of a machine that joined.",
+                ),
+                io.Combo.Input(
+                    "where",
+                    options=[HERE, EVERYWHERE],
+                    default=HERE,
+                    optional=True,
+                    tooltip="Where auto looks for GPUs. Others are machines on which Hybridiff's join command runs "
+                    "(docs/REMOTE.md); a device there is used only where it saves time.",
                 ),
                 DEVICES.Input(
                     "devices",
                     optional=True,
                     tooltip="Devices that other Hybridiff Devices nodes chose; this node adds one more.",
+                ),
+                io.Combo.Input(
+                    "other_packs",
+                    options=list(OTHER_PACKS),
+                    default=OTHER_PACKS[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="Models that nodes of other packs loaded or patched: the device's process runs the same "
+                    "nodes, once, to make the same model. off: such a model is sampled on one device.",
                 ),
             ],
             outputs=[DEVICES.Output(display_name="devices")],
@@ -47,17 +75,29 @@ class HybridiffDevices(io.ComfyNode):
         return device is None or _is_name(device) or f"device is {shown(device)}; use one of {', '.join(choices())}"
 
     @classmethod
-    def execute(cls, device: str, devices: list[str] | None = None) -> io.NodeOutput:
+    def execute(
+        cls, device: str, where: str = HERE, devices: Devices | None = None, other_packs: str = OTHER_PACKS[0]
+    ) -> io.NodeOutput:
         if not _is_name(device):
             raise ValueError(f"device is {shown(device)}; use one of {', '.join(choices())}")
-        return io.NodeOutput([*checked([] if devices is None else devices), device])
+        for name, value, known in (("where", where, (HERE, EVERYWHERE)), ("other_packs", other_packs, OTHER_PACKS)):
+            if value not in known:  # by a link
+                raise ValueError(f"{name} is {shown(value)}; use one of {', '.join(known)}")
+        before = Devices(()) if devices is None else checked(devices)
+        others = (OTHERS,) if device == "auto" and where == EVERYWHERE else ()
+        allowed = before.other_packs and other_packs == OTHER_PACKS[0]
+        return io.NodeOutput(Devices((*before.names, device, *others), allowed))
 
 
-def checked(devices: object) -> tuple[str, ...]:
-    """The devices that came by a link. Raises ValueError where it is something else."""
-    if not isinstance(devices, (list, tuple)) or not all(map(_is_name, devices)):
+def checked(devices: object) -> Devices:
+    """The devices that came by a link; the default ones for none. Raises ValueError where it is something else."""
+    if devices is None:
+        return Devices()
+    if isinstance(devices, (list, tuple)) and all(map(_is_name, devices)):
+        return Devices(tuple(devices))
+    if not isinstance(devices, Devices):
         raise ValueError(f"expected devices, got {shown(devices)}; connect the output of a Hybridiff Devices node")
-    return tuple(devices)
+    return devices
 
 
 def _is_name(device: object) -> bool:

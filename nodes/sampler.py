@@ -8,8 +8,9 @@ from comfy_api.latest import io
 
 from ..hybridiff_core.account import timeline
 from ..hybridiff_core.plan import HybridPlan, shown
-from .devices import AUTO, DEVICES, checked
+from .devices import DEVICES, checked
 from .host.acceleration import Acceleration
+from .host.graph import Origin
 from .plan import CATEGORY, PLAN
 from .report import REPORT
 
@@ -119,8 +120,21 @@ def _plan(plan: object, picture: str) -> HybridPlan:
     return PICTURES[picture]
 
 
-def _sample(model, plan: object, devices: object, picture: str, *arguments, **options) -> io.NodeOutput:
-    acceleration = Acceleration(_plan(plan, picture), AUTO if devices is None else checked(devices))
+def _hidden() -> list[io.Hidden]:
+    """By which the graph is known that a model comes from."""
+    return [io.Hidden.dynprompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo]
+
+
+def _acceleration(cls: type[io.ComfyNode], model, plan: object, devices: object, picture: str) -> Acceleration:
+    chosen, told = checked(devices), getattr(cls, "hidden", None)
+    origin = told and Origin.of(model, told.dynprompt, told.unique_id, told.extra_pnginfo)
+    return Acceleration(_plan(plan, picture), chosen.names, origin, chosen.other_packs)
+
+
+def _sample(
+    cls: type[io.ComfyNode], model, plan: object, devices: object, picture: str, *arguments, **options
+) -> io.NodeOutput:
+    acceleration = _acceleration(cls, model, plan, devices, picture)
     (latent,) = nodes.common_ksampler(acceleration.apply(model), *arguments, **options)
     report = acceleration.report.to_dict() if acceleration.report else {}
     view = [timeline(report)] if report else []
@@ -152,6 +166,7 @@ class HybridiffKSampler(io.ComfyNode):
                 *_hybrid_inputs(),
             ],
             outputs=_outputs(),
+            hidden=_hidden(),
         )
 
     @classmethod
@@ -160,7 +175,8 @@ class HybridiffKSampler(io.ComfyNode):
         plan=None, devices=None, picture=SAME,
     ) -> io.NodeOutput:  # fmt: skip
         return _sample(
-            model, plan, devices, picture, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image,
+            cls, model, plan, devices, picture, seed, steps, cfg, sampler_name, scheduler, positive, negative,
+            latent_image,
             denoise=denoise,
         )  # fmt: skip
 
@@ -211,6 +227,7 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
                 *_hybrid_inputs(),
             ],
             outputs=_outputs(),
+            hidden=_hidden(),
         )
 
     @classmethod
@@ -219,9 +236,8 @@ class HybridiffKSamplerAdvanced(io.ComfyNode):
         start_at_step, end_at_step, return_with_leftover_noise, plan=None, devices=None, picture=SAME,
     ) -> io.NodeOutput:  # fmt: skip
         return _sample(
-            model, plan, devices, picture, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative,
-            latent_image,
-            disable_noise=add_noise == "disable", start_step=start_at_step, last_step=end_at_step,
+            cls, model, plan, devices, picture, noise_seed, steps, cfg, sampler_name, scheduler, positive, negative,
+            latent_image, disable_noise=add_noise == "disable", start_step=start_at_step, last_step=end_at_step,
             force_full_denoise=return_with_leftover_noise == "disable",
         )  # fmt: skip
 
@@ -238,9 +254,10 @@ class HybridiffModel(io.ComfyNode):
             search_aliases=ALIASES,
             inputs=[_model(), *_hybrid_inputs()],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The model, to be sampled on several devices.")],
+            hidden=_hidden(),
         )
 
     @classmethod
     def execute(cls, model, plan=None, devices=None, picture=SAME) -> io.NodeOutput:
-        acceleration = Acceleration(_plan(plan, picture), AUTO if devices is None else checked(devices))
+        acceleration = _acceleration(cls, model, plan, devices, picture)
         return io.NodeOutput(acceleration.apply(model))

@@ -17,7 +17,7 @@ import torch
 from .host.comfy_server import Comfy, Unusable, find_comfyui, make_models, why_none
 from .tiers import chosen, durations
 
-FOLDERS = ("core", "diffusers", "gpu", "host", "browser")  # in this order: the quickest to fail first
+FOLDERS = ("core", "diffusers", "gpu", "remote", "host", "browser")  # in this order: the quickest to fail first
 STARTED, PART, LEFT, OTHERS = (pytest.StashKey() for _ in range(4))
 
 

@@ -5,7 +5,7 @@ import { FAULT, GAIN, REASON } from './palette.js'
 const COLOURS = { good: [GAIN, '#ffffff'], reason: [REASON, '#1a1a1a'], fault: [FAULT, '#ffffff'], plain: ['#6b7280', '#ffffff'] }
 const SIZE = 13 // on the screen at 100 %
 const LEAST = 10.5 // and at any smaller zoom
-const LEAST_WIDTH = 200 // on the screen, where the node itself is less wide
+const LEAST_WIDTH = 160 // on the screen, where the node itself is less wide
 const GONE = 0.2 // the zoom at which nodes are too small for words
 
 const badges = new WeakMap() // by node: {text, tone}

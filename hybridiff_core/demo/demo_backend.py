@@ -24,6 +24,7 @@ class DemoBackend:
 
     kinds: ClassVar[dict] = {}
     remarks = ()
+    doubt = None
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .. import lines
 from ..call import Rows, to_denoised, to_eps
 from ..engine import Engine
-from ..modes import mode_for
+from ..modes import CUTTING, mode_for
 from ..network.split import Pass
 from ..network.tokens import Look
 from ..paces import Paces
@@ -63,6 +63,8 @@ def accelerate(
     pipe: DiffusionPipeline, devices: Sequence[str] | str = ("auto",), plan: HybridPlan | None = None
 ) -> Acceleration:
     """Have `pipe` share each image with `devices` ("cuda:1", "cpu", "auto" for the other GPUs), as `plan` says.
+
+    "pc-b/cuda:0" is a GPU of a machine that joined this one (docs/REMOTE.md).
 
     Takes the place of an acceleration that is on it already. Raises TypeError for a pipeline or a
     network that is not known here, ValueError for a compiled network.
@@ -219,6 +221,9 @@ class Run:
         self.report.devices.append(own_title(own))
         recipe: dict = {}
         found, missing = places(self.devices, own)
+        if self.plan.effective.mode in CUTTING:
+            missing += [lines.CUT_STAYS_HERE(device=place.label) for place in found if place.machine]
+            found = [place for place in found if not place.machine]
         if not found:
             self._alone = "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         elif torch.is_autocast_enabled(own.type):
@@ -272,7 +277,7 @@ class Run:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
             self.report.note(lines.PART_DONE_HERE(reason=error))
             return None
-        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        self.report.loadings.append({"device": lease.place.label, **exchange.loading.to_dict()})
         return exchange
 
     def _describe(self, run: dict) -> None:

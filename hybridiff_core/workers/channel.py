@@ -133,7 +133,7 @@ class Channel:
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Stowed:
         """Begin to copy a message, which `send_stowed` sends; no other is sent in between. Waits as `send` does."""
-        offsets, total = _layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
+        offsets, total = layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
         self._make_way(limit_s, meanwhile)
         placed = self._segments[self._sends_in].place(total) if self._sends_in else None
         if placed:
@@ -315,7 +315,7 @@ class Expected:
     """A message on its way here. It is read by who asks for it; `result` and `done` are as a Future's."""
 
     def __init__(self, channel: Channel, parts: Parts, into: torch.Tensor | None):
-        offsets, self.size = _layout(parts)
+        offsets, self.size = layout(parts)
         self._channel, self._parts = channel, list(zip(offsets, parts))
         self.head = bytearray(HEAD.size)
         self.unread = memoryview(self.head)
@@ -368,7 +368,7 @@ def _grown(buffer: torch.Tensor | None, size: int, device: torch.device) -> torc
     return buffer if buffer is not None and buffer.numel() >= size else _memory(size, device)
 
 
-def _layout(parts: Parts) -> tuple[list[int], int]:
+def layout(parts: Parts) -> tuple[list[int], int]:
     """Where each tensor starts in a message, and the message's size, in bytes."""
     offsets, end = [], 0
     for shape, dtype in parts:

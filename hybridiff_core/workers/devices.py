@@ -8,44 +8,32 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from .. import lines
+from ..remote.places import choices as choices_elsewhere
+from ..remote.places import others, place
+from ..remote.places import short_name as name_elsewhere
 from .candidates import obstacle, verdicts
 from .gpus import CUDA, Gpu, gpu_of, gpus, own_title, unopened
+from .place import Place
 
 TITLED = re.compile(r"((?:cuda|xpu):\d+) \(.*\)")
+OTHERS = "others"  # beside "auto": the GPUs of the machines that joined this one too
 
 __all__ = ["Place", "choices", "gpu_of", "gpus", "own_title", "places", "short_name"]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a worker runs: `device` is its torch device as the worker itself sees it.
-
-    `key` tells workers apart (two may share a device); `label` is what users read; `uuid` is its GPU's, where known,
-    and `slot` its PCI address, where the memory there is all that the GPU can take.
-    """
-
-    key: str
-    label: str
-    device: str
-    visibility: dict[str, str] = field(default_factory=dict, hash=False)
-    uuid: str = ""
-    slot: str = ""
-
-
 def choices() -> list[str]:
-    """What a user can choose on this machine."""
-    return ["auto", "same", "cpu", *(gpu.title for gpu in gpus())]
+    """What a user can choose: on this machine, and on those that joined it."""
+    return ["auto", "same", "cpu", *(gpu.title for gpu in gpus()), *choices_elsewhere()]
 
 
 def short_name(choice: str) -> str:
     """The device's name in a choice: "cuda:1" for "cuda:1 (RTX 3090, 24 GB)", of this machine or another."""
     titled = TITLED.fullmatch(choice)
-    return titled[1] if titled else choice
+    return titled[1] if titled else name_elsewhere(choice) or choice
 
 
 def _now(choice: str) -> str:
@@ -61,8 +49,9 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
     """Turn the user's device names into places for workers beside this process on `own`.
 
     "auto" is every other GPU that candidates.py finds fit, but those named too; "same" is this process's own device,
-    "cpu" a process on the CPU. Returns the places, and lines: for each name that led nowhere, each GPU that auto
-    leaves out, and each choice that loads a model twice where once would do.
+    "cpu" a process on the CPU; "others" is what other machines have of this one's kind. Returns the places, and lines:
+    for each name that led nowhere, each GPU that auto leaves out, and each choice that loads a model twice where once
+    would do.
     """
     names, own_gpu = [_now(name) for name in wanted], gpu_of(own)
     found: list[Place] = []
@@ -87,6 +76,14 @@ def places(wanted: Sequence[str], own: torch.device) -> tuple[list[Place], list[
             for gpu in taken:
                 add_gpu(gpu)
             said += why
+        elif name == OTHERS:
+            taken, why = others(own, names)
+            found += taken
+            said += why
+        elif name_elsewhere(name):
+            there, why = place(name)
+            found += [there] if there and there not in found else []
+            said += [why] if why else []
         elif name == "cpu":
             add("cpu", None, "cpu", {CUDA: ""}, own.type == "cpu")
         elif name == "same" and own_gpu and own_gpu.index is None:

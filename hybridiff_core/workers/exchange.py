@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,11 +38,18 @@ _launched = itertools.count()
 
 @dataclass(frozen=True)
 class Loading:
-    """What giving a worker its model took: bytes of tensors sent, whether it read the model anew, seconds."""
+    """What giving a worker its model took: bytes of tensors sent, whether it read the model anew, seconds.
+
+    And what else the worker has to say of it.
+    """
 
     sent_bytes: int = 0
     read_anew: bool = False
     seconds: float = 0.0
+    details: dict = field(default_factory=dict)
+
+    def to_dict(self) -> dict:
+        return {"sent_bytes": self.sent_bytes, "read_anew": self.read_anew, "seconds": self.seconds, **self.details}
 
 
 class Exchange:
@@ -115,6 +122,7 @@ class Exchange:
         hello = {"op": "start", "device": self.place.device, "name": self.name, **self.process.hello}
         self.requests.send({**hello, **start})
         self.info = self.watch.wait(self.requests.ready, START_LIMIT_S, check, lines.DID_NOT_START())
+        self.process.elsewhere = bool(self.place.machine)  # starting is done here
         uuid = str(self.info.get("uuid") or "")
         if uuid and self.place.uuid and not is_same(uuid, self.place.uuid):
             raise self.watch.lost(lines.ANOTHER_GPU())
@@ -201,9 +209,12 @@ class Exchange:
             raise
         self._loaded = parcel.value
         self._recipe.forgotten(info.pop("forgotten", ()))
+        details = dict(info.pop("details", {}))
+        if details.get("packs"):  # they may have changed what others compute with in there
+            self._found.clear()
         self.info.update(info)
         sent = sum(tensor.nbytes for _, tensor in parcel.tensors)
-        return Loading(sent, bool(info.get("read_anew")), time.perf_counter() - started)
+        return Loading(sent, bool(info.get("read_anew")), time.perf_counter() - started, details)
 
     def unload(self) -> None:
         """Ask the worker to give its model's memory back; nothing that it was sent is there after that."""

@@ -1,6 +1,6 @@
 """Start a worker process on this machine: the only place that starts one.
 
-What is run is fixed here: this Python, one of our own three scripts, no arguments. Nothing that a
+What is run is fixed here: this Python, one of our own scripts, no arguments. Nothing that a
 user typed reaches the command line; all a worker is told comes through its standard input, which
 is also its death pipe: when this process ends, however it ends, the worker reads end-of-file. Of the
 environment it gets all but what looks like a secret.
@@ -37,6 +37,9 @@ SCRIPTS = {
     "comfy": PACK / "nodes" / "host" / "worker.py",
     "demo": PACK / "hybridiff_core" / "demo" / "demo_worker.py",
     "diffusers": PACK / "hybridiff_core" / "diffusers" / "diffusers_worker.py",
+    "bridge": PACK / "hybridiff_core" / "remote" / "bridge.py",
+    "node": PACK / "hybridiff_core" / "remote" / "node.py",
+    "lookout": PACK / "hybridiff_core" / "remote" / "lookout.py",
 }
 LOG_LINE_LIMIT = 8192
 # statuses of a process that was asked to end
@@ -88,8 +91,9 @@ class WorkerProcess:
             inherited.close()
         self._done: object = None
         self.pipe = FramePipe(self._process.stdout, self._process.stdin)
-        self._tail: collections.deque[str] = collections.deque(maxlen=40)
+        self.tail: collections.deque[str] = collections.deque(maxlen=40)
         self._label = place.label
+        self.elsewhere = False  # what it is asked for is done on another machine
         self._logging = threading.Thread(target=self._forward_log, name="hybridiff-worker-log", daemon=True)
         self._logging.start()
 
@@ -97,7 +101,7 @@ class WorkerProcess:
         for line in iter(lambda: self._process.stderr.readline(LOG_LINE_LIMIT), b""):
             text = line.decode(errors="replace").rstrip()
             if text:
-                self._tail.append(text)
+                self.tail.append(text)
                 log.debug("worker on %s: %s", self._label, text)
 
     def last_words(self, within_s: float) -> str | None:
@@ -107,7 +111,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return None
         self._logging.join(timeout=1.0)
-        last = self._tail[-1] if self._tail else ""
+        last = self.tail[-1] if self.tail else ""
         how = lines.KILLED(signal=-status) if status < 0 else lines.ENDED(status=status)
         return lines.LAST_WORDS(how=how, said=last) if last else how
 
@@ -127,7 +131,12 @@ class WorkerProcess:
         return segment.hand_over(self._way)
 
     def has_moved(self) -> bool:
-        """Whether it has computed, read or written anything since this was last asked, or waits for a disk."""
+        """Whether it has computed, read or written anything since this was last asked, or waits for a disk.
+
+        Of one whose work is done on another machine that says nothing: then never.
+        """
+        if self.elsewhere:
+            return False
         done, waits = [], False
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)

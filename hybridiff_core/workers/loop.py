@@ -20,7 +20,7 @@ from ..share import Unit
 from ..waiting import wait_for
 from .channel import ChannelBroken, Expected
 from .endpoint import Endpoint, PeerLink
-from .messages import FAILED, GROUP_LOST, NOT_NUMBERS, RIGHT, head
+from .messages import DOUBTED, FAILED, GROUP_LOST, NOT_NUMBERS, RIGHT, head
 from .pieces import receive_whole
 from .wire import DTYPES, Kinds, decode, describe_tensor
 
@@ -42,11 +42,13 @@ class Backend(Protocol):
     device: torch.device
     kinds: Kinds
     remarks: Sequence[str]  # what users must know of this process, in their words
+    doubt: str | None  # why predictions may not be those of a single device from now on, in words for users
 
     def load(self, recipe: object) -> dict:
         """Hold the model that `recipe` describes; the answer goes back as information.
 
-        But "holds" in it: tensors of earlier recipes that models it keeps are made of. Others are forgotten.
+        But "holds" in it: tensors of earlier recipes that models it keeps are made of. Others are forgotten. And
+        "details": what is said of the loading; "packs" in that, where code came into the process by it.
         """
 
     def begin(self, run: object, fresh: bool) -> None:
@@ -91,14 +93,17 @@ class Loop:
 
     def run(self) -> None:
         while True:
-            frame, parts = self.endpoint.receive()
-            match frame["op"]:
-                case "step":
-                    self.step(frame, self.endpoint.expect(frame, parts))
-                case "inner":
-                    self.inner(frame, parts)
-                case _:
-                    self.answer(frame)
+            self.take(*self.endpoint.receive())
+
+    def take(self, frame: dict, parts: list | None) -> None:
+        """Do what one frame asks for; `parts` are the shapes and dtypes of the message that it announces."""
+        match frame["op"]:
+            case "step":
+                self.step(frame, self.endpoint.expect(frame, parts))
+            case "inner":
+                self.inner(frame, parts)
+            case _:
+                self.answer(frame)
 
     # -- requests
 
@@ -206,6 +211,9 @@ class Loop:
         result = [prediction.to(x.dtype) for prediction in predictions]
         if not are_finite(result) and status == RIGHT:  # asking waits for the device
             status = NOT_NUMBERS
+        if status == RIGHT and self.backend.doubt:
+            self.endpoint.send({"op": "failed", "number": number, "text": self.backend.doubt})
+            status = DOUBTED
         self.endpoint.parent.send([head(number, status, time.perf_counter() - started - waited_s, error), *result])
         expected.release()
 

@@ -42,7 +42,9 @@ class Need:
     whole: bool = False
 
     def ram(self, place: Place) -> int:
-        """Bytes of RAM in a worker at `place`."""
+        """Bytes of this machine's RAM in a worker at `place`."""
+        if place.machine:
+            return 0
         if place.device == "cpu":
             return self.weights + self.forward
         return 0 if self.mapped else self.weights
@@ -52,8 +54,10 @@ def require_room(place: Place, need: Need, held: Iterable[Need] | None, promised
     """A line where the device's free memory takes the model only in part, else None. Raises WorkerLost where none does.
 
     `held` are the models in the worker, which it can let go of; None where there is no worker yet.
-    `promised` is the RAM that other workers are about to take.
+    `promised` is the RAM that other workers are about to take. Another machine is not asked.
     """
+    if place.machine:
+        return None
     in_ram = need.ram(place) + (PROCESS if held is None else 0)
     held = list(held or ())
     free = free_ram() - promised + sum(one.ram(place) for one in held)

@@ -12,7 +12,8 @@ from .wire import describe_tensor, dtype_name
 
 # what comes before tensors that a worker computed
 HEAD = ((4,), torch.int64)  # number, status, microseconds of computing, error in millionths (-1: none)
-RIGHT, FAILED, GROUP_LOST, NOT_NUMBERS = 0, 1, 2, 3  # status; the last: infinite, or no numbers at all
+# status; NOT_NUMBERS: infinite, or no numbers at all; DOUBTED: right, but the worker says why the next may not be
+RIGHT, FAILED, GROUP_LOST, NOT_NUMBERS, DOUBTED = 0, 1, 2, 3, 4
 
 
 def head(number: int, status: int, seconds: float, error: float | None = None) -> torch.Tensor:

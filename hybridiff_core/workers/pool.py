@@ -68,8 +68,8 @@ class Lease:
         return self.exchange is not None and self.exchange.alive() and not self.exchange.spent
 
     def require_fit(self) -> None:
-        """Raises WorkerLost where the device is set aside."""
-        if self.losses >= RUNS:
+        """Raises WorkerLost where the device is set aside. One of another machine never is: a machine comes back."""
+        if self.losses >= RUNS and not self.place.machine:
             raise WorkerLost(lines.SET_ASIDE(device=self.place.label, times=RUNS))
 
     def begin(self) -> None:
@@ -200,9 +200,11 @@ class Pool:
         try:
             if lease.exchange:
                 lease.exchange.close()
-            process = WorkerProcess(self.script, lease.place)
-            lease.exchange = Exchange(process, lease.place, lease.own, self.kinds)
-            lease.exchange.open(self.start(lease.place))
+            place = lease.place
+            process = WorkerProcess("bridge" if place.machine else self.script, place)
+            lease.exchange = Exchange(process, place, lease.own, self.kinds)
+            there = {"machine": place.machine, "there": place.there, "script": self.script} if place.machine else {}
+            lease.exchange.open({**self.start(place), **there})
         finally:
             self._promised.pop(lease, None)  # from now on what it takes is seen
         log.info("started a worker on %s (process %d)", lease.place.label, process.pid)

@@ -143,6 +143,8 @@ class Requests:
                 self.watch.pong()
             case {"op": "ready", **info}:
                 self.ready.set_result(info)
+            case {"op": "lost", "text": str(text)}:
+                self.watch.broke(text)
             case {"op": "failed", "number": int(), "text": str(text), "inner": str(whose)} if whose:
                 self._blame(whose, text)
             case {"op": "failed", "number": int(number), "text": str(text)}:

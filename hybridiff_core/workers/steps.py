@@ -22,7 +22,7 @@ from ..call import Parts, Piece, Rows
 from ..network.split import Cut, State
 from ..share import Unit
 from .channel import Channel, Expected
-from .messages import FAILED, GROUP_LOST, HEAD, NOT_NUMBERS, RIGHT, inner_frame, step_frame
+from .messages import DOUBTED, FAILED, GROUP_LOST, HEAD, NOT_NUMBERS, RIGHT, inner_frame, step_frame
 from .requests import LOAD_LIMIT_S, Requests
 from .room import Room
 from .watch import GroupLost, Watch, WorkerLost
@@ -88,6 +88,7 @@ class Steps:
         self._shape: torch.Size | None = None
         self.answers = 0  # right ones so far
         self.own_s = 0.0  # what this process takes for its part of such a step, where that is known
+        self.doubt: str | None = None  # why the worker's next answers may not be right, in words for users
         self._handed = 0
         self._unwanted = 0  # of the oldest answers that are out
 
@@ -174,7 +175,7 @@ class Steps:
     def forget_times(self) -> None:
         """Steps take another time from here on, and the first may take long."""
         self._times.clear()
-        self.own_s = 0.0
+        self.own_s, self.doubt = 0.0, None
 
     # -- inner parts
 
@@ -283,7 +284,9 @@ class Steps:
             raise self.watch.lost(self.requests.failure(number))
         if status == NOT_NUMBERS and pending.x.isfinite().all():
             raise self.watch.lost(lines.NOT_NUMBERS())
-        if status not in (RIGHT, NOT_NUMBERS) or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
+        if status == DOUBTED:
+            self.doubt = self.requests.failure(number)
+        if status not in (RIGHT, NOT_NUMBERS, DOUBTED) or not 0 <= microseconds <= 1e6 * (1.0 + now - pending.since):
             raise self.watch.lost(lines.WRONG_HEAD(numbers=numbers))
         error = None if millionths < 0 else millionths / 1e6
         self.answers += 1

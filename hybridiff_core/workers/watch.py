@@ -14,6 +14,7 @@ from .launch_local import WorkerProcess
 
 LOOK_S = 1.0  # how often a worker that is waited for is asked whether it still moves
 SLOW_S, STUCK_S = 1.0, 6.0  # no answer for the first, then nothing done for the second: it is given up
+FAR_S = 8.0  # one on another machine, of which only its answers show that it moves
 QUICK_LOOK_S, STOPPED_S = 0.2, 0.8  # while others wait for it in the middle of a forward: one that is stopped
 POLL_S = 0.05
 
@@ -67,7 +68,8 @@ class Watch:
         elif quick or now - pinged_at > SLOW_S:
             if self.process.has_moved():
                 self._moved_at = now
-            stuck_s = STOPPED_S if quick and self.process.is_stopped() else STUCK_S
+            stuck_s = FAR_S if self.process.elsewhere else STUCK_S
+            stuck_s = STOPPED_S if quick and self.process.is_stopped() else stuck_s
             if now - self._moved_at > stuck_s and self._pinged_at is not None:
                 raise self.lost(lines.STUCK(seconds=stuck_s))
 

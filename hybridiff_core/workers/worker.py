@@ -25,7 +25,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
 
     `make_backend` gets the first frame: device, threads, and what else the host told.
     """
-    pipe = _private_pipe()
+    pipe = private_pipe()
     start = pipe.receive()
     if start is None:
         return
@@ -34,7 +34,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
     if start.get("cpus") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, start["cpus"])  # of this thread, and of those it starts from here on
     threading.Thread(target=_read_frames, args=(endpoint,), name="frames", daemon=True).start()
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
+    threading.Thread(target=follow_parent, args=(os.getppid(),), name="parent", daemon=True).start()
     if start.get("threads"):
         torch.set_num_threads(int(start["threads"]))
     try:
@@ -48,7 +48,7 @@ def serve(make_backend: Callable[[dict], Backend]) -> None:
         Loop(endpoint, backend).run()
 
 
-def _private_pipe() -> FramePipe:
+def private_pipe() -> FramePipe:
     """Take standard input and output for frames alone; what libraries print goes to standard error."""
     incoming, outgoing = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -71,9 +71,12 @@ def _read_frames(endpoint: Endpoint) -> None:
         os._exit(0)
 
 
-def _follow_parent(parent: int) -> None:
-    # a third process that was forked from the parent may hold the pipe open after the parent's death
+def follow_parent(parent: int, end: Callable[[], None] = lambda: os._exit(0)) -> None:
+    """Call `end` when the process `parent` is this one's parent no more.
+
+    A third process that was forked from the parent may hold the pipe open after the parent's death.
+    """
     while sys.platform != "win32":
         if os.getppid() != parent:
-            os._exit(0)
+            end()
         time.sleep(1.0)

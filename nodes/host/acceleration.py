@@ -18,16 +18,25 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from .block_hooks import offer
 from .events import executing_node
+from .graph import Origin
 from .host_call import KEY, HostCall
+from .remaking import Remaking
 from .run import Run
 from .unloading import listen
 
 
 class Acceleration:
-    """Hybridiff on a model: what the nodes put there. `report` is the last run's."""
+    """Hybridiff on a model: what the nodes put there. `report` is the last run's.
 
-    def __init__(self, plan: HybridPlan, devices: tuple[str, ...]):
+    `origin` is the graph that the model comes from, where it is known; with `other_packs` workers may run nodes of
+    other packs that are in it.
+    """
+
+    def __init__(
+        self, plan: HybridPlan, devices: tuple[str, ...], origin: Origin | None = None, other_packs: bool = True
+    ):
         self.plan, self.devices = plan, devices
+        self.origin, self.other_packs = origin, other_packs
         self.report: RunReport | None = None
         self.called_at: float | None = None
         self.node: str | None = None
@@ -41,6 +50,9 @@ class Acceleration:
         if not hasattr(getattr(model, "model", None), "diffusion_model"):
             raise ValueError(lines.NOT_A_MODEL(what=type(getattr(model, "model", model)).__name__))
         clone = model.clone()
+        # the host copies that `model` has its injections in the network now; it takes them out for the clone, which is
+        # to put in its own
+        clone.is_injected = False
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self._outer_sample),
             (WrappersMP.SAMPLER_SAMPLE, sampler_sample),
@@ -58,7 +70,9 @@ class Acceleration:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         guider = executor.class_obj
         options = guider.model_options["transformer_options"]
-        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, kwargs.get("latent_shapes"), self.node)
+        made = Remaking(guider.model_patcher, guider.model_options, self.origin, self.other_packs)
+        shapes = kwargs.get("latent_shapes")
+        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, shapes, self.node, made)
         if self.called_at is not None:
             run.report.called_at = self.called_at
         self.report, self.called_at = run.report, None
@@ -84,8 +98,9 @@ class Acceleration:
             raise
         finally:
             del options[KEY]
-            run.report.end(run.finished)
             run.close()
+            # this clone may be gone when the host loads another one: nobody would take out what it put into the network
+            guider.model_patcher.eject_model()
 
 
 def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):

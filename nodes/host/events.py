@@ -48,10 +48,12 @@ class StepEvents:
         if self._on and time.monotonic() - self._sent_at >= LEAST_S:
             self._send(done=False)
 
-    def finish(self) -> None:
-        """Tell of all of it, once more."""
+    def finish(self, finished: bool) -> None:
+        """The run is over: tell of all of it, once more."""
+        self.report.end(finished)
         if self._on:
             self._send(done=True)
+        self._starting = list  # what was given holds the run, which holds this
 
     def _send(self, done: bool) -> None:
         self._sent_at = time.monotonic()

@@ -60,11 +60,11 @@ class HostCall:
         """The sum of the units' masks, of x's shape."""
         return conditioning.weight_of(self.conds, units, self.x, self.timestep)
 
-    def plain(self, controls: Controls) -> dict:
-        """What a worker must know of this call beside x and sigma."""
+    def plain(self, controls: Controls, to_code: bool = False) -> dict:
+        """What a worker must know of this call beside x and sigma; `to_code` says that code of nodes is there too."""
         return {
             **conditioning.crossing(self.conds, controls),
-            "options": options.crossing(self.model_options["transformer_options"]),
+            "options": options.crossing(self.model_options["transformer_options"], to_code),
             "shape": tuple(self.x.shape),
         }
 

@@ -24,7 +24,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
 from .control_networks import Networks
 from .foreign import MODULE_INTERNALS
-from .loaders import CHECKPOINT, DIFFUSION_MODEL, PLAIN, WEIGHTS, form_of, lies_in
+from .loaders import CHECKPOINT, DIFFUSION_MODEL, GRAPH, PLAIN, WEIGHTS, form_of, lies_in
 from .mapped import weights_assigned
 from .recipe import SAMPLING_MODULES, knows_sampling
 from .weights import is_dense, take_weights, with_quants
@@ -42,6 +42,7 @@ FIELDS = {
     "force_cast_weights": bool,
     "patches": dict,
     "controls": list,
+    "graph": dict,
 }
 
 
@@ -72,6 +73,8 @@ class Kitchen:
         self.networks = Networks()
         self._bases: list[Base] = []  # in the order of their use
         self.refusals: list[str | None] = []  # why not, for each ControlNet of the last recipe
+        self.account: dict = {}  # what the last recipe took, where it was by graph
+        self._graphs: object = None  # the GraphKitchen, once there is a graph
 
     def make(self, recipe: dict) -> tuple[ModelPatcher, bool]:
         """The patcher for `recipe`, and whether its file had to be read. Raises FileNotFoundError, ValueError."""
@@ -79,6 +82,9 @@ class Kitchen:
         objects = {name: _object(name, value) for name, value in recipe["objects"].items()}
         patches = {key: _list(value) for key, value in recipe["patches"].items()}
         self.refusals = self.networks.make(recipe["controls"])
+        self.account = {}
+        if recipe["loader"] == GRAPH:
+            return self._by_graph(recipe["graph"])
         base, anew = self._base(recipe)
         patcher = base.patcher.clone()
         patcher.patches = patches
@@ -88,6 +94,18 @@ class Kitchen:
         patcher.patches_uuid = uuid.uuid4()  # a changed strength is another model to the host's loading
         return patcher, anew
 
+    def _by_graph(self, graph: dict) -> tuple[ModelPatcher, bool]:
+        if self._graphs is None:
+            from .graph_kitchen import GraphKitchen  # brings the host's executor and server with it
+
+            self._graphs = GraphKitchen()
+        self._graphs.check(graph)
+        if not self._graphs.kin(graph):
+            self._make_room(graph["size"])
+        made = self._graphs.make(graph)
+        self.account = vars(self._graphs.account)
+        return made.clone(), bool(self.account["ran"])
+
     @property
     def held(self) -> list[torch.Tensor]:
         """The weights of the models that are kept, as they came."""
@@ -96,6 +114,8 @@ class Kitchen:
     def clear(self) -> None:
         """Let go of every model, and give its memory back."""
         self.networks, self._bases = Networks(), []
+        if self._graphs:
+            self._graphs.clear()
         _give_back()
 
     def _base(self, recipe: dict) -> tuple[Base, bool]:
@@ -114,10 +134,12 @@ class Kitchen:
 
     def _make_room(self, size: int) -> None:
         """Let go of models until another one of `size` bytes has room."""
-        while self._bases and (
-            len(self._bases) >= MODELS_KEPT or self.free() < size + sum(base.on_device for base in self._bases)
-        ):
-            del self._bases[0]
+        of_graphs = self._graphs.made if self._graphs else []
+        while kept := self._bases or of_graphs:
+            few = len(self._bases) + len(of_graphs) < MODELS_KEPT
+            if few and self.free() >= size + sum(one.on_device for one in (*self._bases, *of_graphs)):
+                break
+            del kept[0]
             _give_back()
 
     def _load(self, recipe: dict) -> ModelPatcher:

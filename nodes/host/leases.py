@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import comfy
 import comfy.model_management
@@ -15,14 +16,15 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.paces import Paces
+from ...hybridiff_core.remote.facts import comfyui_version
 from ...hybridiff_core.report import RunReport
-from ...hybridiff_core.workers.devices import Place
 from ...hybridiff_core.workers.exchange import Exchange
 from ...hybridiff_core.workers.memory import Need
+from ...hybridiff_core.workers.place import Place
 from ...hybridiff_core.workers.pool import Lease, Pool
 from ...hybridiff_core.workers.watch import WorkerLost
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
-from . import conditioning, rounding, settings
+from . import conditioning, files, rounding, settings
 from .control import Controls
 from .loaders import model_folders
 from .recipe import ADAPTER_KINDS, name_of
@@ -36,14 +38,26 @@ def pool() -> Pool:
     return Pool("comfy", start_frame, conditioning.KINDS | ADAPTER_KINDS)
 
 
+def _told(device: str, details: dict) -> str:
+    """For the log: what making a model by its graph took."""
+    ran, packs = ", ".join(details["ran"]), ", ".join(f"{name} {s:.1f} s" for name, s in details["packs"].items())
+    return lines.MADE_BY_GRAPH(device=device, seconds=details["graph_s"], ran=ran or "-", packs=packs or "-")
+
+
+@functools.cache
+def failed_graphs() -> dict[tuple[str, str], str]:
+    """What workers said that could not make a model by its graph, by device and graph."""
+    return {}
+
+
 def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
-    return {
-        "root": os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__))),
-        "args": settings.read_args(),
-        "threads": torch.get_num_threads(),
-        "model_folders": model_folders(),
-    }
+    root = os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__)))
+    args = settings.read_args()
+    if place.machine:  # folders and threads are its own
+        args = {name: value for name, value in args.items() if name not in settings.FOLDERS}
+        return {"args": args, "comfyui": comfyui_version(Path(root))}
+    return {"root": root, "args": args, "threads": torch.get_num_threads(), "model_folders": model_folders()}
 
 
 class Leases:
@@ -68,14 +82,22 @@ class Leases:
         self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
         self.need = need
-        self.places = [place for place in places if not self._was_slow(place, paces)]
+        self.places = [place for place in places if not (self._failed(place) or self._was_slow(place, paces))]
         self.most = len(self.places)  # workers that there may come to be
+        self.near = not all(place.machine for place in self.places)  # some of them on this machine
         self._leases: list[Lease] = []
         self._met: dict[Lease, Exchange | None] = {}
         self._begun: set[Exchange] = set()
         self._told: object = None
         self._settings: dict | None = None
         self._rounds = recipe is not None and rounding.rounds_by_seed(patcher)
+
+    def _failed(self, place: Place) -> bool:
+        """Whether the device could not make this model by its graph: it would fail again."""
+        line = None if self.recipe is None else failed_graphs().get((place.key, repr(self.recipe["graph"])))
+        if line is not None:
+            self.report.note(line)
+        return line is not None
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
         """Whether the device was too slow for this model in a run before: it is then not even loaded."""
@@ -88,7 +110,12 @@ class Leases:
         """Start so many workers, in the background; one more than help would only hold the model."""
         while self.places and (len(self._leases) < wanted or self.whole):
             place = self.places.pop(0)
-            order = {"model": self.recipe, "args": settings.read_args()}
+            try:
+                model = files.portable(self.recipe) if place.machine else self.recipe
+            except OSError as error:
+                self.report.note(lines.PART_DONE_HERE(reason=error))
+                continue
+            order = {"model": model, "args": settings.read_args()}
             lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
@@ -152,6 +179,7 @@ class Leases:
             raise
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
+            self._note_failure(lease, error)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
@@ -164,12 +192,20 @@ class Leases:
         if self._rounds and (in_part or exchange.info.get("dynamic") != rounding.is_dynamic(self.patcher)):
             self.report.note(lines.ROUNDS_OTHERWISE(device=lease.place.label))
             return None
-        self.report.loadings.append({"device": lease.place.label, **vars(exchange.loading)})
+        by_graph = {"packs": {}, "ran": []} if self.recipe["graph"] else {}
+        self.report.loadings.append({"device": lease.place.label, **by_graph, **exchange.loading.to_dict()})
+        if exchange.loading.details:
+            log.info("Hybridiff: %s", _told(lease.place.label, exchange.loading.details))
         self.controls.refused(exchange.info.get("refused", ()))
         its, own = exchange.info.get("dtype"), dtype_name(self.patcher.model.get_dtype_inference())
         if its != own:
             self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
+
+    def _note_failure(self, lease: Lease, error: Exception) -> None:
+        alive = lease.exchange is not None and lease.exchange.alive()
+        if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
+            failed_graphs()[lease.place.key, repr(self.recipe["graph"])] = lines.PART_DONE_HERE(reason=error)
 
     def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import weakref
@@ -21,12 +22,25 @@ from ...hybridiff_core.workers.wire import CannotCross
 from .weights import QUANT, alike, is_dense, quants_of, weights_of, with_quants
 
 CHECKPOINT, DIFFUSION_MODEL, WEIGHTS = "checkpoint", "diffusion_model", "weights"
+GRAPH = "graph"  # by none of these: by the nodes that made the model (graph.py)
 PLAIN = (bool, int, float, str, torch.dtype, type(None))  # of a loader's options
 
 # what a model's file was like when its model was first sampled here
 _first_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 # whether the file that another pack's loader read holds the model's weights
 _from_file: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+class FileChanged(CannotCross):
+    """The model's file is another one now, so nobody can make the same model."""
+
+
+def require_unchanged(patcher: ModelPatcher) -> None:
+    """Raise FileChanged where a file that the model's loader recorded is another one now."""
+    for given in (patcher.cached_patcher_init or ((), ()))[1]:
+        if isinstance(given, str) and os.path.isfile(given):
+            with contextlib.suppress(OSError):
+                _require_first_seen(patcher, os.path.abspath(given))
 
 
 def loader_of(patcher: ModelPatcher) -> dict:
@@ -91,14 +105,18 @@ def _file(patcher: ModelPatcher, path: str) -> dict:
     path = os.path.abspath(path)
     if not lies_in(path, model_folders()):
         raise CannotCross(lines.FILE_OUTSIDE_FOLDERS(file=os.path.basename(path)))
-    try:
-        status = os.stat(path)
-    except OSError:
+    if not os.path.exists(path):
         return {"path": path, "stamp": None}  # the worker will say that it is gone
+    return {"path": path, "stamp": _require_first_seen(patcher, path)}
+
+
+def _require_first_seen(patcher: ModelPatcher, path: str) -> tuple[int, int]:
+    """What the file is known by. Raises FileChanged where it is not what it was when the model was first sampled."""
+    status = os.stat(path)
     stamp = (status.st_size, status.st_mtime_ns)
-    if _first_seen.setdefault(patcher.model, stamp) != stamp:
-        raise CannotCross(lines.FILE_CHANGED(file=os.path.basename(path)))
-    return {"path": path, "stamp": stamp}
+    if _first_seen.setdefault(patcher.model, {}).setdefault(path, stamp) != stamp:
+        raise FileChanged(lines.FILE_CHANGED(file=os.path.basename(path)))
+    return stamp
 
 
 def _file_in(patcher: ModelPatcher, arguments: Sequence, state: dict[str, torch.Tensor]) -> dict | None:

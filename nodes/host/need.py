@@ -8,7 +8,7 @@ import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core.workers.memory import Need
-from .loaders import WEIGHTS
+from .loaders import GRAPH, WEIGHTS
 from .recipe import name_of
 
 CLOSE = 0.02  # two sizes that differ by less are of the same weights in the same type
@@ -33,7 +33,7 @@ def _stays_in_its_file(patcher: ModelPatcher, recipe: dict) -> bool:
 
     A patcher that pages them in as they are needed never copies them.
     """
-    if recipe["loader"] == WEIGHTS:
+    if recipe["loader"] in (WEIGHTS, GRAPH):
         return False
     if getattr(patcher, "is_dynamic", bool)():
         return True

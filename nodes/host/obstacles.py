@@ -41,7 +41,7 @@ def obstacle(patcher: ModelPatcher, model_options: dict) -> str | None:
     """Why this model cannot be shared, as far as that shows without its recipe; None where it can."""
     if patcher.get_additional_models_with_key("multigpu"):
         return lines.MULTIGPU_SPLIT()
-    return code_inside(model_options) or options.unsendable(model_options["transformer_options"])
+    return options.unsendable(model_options["transformer_options"])
 
 
 def code_inside(model_options: dict) -> str | None:
@@ -62,13 +62,18 @@ def code_inside(model_options: dict) -> str | None:
 
 def code_around(executor: Callable, model: torch.nn.Module) -> str | None:
     """Which code of other packs a worker would miss that was put in place without a node's options."""
-    if executor.wrappers[executor.idx + 1 :]:  # added while the run goes on
-        return lines.WRAPPED_AFTER()
     for owner, name in ((model, "apply_model"), (model, "_apply_model"), (model.diffusion_model, "forward")):
         if replaced(owner, name):
             return lines.MODEL_REPLACED(name=name)
     if model.diffusion_model._forward_hooks or model.diffusion_model._forward_pre_hooks:
         return lines.MODEL_REPLACED(name="forward")
+    return comfyui_replaced(executor, model)
+
+
+def comfyui_replaced(executor: Callable, model: torch.nn.Module) -> str | None:
+    """Which code of other packs stands in the place of the host's own, or was put around the call meanwhile."""
+    if executor.wrappers[executor.idx + 1 :]:  # added while the run goes on
+        return lines.WRAPPED_AFTER()
     if not of_the_host(executor.original):
         return lines.COMFYUI_REPLACED(name=executor.original.__name__)
     if not (of_the_host(type(model).apply_model) and of_the_host(type(model)._apply_model)):

@@ -44,9 +44,14 @@ MADE_ANEW = {
 }
 
 
-def crossing(inner: dict) -> dict:
-    """The part of the transformer_options `inner` that a worker needs."""
-    return {key: value for key, value in inner.items() if key in READ}
+def crossing(inner: dict, to_code: bool = False) -> dict:
+    """The part of the transformer_options `inner` that a worker needs; with `to_code` what code of nodes may read."""
+    return {key: value for key, value in inner.items() if key in READ or (to_code and is_message(key, value))}
+
+
+def is_message(key: str, value: object) -> bool:
+    """Whether an option is a plain value from one node to another's code."""
+    return key not in (CODE | STATE | MADE_ANEW) and type(value) in (bool, int, float, str, type(None))
 
 
 def code(inner: dict) -> str | None:

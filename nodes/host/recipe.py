@@ -20,7 +20,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.workers.wire import CannotCross, Kind
 from .block_hooks import is_offered
 from .foreign import MODULE_INTERNALS, changed_methods
-from .loaders import loader_of
+from .loaders import GRAPH, loader_of
 
 PLAIN_OBJECT_PATCHES = ("manual_cast_dtype",)
 # used before and after the network, by ComfyUI's process alone
@@ -64,11 +64,16 @@ def recipe_of(patcher: ModelPatcher, controls: Sequence[dict] = ()) -> dict:
         "force_cast_weights": bool(patcher.force_cast_weights),
         "patches": patches,
         "controls": list(controls),
+        "graph": {},
     }
 
 
 def name_of(recipe: dict) -> str:
     """What tells the recipe's model from others, whatever is laid over its weights."""
+    if recipe["loader"] == GRAPH:  # and whatever numbers its nodes were given
+        nodes = recipe["graph"]["nodes"].values()
+        named = ([value for value in node["inputs"].values() if isinstance(value, (str, list))] for node in nodes)
+        return repr([(node["class_type"], *values) for node, values in zip(nodes, named)])
     return repr([recipe[key] for key in ("loader", "path", "stamp", "form")])
 
 

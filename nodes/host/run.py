@@ -7,10 +7,9 @@ import logging
 import operator
 import os
 import time
-import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 
-import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management
 import comfy.model_sampling
 import torch
@@ -24,20 +23,20 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.setting import Cuts, Forms, Setting
 from ...hybridiff_core.share import Unit
-from ...hybridiff_core.workers.devices import own_title, places
-from ...hybridiff_core.workers.wire import CannotCross, dtype_name
+from ...hybridiff_core.workers.devices import own_title
 from . import obstacles
-from .comparing import fingerprint, output_of
 from .control import Controls
 from .cuts import may_divide, splitter_for
-from .demand import never_divided, undividable_batch, wanted
+from .demand import never_divided, places_for, undividable_batch, wanted
 from .events import StepEvents
 from .guidance import Guidance
 from .host_call import HostCall
 from .leases import Leases
 from .need import need_of
-from .recipe import name_of, recipe_of
+from .recipe import name_of
+from .remaking import Remaking
 from .rows import let_go
+from .run_setting import setting_of
 
 log = logging.getLogger("hybridiff")
 
@@ -69,11 +68,13 @@ class Run:
         sigmas: torch.Tensor,
         shapes: list | None = None,
         node: str | None = None,
+        made: Remaking | None = None,
     ):
         steps = len(sigmas) - 1
         plan.for_run(steps)  # before anything runs: a plan that does not fit is refused
         self.plan, self.sampler, self.sigmas = plan, sampler, sigmas.tolist()
         self.patcher: ModelPatcher = guider.model_patcher
+        self.made = made or Remaking(self.patcher, guider.model_options, None)
         self.splitter = splitter_for(self.patcher.model.diffusion_model)
         self.guidance = Guidance(guider)
         self.controls = Controls(self.guidance.all_conds, self.patcher.model)
@@ -84,17 +85,19 @@ class Run:
         self.finished = False
         self._code: str | None = None
         self._exact_for: str | None = None
-        self._one_unit = self._timed = False
-        self._divides = may_divide(self.patcher.model.diffusion_model)
-        if plan.effective.mode != "exact" and not all(map(operator.ge, self.sigmas, self.sigmas[1:])):
-            self.report.note(lines.SIGMAS_DO_NOT_FALL())
+        self._fault: str | None = None  # what shows on the way of code in the network
+        # `_owed`: workers are waited for, once that code is trusted
+        self._one_unit = self._timed = self._owed = False
+        self._divides = may_divide(self.patcher.model.diffusion_model) and not self.made.code
+        if reason := _why_exact(plan, self.sigmas, self.made):
+            self.report.note(reason)
             self.plan = HybridPlan(mode="exact")
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
         self.leases = self._leases(devices, guider.model_options, noise.shape)
         if self.alone is None:
-            self._divides = self._divides and not never_divided(known()[2], name_of(self.leases.recipe))
+            self._divides &= self.leases.near and not never_divided(known()[2], name_of(self.leases.recipe))
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
                 tokens = self._divides and not any("control" in cond for cond in self.guidance.all_conds)
@@ -102,7 +105,7 @@ class Run:
 
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
-        found, missing = places(devices, self.patcher.load_device)
+        found, missing = places_for(devices, self.patcher.load_device, self.mode in CUTTING)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
         self.alone = (
             self.misfit
@@ -110,15 +113,10 @@ class Run:
             or obstacles.obstacle(self.patcher, model_options)
             or obstacles.none_crosses(self.guidance, self.controls)
         )
-        recipe = None
-        if self.alone is None:  # a recipe takes time: not where nobody needs it
-            try:
-                recipe = recipe_of(self.patcher, self.controls.networks)
-            except CannotCross as error:
-                self.alone = str(error)
-        if self.alone is None:
-            for line in missing:
-                self.report.note(line)
+        # a recipe takes time: not where nobody needs it
+        self.alone, recipe = self.alone or self.made.make(self.controls.networks), self.made.recipe
+        for line in missing if recipe else ():
+            self.report.note(line)
         need = need_of(self.patcher, recipe, shape) if recipe else None
         given = (self.controls, self.report, self.mode == "pipeline", known()[1])
         return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need)
@@ -142,6 +140,8 @@ class Run:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         started = time.perf_counter()
         predictions = self._predict(call)
+        if fault := self.made.fault():
+            self._leave_out(fault)
         self.report.steps[-1].seconds = time.perf_counter() - started
         self.events.step()
         return predictions
@@ -149,7 +149,10 @@ class Run:
     def _predict(self, call: HostCall) -> list[torch.Tensor]:
         units = call.units(self.controls)
         self._timed = self._timed or len(units) < 2 <= call.branches
-        code = obstacles.code_inside(call.model_options) or obstacles.code_around(call.executor, call.model)
+        first = self.question.is_first()
+        code = self.made.code_in(call.executor, call.model, call.model_options)
+        if self.made.by_graph:
+            call = replace(call, executor=self.made.watching.around(call.executor, first))
         if self._takes_an_engine(units):
             divided = self._wanted(call, units) > 0
             self._one_unit = len(units) == 1 and (divided or self.mode in ("pipeline", "predict"))
@@ -157,25 +160,41 @@ class Run:
             self._make_engine(call, units)
         if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.guided(self.guidance.scale)
-        first = self.question.is_first()
+        if first and code and self.made.by_graph:
+            self._leave_out(code)
         # a guidance node's extra call may patch the network for itself (skip-layer, perturbed attention)
         exact = self.engine is not None and self.engine.mode_name == "exact"
         one = self._one_unit or (first and exact and self._wanted(call, units) > 0)
         if self.engine is None or (self.question.repeats(call, units) and exact) or len(units) < (1 if one else 2):
             return self._by_the_host(call, units)
-        if first and not (self._waits or code or all(unit.local for unit in units)):
+        if first and self.made.trusted and not (code or all(unit.local for unit in units)):
             self._welcome(self._wanted(call, units))
         if self.engine.everyone:
-            units = self._with_controls(call, units)
+            units = _with_controls(call, units, self.controls, self.report)
         if not self._allows(code, first):
             return self._by_the_host(call, units)
         if self.engine.everyone:
-            joining = self.engine.newcomers.exchanges
-            for exchange in self.leases.tell(self.engine.everyone, call.plain(self.controls), joining):
+            told = call.plain(self.controls, bool(self.made.code))
+            for exchange in self.leases.tell(self.engine.everyone, told, self.engine.newcomers.exchanges):
                 self.engine.remove(exchange)
-        here, named = call.network(units, self.splitter), call.names(units)
+        here, named = self.made.noting(call.network(units, self.splitter)), call.names(units)
         told = {"again": not first, "undividable": undividable_batch(call), "kinds": call.kinds(units)}
-        return call.answer(self.engine.step(call.x, call.timestep, units, here, call.weight, named, **told))
+        helpers = self.engine.everyone
+        predictions = self.engine.step(call.x, call.timestep, units, here, call.weight, named, **told)
+        self.made.hear(exchange.steps.doubt for exchange in helpers)
+        return call.by_the_host() if self.made.torn(units) else call.answer(predictions)
+
+    def _leave_out(self, fault: str) -> None:
+        """Go on alone, for what the code in the network does."""
+        if self._fault:
+            return
+        self._fault = fault
+        if self.engine is not None:
+            self.engine.dismiss()
+        if self.report.shared_steps:
+            self.report.note(fault)
+        else:
+            self.alone = fault
 
     def _wanted(self, call: HostCall, units: list[Unit]) -> int:
         """How many devices beside this process's have something to do."""
@@ -196,16 +215,6 @@ class Run:
             if self.engine.mode_name != "exact":  # what is predicted does not hang on how many devices there are
                 self.engine.dismiss()
         return code == self._code and not (code and self.engine.everyone)
-
-    def _with_controls(self, call: HostCall, units: list[Unit]) -> list[Unit]:
-        """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
-        if not any("control" in cond for cond in call.all_conds):
-            return units
-        self.controls.prepare(call.all_conds, call.x, call.timestep)
-        now = call.units(self.controls)
-        if all(unit.local for unit in now) and not all(unit.local for unit in units):
-            self.report.note(obstacles.all_stay(call.all_conds, self.controls))
-        return now
 
     # -- the engine
 
@@ -233,7 +242,9 @@ class Run:
             if self.mode != "predict":
                 self.report.mode = "exact"
                 return
-        exchanges = self.leases.ready(helpers) if self._waits and not self.alone else []
+        waits = self._waits and not self.alone
+        self._owed = waits and not self.made.trusted
+        exchanges = self.leases.ready(helpers) if waits and self.made.trusted else []
         check = comfy.model_management.throw_exception_if_processing_interrupted
         self.engine = Engine(exchanges, self.report, self._setting(), check)
         self.report.devices[1:] = [exchange.place.label for exchange in exchanges]
@@ -245,7 +256,10 @@ class Run:
 
     def _welcome(self, wanted: int) -> None:
         """Workers that have got ready are to join."""
-        for exchange in self.leases.arrived(wanted, 0.0 if self.report.steps else PATIENCE_S):
+        for exchange in self.leases.ready(wanted) if self._owed else ():
+            self.engine.admit(exchange)
+        self._owed = False
+        for exchange in () if self._waits else self.leases.arrived(wanted, 0.0 if self.report.steps else PATIENCE_S):
             self.engine.welcome(exchange)
 
     def _setting(self) -> Setting:
@@ -254,39 +268,20 @@ class Run:
             if reason and plan.effective.mode != "exact":
                 self.report.note(reason)
                 plan = HybridPlan(mode="exact")
-        sampling = self.patcher.get_model_object("model_sampling")
-        cuts, paces, forms = known()
-        held = weakref.ref(self)  # an engine's parts hold each other, and so what they hold, until Python looks
-        return Setting(
-            plan,
-            self.sigmas,
-            cfg=self.guidance.scale,
-            time=lambda sigma: float(sampling.timestep(torch.tensor([sigma]))),
-            openings=lambda *of: held().splitter.openings(*of),
-            cuts=cuts,
-            paces=None if _steady() else paces,
-            forms=forms,
-            name=name_of(self.leases.recipe) if self.leases.recipe else None,
-            proof=lambda: fingerprint(held().patcher),
-            output=output_of(sampling),
-            dtype=dtype_name(self.patcher.model.get_dtype_inference()),
-            flow=isinstance(sampling, comfy.model_sampling.CONST),
-            scale=getattr(sampling, "noise_scale", 1.0) / getattr(sampling, "sigma_data", 1.0),
-            first_order=_is_euler(self.sampler),
-        )
+        scale = self.guidance.scale
+        return setting_of(self.made, plan, self.sampler, self.sigmas, scale, self.splitter, known(), not _steady())
 
     # -- the end
 
     def _why_one(self) -> str:
-        asked = bool(self.report.steps) or not self.finished
-        reason = obstacles.why_one(self.guidance, asked, self._timed)
+        reason = obstacles.why_one(self.guidance, bool(self.report.steps) or not self.finished, self._timed)
         undivided = self.engine.sharing.undivided if self.engine and self._one_unit else None
         return lines.AND_UNDIVIDED(reason=reason, why=undivided) if undivided else reason
 
     def close(self) -> None:
         """Give the workers back and say what happened. Safe in any state, also after an interrupt."""
         if self.engine is not None:
-            if self.finished:
+            if self.finished and not self._fault:
                 self.leases.late(self.engine.newcomers.untried)
             self.engine.close()
         self.leases.close()
@@ -297,7 +292,7 @@ class Run:
             self.report.mode = "exact"  # nothing was predicted, and nobody helped
         if self.alone or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
-        self.events.finish()
+        self.events.finish(self.finished)
         log.info("Hybridiff: %s", self.report.summary())
         for line in self.report.lines:
             log.info("Hybridiff: %s", line)
@@ -341,7 +336,22 @@ def _steady() -> bool:
     return os.environ.get(WAIT) == "1"
 
 
-def _is_euler(sampler: object) -> bool:
-    """Whether its steps are Euler's, without noise: euler, and ddim, which the host makes of it."""
-    function = getattr(sampler, "sampler_function", None)
-    return function is k_diffusion.sample_euler and not getattr(sampler, "extra_options", {}).get("s_churn")
+def _why_exact(plan: HybridPlan, sigmas: Sequence[float], made: Remaking) -> str | None:
+    """Why nothing can be predicted or cut, whatever the plan says; None where it can."""
+    if plan.effective.mode == "exact":
+        return None
+    if not all(map(operator.ge, sigmas, sigmas[1:])):
+        return lines.SIGMAS_DO_NOT_FALL()
+    cuts = mode_for(plan, len(sigmas) - 1) in CUTTING
+    return lines.NOT_CUT_WITH_CODE() if cuts and made.code and made.origin else None
+
+
+def _with_controls(call: HostCall, units: list[Unit], controls: Controls, report: RunReport) -> list[Unit]:
+    """The units, with the ControlNets' hints made ready for workers; what only now shows to stay here does."""
+    if not any("control" in cond for cond in call.all_conds):
+        return units
+    controls.prepare(call.all_conds, call.x, call.timestep)
+    now = call.units(controls)
+    if all(unit.local for unit in now) and not all(unit.local for unit in units):
+        report.note(obstacles.all_stay(call.all_conds, controls))
+    return now

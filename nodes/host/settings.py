@@ -35,6 +35,11 @@ OWN = {
     "list_feature_flags": False,
     "quick_test_for_ci": False,
 }
+# where a machine's files are: not another machine's to say
+FOLDERS = (
+    "base_directory", "output_directory", "temp_directory", "input_directory", "user_directory", "models_directory",
+    "extra_model_paths_config", "front_end_root",
+)  # fmt: skip
 # by the device that a worker is given
 BY_DEVICE = ("cpu", "directml")
 # a worker has these as ComfyUI has them without a command line; the first changes with every prompt

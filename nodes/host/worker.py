@@ -17,24 +17,30 @@ def register_pack() -> None:
         package.__path__ = [str(folder)]
 
 
-def enter(script: str) -> None:
-    """Register the pack in a process that runs `script`, and take the script's own folder off sys.path."""
+def enter(script: str = __file__) -> str:
+    """Register the pack in a process that runs `script`, and take the script's own folder off sys.path.
+
+    Returns the name by which the engine is imported.
+    """
     if sys.path and Path(sys.path[0]).resolve() == Path(script).resolve().parent:  # not under -P, -I and ._pth files
         del sys.path[0]
     register_pack()
+    return "hybridiff_pack.hybridiff_core"
+
+
+def make_backend(start: dict):
+    """ComfyUI's model, in a process that is ComfyUI itself from here on."""
+    from hybridiff_pack.nodes.host.headless import enter as enter_comfyui
+
+    remarks = enter_comfyui(start)
+    from hybridiff_pack.nodes.host.backend import ComfyBackend
+
+    return ComfyBackend(start, remarks)
 
 
 if __name__ == "__main__":
-    enter(__file__)
+    enter()
 
     from hybridiff_pack.hybridiff_core.workers.worker import serve
-
-    def make_backend(start: dict):
-        from hybridiff_pack.nodes.host.headless import enter as enter_comfyui
-
-        remarks = enter_comfyui(start)
-        from hybridiff_pack.nodes.host.backend import ComfyBackend
-
-        return ComfyBackend(start, remarks)
 
     serve(make_backend)

@@ -71,8 +71,9 @@ def test_our_workflows_load(tab, flow):
 
 def test_the_template_browser_has_no_fault_with_ours(tab):
     tab.page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    tab.page.get_by_text("hybridiff", exact=True).first.click()
-    tab.page.get_by_text("hybridiff_compare").first.wait_for(timeout=15_000)
+    dialog = tab.page.get_by_role("dialog")
+    dialog.get_by_text("hybridiff", exact=True).first.click()
+    dialog.get_by_text("hybridiff_compare").first.wait_for(timeout=15_000)
     tab.shot("templates")
     tab.page.keyboard.press("Escape")
     assert not [text for text in tab.heard if "duplicate" in text.lower()]
@@ -342,7 +343,8 @@ def test_the_plan_shows_few_fields_at_first(tab, small):
     tab.look_at(PLANNER)
     shown = tab.page.evaluate(
         """(id) => { const node = window.app.canvas.graph.getNodeById(id)
-            return node.widgets.filter((widget) => node.isWidgetVisible(widget)).map(({ name }) => name) }""",
+            const isShown = ({ hidden, options }) => !hidden && !(window.LiteGraph.vueNodesMode && options.advanced)
+            return node.widgets.filter(isShown).map(({ name }) => name) }""",
         PLANNER,
     )
     assert shown == ["mode", "tolerance", "preset", "hybridiff_preview"]

@@ -46,7 +46,6 @@ def test_the_constants_of_autos_rule_are_rules():
 
 
 PAGES = [PACK / "README.md", PACK / "CONTRIBUTING.md", PACK / "SECURITY.md", *sorted((PACK / "docs").rglob("*.md"))]
-TO_COME = {"docs/REMOTE.md"}  # written beside this
 ODD = r"very picture|as far as the picture|foreseen|bears it|any name of an emoji"
 
 
@@ -64,8 +63,6 @@ def test_every_link_within_the_repository_leads_somewhere(page):
         if ":" in path or path.startswith("../../"):  # another site; GitHub's own pages of this repository
             continue
         found = (page.parent / path).resolve() if path else page
-        if found.relative_to(PACK).as_posix() in TO_COME:
-            continue
         if not found.exists() or (anchor and anchor not in anchors_of(found)):
             missing.append(target)
     assert missing == []

@@ -16,8 +16,8 @@ LAYERS = [
     "plan discrepancy extrapolation share ways paces account network.split network.tokens workers.wire workers.frames "
     "workers.ledger "
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
-    "workers.candidates workers.devices workers.torch_settings",
-    "schedule report call setting network.lead workers.shared workers.channel workers.launch_local",
+    "workers.candidates workers.place remote.machines remote.places workers.devices workers.torch_settings",
+    "schedule report call setting network.lead workers.shared workers.channel workers.launch_local remote.facts",
     "workers.pieces workers.token_ways workers.watch workers.memory workers.requests workers.room workers.steps "
     "workers.exchange workers.chain workers.token_links workers.endpoint "
     "workers.loop workers.worker",
@@ -28,6 +28,7 @@ LAYERS = [
     "newcomers",
     "engine",
     "workers.pool",
+    "remote",
     "demo diffusers device_report",
     "cli",
     "__main__",
@@ -57,9 +58,10 @@ def core_module(path):
 
 def layer_of(module):
     """The number of the layer that `module`, or the folder that it lies in, is listed in."""
-    for i, names in enumerate(LAYERS):
-        if {module, module.partition(".")[0]} & set(names.split()):
-            return i
+    for named in (module, module.partition(".")[0]):  # a file is in its own layer, where that is listed
+        for i, names in enumerate(LAYERS):
+            if named in names.split():
+                return i
     raise AssertionError(f"{module} is in no layer")
 
 
@@ -82,6 +84,15 @@ def test_only_its_adapter_imports_diffusers():
         if path.parent != PACK / "hybridiff_core" / "diffusers":
             tops = {name.partition(".")[0] for dots, name in imported(path)}
             assert not tops & {"diffusers", "transformers"}, path.name
+
+
+def test_only_the_remote_folder_imports_ray():
+    for path in SOURCES:
+        if path.parent != PACK / "hybridiff_core" / "remote":
+            assert "ray" not in {name.partition(".")[0] for dots, name in imported(path) if dots == 0}, path.name
+    for name in ("machines", "places", "facts", "commands"):  # ComfyUI's process imports these
+        names = {name for dots, name in imported(PACK / "hybridiff_core" / "remote" / f"{name}.py") if not dots}
+        assert not {"ray"} & names, name
 
 
 def test_only_the_host_folder_knows_the_hosts_internals():

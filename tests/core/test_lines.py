@@ -25,7 +25,7 @@ SAYING = {
 # files whose words are about something else than a run: the plan's and the nodes' own fields, the account, the commands
 OTHER_WORDS = {
     "plan.py", "schedule.py", "share.py", "account.py", "phrases.py", "cli.py", "device_report.py", "split.py",
-    "extrapolation.py",
+    "extrapolation.py", "commands.py", "arguments.py", "machines.py",
 }  # fmt: skip
 ABOUT_RUNS = [path for path in SOURCES if path.name not in OTHER_WORDS and path.parent != PACK / "nodes"]
 SENTENCE = re.compile(r"[a-z']+:? [a-z']+ [a-z']{2,}")  # three words that nobody would call a name

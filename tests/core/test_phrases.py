@@ -65,6 +65,12 @@ def test_every_template_is_described(language):
     assert described.keys() == {path.stem for path in (PACK / "workflows").glob("*.json")}
 
 
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_help_page_is_there(language):
+    pages = {path.stem for path in (PACK / "web" / "docs").glob("*.md")} - {"HybridiffDemoWords"}  # for developers
+    assert {path.parent.name for path in (PACK / "web" / "docs").glob(f"*/{language}.md")} == pages
+
+
 def test_the_languages_have_the_same_lines():
     assert len({tuple(texts_of(language)["lines"]) for language in OTHERS}) == 1
 

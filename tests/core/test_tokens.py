@@ -368,6 +368,31 @@ def test_a_network_that_is_not_divided_is_the_groups_loss(bench):
     assert not one.broken and not other.broken and bench.step(group)[0] <= EXACT
 
 
+def test_sizes_cross_as_keys_and_values_do():
+    """Three times keys and values of half of 10 tokens, 8 wide, in two bytes, each padded to 16; then a part."""
+    sizes = {"h": [[1]], "z": [[1]], "dtype": "float16", "tokens": 10, "width": 8, "attends": 3}
+    x, local, pool = torch.ones(1, 1, 1), DemoBackend({"device": "cpu"}), Pool("demo", lambda place: {"threads": 1})
+    local.load({"sizes": sizes})
+    local.begin({"conds": [x]}, fresh=True)
+    try:
+        worker = pool.prepare(Place("cpu#0", "cpu 0", "cpu"), CPU, {"sizes": sizes}).ready(lambda: None)
+        worker.begin({"conds": [x]})
+        group, units = TokenGroup([None, worker], CPU), UNITS[:1]
+
+        def here(units, through=None, rows=None):
+            return {0: local.predict(x, SIGMA[:1], [(0, 0)], through)[0]}
+
+        call = Call(x, SIGMA[:1], units, here, None)
+        group.submit(call, units, Form(1, (0, 1, 2), 10, 0, 3 * 2 * 8 * 2), (0, SHARES // 2, SHARES))
+        (piece,) = group.own(call)
+        group.collect()
+        assert torch.equal(piece.prediction, 0.9 * x)
+        assert group.moved == (3 * 2 * 5 * 8 * 2, 3 * 2 * 5 * 8 * 2 + 16)
+        group.abandon()
+    finally:
+        pool.close()
+
+
 # -- a part, with threads for devices
 
 

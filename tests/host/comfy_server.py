@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hybridiff_core.demo import trained
@@ -130,7 +130,9 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output; `paid`: with nodes for paid services."""
+    """A running server. `base` is its folder of models, nodes and output, `packs` are files of further nodes; `paid`:
+    with nodes for paid services.
+    """
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class Comfy:
         flags: tuple[str, ...] = (),
         models: Path = MODELS,
         pack: Path = PACK,
+        packs: Iterable[Path] = (),
         paid: bool = False,
         **environment: str,
     ):
@@ -147,6 +150,8 @@ class Comfy:
         (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes" / "hybridiff").symlink_to(pack, target_is_directory=True)
         (base / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
+        for other in packs:
+            shutil.copy(other, base / "custom_nodes" / f"by_graph_{other.name}")
         (base / "models").symlink_to(models, target_is_directory=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

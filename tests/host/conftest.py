@@ -43,6 +43,7 @@ class Bench:
             "denoise": 1.0,
         }  # fmt: skip
         self.devices: tuple[str, ...] = ("same",)
+        self.other_packs: str | None = None
         self.plan: dict | None = {"mode": "exact"}
 
     def load(self, family: str, size: int, batch: int) -> None:
@@ -64,7 +65,9 @@ class Bench:
         """The inputs `devices` and `plan` of our nodes, with the nodes behind them."""
         chain = None
         for device in self.devices:
-            chain = self.graph.add("HybridiffDevices", device=device, **({"devices": chain} if chain else {}))
+            more = {"devices": chain, "other_packs": self.other_packs}
+            more = {name: value for name, value in more.items() if value}
+            chain = self.graph.add("HybridiffDevices", device=device, **more)
         given = {"devices": chain} if chain else {}
         if self.plan is not None:
             given["plan"] = self.graph.add("HybridiffPlan", **plan_values(**self.plan))

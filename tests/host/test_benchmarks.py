@@ -13,8 +13,10 @@ from PIL import Image, ImageDraw
 
 from benchmarks import coco
 from benchmarks import gpu_rows as gpu
+from benchmarks import gpu_token_rows as gpu_tokens
 from benchmarks.__main__ import TABLES, documents, parts
-from benchmarks.block import kept
+from benchmarks.block import RESULTS, kept
+from benchmarks.gpu_networks import TRUE_BY_TOKENS, depth, shallower
 from hybridiff_core.rules import AUTO_TOLERANCE
 
 from .comfy_server import PACK
@@ -70,6 +72,70 @@ def test_a_projection_without_messages_is_the_bound():
     assert gpu.bound("pipeline", 50, 10) == pytest.approx(2.22, abs=0.005)
 
 
+# the small networks' tokens, width and blocks, in four bytes
+BY_TOKENS = {"flux": (64, 256, 12), "qwen_image": (64, 3072, 3), "wan_14b": (48, 256, 6), "z_image": (16 + 64, 3840, 1)}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", BY_TOKENS)
+def test_the_gpu_benchmark_by_tokens_on_a_cpu(comfyui_root, tmp_path, model):
+    file = tmp_path / "gpu_tokens.json"
+    done = run("gpu_tokens.py", "--device", "cpu", "--small", "--repeats", 1, "--models", model, "--json", file)
+    block = kept(file)
+    assert gpu_tokens.render(block) in done.stdout
+    assert [row["part"] for row in block["rows"]] == ["forward", "crossing", "crossing"]
+    forward, *crossings = block["rows"]
+    tokens, width, blocks = BY_TOKENS[model]
+    half = tokens // 2 * width * 4
+    assert forward["sent"] == 2 * half * blocks and forward["received"] == forward["sent"] + half
+    times = [forward[key] for key in ("whole_s", "part_s", "halves_s", "first_half_s")]
+    assert all(value > 0 for value in times) and forward["first_half_s"] < forward["halves_s"]
+    assert [row["channel"] for row in crossings] == ["shared memory", "sockets"]
+    for row in crossings:
+        assert row["bytes"] == 2 * half and row["seconds"] > 0
+        assert row["forward_s"] == pytest.approx(row["seconds"] * blocks)
+    measured, projected = gpu_tokens.render(block).split("PROJECTED from the forwards")
+    assert "not measured" in projected and "PROJECTED" not in measured and "PROJECTED at 20 GB/s" in projected
+
+
+def test_two_gpus_by_tokens_are_projected_by_hand():
+    """Of 2 s each device computes 1, exchanges for 0.4, and hides of it what the first half's attention takes."""
+    for hidden_s, at_most in ((0.0, 2 / 1.4), (0.1, 2 / 1.3), (0.2, 2 / 1.2), (5.0, 2 / 1.2)):
+        assert gpu_tokens.projection(2.0, 1.0, 0.4, hidden_s) == pytest.approx(at_most)
+    row = {"whole_s": 2.0, "part_s": 1.0, "halves_s": 1.1, "first_half_s": 0.2, "sent": 6e9, "received": 5e9}
+    assert gpu_tokens.projected(row) == pytest.approx([2 / (1.1 + 1.0 - 0.2), 2 / (1.1 + 0.3 - 0.15)])
+    assert gpu_tokens.projected({**row, "first_half_s": 0.0})[0] == pytest.approx(1.0)  # as without halves
+    flux = gpu_tokens.ASSUMED[0]
+    assert gpu_tokens.each_way(flux) == 2 * 2048 * 3072 * 2 * 57
+    assert gpu_tokens.assumed_part(flux) == pytest.approx(0.6 * 2560 / 4608)
+    assert gpu_tokens.assumed_attention(flux) == pytest.approx(0.6 * 2560 / 4608 * 0.2 / 2)
+
+
+def test_assumed_sizes_are_those_of_the_networks_that_are_measured():
+    for one, name in zip(gpu_tokens.ASSUMED, TRUE_BY_TOKENS):
+        family = TRUE_BY_TOKENS[name]
+        height, width = family.latent[-2:]
+        assert one.tokens == height // 2 * (width // 2) * (family.latent[2] if len(family.latent) == 5 else 1)
+        assert one.blocks == depth(family) and one.text in (0, family.text["tokens"])
+        assert one.width == family.config.get("hidden_size", family.config.get("dim", 3072))
+
+
+def test_a_network_with_fewer_blocks_says_so():
+    half = shallower(TRUE_BY_TOKENS["flux"], 2)
+    assert (half.config["depth"], half.config["depth_single_blocks"]) == (9, 19)
+    row = gpu_tokens.scaled({"whole_s": 2.8, "sent": 28}, depth(half), depth(TRUE_BY_TOKENS["flux"]))
+    assert row == {"whole_s": pytest.approx(5.7), "sent": 57, "made": 28, "blocks": 57}
+    assert gpu_tokens.blocks(row) == "28 of 57, scaled" and gpu_tokens.blocks({"made": 57, "blocks": 57}) == "57"
+
+
+def test_the_page_says_whether_tokens_were_measured_on_a_gpu():
+    page = documents(parts(PACK / "training" / "unet", 64))[TABLES / "gpu.md"]
+    measured = (RESULTS / "gpu_tokens.json").exists()
+    assert ("divided by tokens were not measured on a GPU yet" in page) is not measured
+    assert ("PROJECTED from the forwards" in page) is measured
+    assert "What follows is arithmetic" in page and gpu_tokens.arithmetic() in page
+
+
 def test_messages_are_measured_beside_another_folders(tmp_path):
     file = tmp_path / "messages.json"
     run("messages.py", "--before", PACK, "--sizes", 16, "--repeats", 20, "--json", file)
@@ -103,7 +169,8 @@ def test_without_a_gpu_the_gpu_benchmark_says_so(comfyui_root):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    assert "no CUDA GPU" in run("gpu.py", ends=1).stderr
+    for script in ("gpu.py", "gpu_tokens.py"):
+        assert "no CUDA GPU" in run(script, ends=1).stderr
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ def test_a_missing_device_beside_one_that_is_there(bench):
 )
 def test_a_model_that_cannot_cross(bench, node, words):
     side = bench("sd3")
+    side.other_packs = "off"  # a worker could run the second's node too (test_by_graph)
     side.model = side.graph.add(node, model=side.model)
     difference, report = side.compare()
     assert difference == 0.0
@@ -120,7 +121,7 @@ def test_easycache_runs_inside_the_network(bench):
     )
     difference, report = side.compare()
     assert difference == 0.0
-    assert_alone(report, "a node runs code of its own inside the network")
+    assert_alone(report, "the model was changed after its node ran (easycache)")  # by its own code, in each run
 
 
 def test_the_hosts_own_split_without_a_second_gpu(bench):

@@ -58,7 +58,12 @@ GOLDEN = {
         ("predict_stride", "INT", 0),
         ("preset", "COMBO", "auto"),
     ],
-    "HybridiffDevices": [("device", "COMBO", "auto"), ("devices", "HYBRIDIFF_DEVICES", None)],
+    "HybridiffDevices": [
+        ("device", "COMBO", "auto"),
+        ("where", "COMBO", "this machine"),
+        ("devices", "HYBRIDIFF_DEVICES", None),
+        ("other_packs", "COMBO", "run their nodes in the worker too"),
+    ],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],
     "HybridiffDemoWords": [("text", "STRING", "red heart")],

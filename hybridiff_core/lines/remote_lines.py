@@ -1,0 +1,100 @@
+"""Lines about other machines, which docs/REMOTE.md tells how to use."""
+
+from .line import Group, Line
+
+NOTHING_SHARED = Line(
+    "{device} is not there: `python -m hybridiff_core share` does not run on this machine",
+    "Other machines join the one that `share` runs on, and it tells ComfyUI who is there.",
+    "Start it in ComfyUI's Python, and the command that it prints on the other machine: docs/REMOTE.md.",
+    Group.SETTING,
+)
+NO_OTHER_MACHINE = Line(
+    "no other machine has a GPU for this one",
+    "No machine joined, or none with a GPU of ComfyUI's kind.",
+    "Start `python -m hybridiff_core share` here and the command that it prints there: docs/REMOTE.md.",
+    Group.SETTING,
+)
+NO_SUCH_MACHINE = Line(
+    "no machine called {machine} joined",
+    "The graph names a machine that has not joined since `share` was started.",
+    "Start the `join` command there, or choose another device.",
+    Group.SETTING,
+)
+MACHINE_OFF = Line(
+    "{machine} is off, or cannot be reached",
+    "The machine joined before and does not answer now.",
+    "Switch it on; its `join` command connects again by itself while it runs.",
+    Group.SETTING,
+)
+MACHINE_GONE = Line(
+    "{machine} does not answer any more",
+    "The machine was switched off, went to sleep, or its network connection is broken.",
+    "See to the machine and the cable. It is used again once it is back.",
+    Group.MEMORY,
+)
+REMOTE_ENDED = Line(
+    "its process on {machine} ended",
+    "The system ended it, most often for want of memory, or somebody did.",
+    "Close other programs there, or use a smaller model or dtype.",
+    Group.MEMORY,
+)
+DEVICE_NOT_THERE = Line(
+    "{machine} has no {name} (it has: {here})",
+    "The graph names a device that the other machine does not have.",
+    "Choose one of its devices in the Hybridiff Devices node.",
+    Group.SETTING,
+)
+DEVICE_HELD = Line(
+    "{machine} did not start a process for {device}; another ComfyUI may have that device",
+    "A device of another machine works for one ComfyUI at a time.",
+    "Close the other ComfyUI, or wait until it lets the device go (ten idle minutes).",
+    Group.MEMORY,
+)
+OTHER_PACK = Line(
+    "{machine} is left out: it has another version of Hybridiff ({theirs}, here {own})",
+    "Both machines have to speak the same, so they need the same version.",
+    "Update Hybridiff on both machines, and start `join` there again.",
+    Group.INSTALL,
+)
+OTHER_COMFYUI = Line(
+    "{machine} has another version of ComfyUI ({theirs}, here {own})",
+    "Another version may compute something else, or not know the model.",
+    "Update ComfyUI on both machines, and start `join` there again.",
+    Group.INSTALL,
+)
+NO_RAY = Line(
+    "Ray is not installed, which other machines need",
+    "Workers on other machines are placed and fed by Ray.",
+    "pip install 'ray>=2.52' in ComfyUI's Python on each machine.",
+    Group.INSTALL,
+)
+NO_CLUSTER = Line(
+    "Ray cannot be reached ({reason})",
+    "`share` runs, but Ray did not let this process in.",
+    "Start `python -m hybridiff_core share` again; see that all machines have the same Python and Ray versions.",
+    Group.FAULT,
+)
+NOT_BETWEEN_MACHINES = Line(
+    "not with a device of another machine",
+    "What devices exchange within a forward is too much for a network.",
+    "Report it: such work is not given to other machines.",
+    Group.FAULT,
+)
+LINK_TOO_SLOW = Line(
+    "{device} is left out: with the way there and back it takes {times:.1f} times as long as this process",
+    "The network to that machine is slow, or the device is. It is measured in each run, and used only where it pays.",
+    "Use a faster connection (a cable in the place of wireless), or a larger picture or batch.",
+    Group.NOTHING,
+)
+CUT_STAYS_HERE = Line(
+    "{device} is left out: a network is cut only within one machine",
+    "In a pipeline devices exchange what lies between two blocks, which is too much for a network connection.",
+    "Choose the mode auto, exact or predict for devices of other machines.",
+    Group.SETTING,
+)
+FILE_NOT_THERE = Line(
+    "{machine} has no file like {file} in its model folders",
+    "A worker reads the model from its own machine. It knows the file by its size and samples of it, by any name.",
+    "Copy the file into that machine's folder of the same kind.",
+    Group.SETTING,
+)

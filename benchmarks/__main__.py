@@ -34,6 +34,7 @@ from . import (
     speed,
     stages,
     start,
+    template_rows,
 )
 from . import bytes as crossing
 from .block import RESULTS, kept
@@ -64,6 +65,7 @@ ONLY = [
     "false_alarms",
     "samplings",
     "places",
+    "templates",
     "dit",
     "unet",
     "gpu",
@@ -101,6 +103,8 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("messages", ["messages.py"], messages.render, "workers", "Messages to a worker and back", about.MESSAGES),
         Part("start", ["start.py"], start.render, "workers", "The first run of a fresh ComfyUI", about.START),
         Part("false_alarms", ["false_alarms.py"], false_alarms.render, "workers", NEAR, about.FALSE_ALARMS),
+        Part("templates", ["templates.py"], template_rows.render, "templates", "How they are shared", about.TEMPLATES),
+        Part("templates_newer", [], template_rows.render, "templates", "Newer templates", about.NEWER),
         Part("gpu", ["gpu.py"], gpu_rows.render, "gpu", "On a GPU", about.GPU),
         Part("gpu_sdxl", [], gpu_rows.render, "gpu", "On a GPU: SDXL with more repeats", about.GPU_SDXL),
         Part("gpu_tokens", ["gpu_tokens.py"], gpu_token_rows.render, "gpu", "On a GPU: by tokens", about.GPU_TOKENS),

@@ -101,12 +101,23 @@ devices of ComfyUI's split, as if it could be shared without loss. ComfyUI's `dd
 EARLIER = """The U-Net was trained more than once by the same commands. This is an earlier one, with modes and EasyCache
 at settings at which they were not run on the later one, and without auto."""
 
+TEMPLATES = """Each official template with a local sampler, loaded by a real page, turned to several GPUs by the code
+behind the menu's entry, and checked by the server; every file that it names is there, but empty, so nothing is sampled.
+How the sampler with most steps is shared is read from the prompt, by what the tables say of its model's family
+([COMPATIBILITY.md](../COMPATIBILITY.md), `tests/host/test_tokens.py`) and of the nodes on the model. Conds and rows ask
+nothing of a network, so there a family counts that is in no table. It says that a way is open, not that it is faster.
+*not told* is a family that was not tried by tokens. CFG and steps are those that the template is saved with; many have
+a switch to a few steps at CFG 1."""
+
+NEWER = """Those that a later ComfyUI installs and the one above does not, in its own page."""
+
 # the pages of docs/benchmarks, in order: file, title
 PAGES = {
     "speed": "Speed on two CPU cores",
     "gpu": "On one GPU",
     "workers": "Workers: messages, first run, rounding",
     "auto": "What auto does, and why",
+    "templates": "ComfyUI's official templates",
     "samplings": "auto with every sampling",
     "quality_dit": "Quality on the small transformer: every row",
     "quality_unet": "Quality on the small U-Net: every row",

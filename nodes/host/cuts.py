@@ -32,26 +32,45 @@ NAMES = tuple((kind, i) for kind in HOOKED for i in range(MOST_BLOCKS))
 LAYER_HOOK = "forward_timestep_embed_patch"
 
 
-def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
+def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit | NoSplit:
     """The splitter for a model's network; one that offers no hook shows no blocks."""
-    return UnetSplit(network) if isinstance(network, UNetModel) else DitSplit()
+    if isinstance(network, UNetModel):
+        return UnetSplit(network)
+    return NoSplit() if _loses_an_input(network) else DitSplit()
+
+
+def _loses_an_input(network: torch.nn.Module) -> bool:
+    """Whether the host leaves out an input of the blocks where a hook is asked: Stable Audio 3's local conditioning."""
+    blocks = getattr(getattr(network, "transformer", None), "layers", ())
+    return any(getattr(block, "to_local_embed", None) is not None for block in blocks)
 
 
 def may_divide(network: torch.nn.Module) -> bool:
     """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
-    return not isinstance(network, UNetModel)
+    return not isinstance(network, UNetModel) and not _loses_an_input(network)
 
 
-def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass | Look | Shard) -> dict:
+def hooked(model_options: dict, splitter: DitSplit | UnetSplit | NoSplit, through: Pass | Look | Shard) -> dict:
     """`model_options` with which the next forward asks `through` at each block."""
     options = model_options.get("transformer_options", {})
-    if isinstance(splitter, UnetSplit) and not isinstance(through, Pass):
-        through.form, through.reason = None, lines.UNET_HAS_NO_TOKENS()
+    if not isinstance(splitter, DitSplit) and not isinstance(through, Pass):
+        unet = isinstance(splitter, UnetSplit)
+        through.form, through.reason = None, lines.UNET_HAS_NO_TOKENS() if unet else lines.NO_BLOCK_HOOK()
     elif isinstance(through, Pass):
         options = {**options, **splitter.hooks(through)}
     else:
         options = forward_of(options, through).hooks(options, NAMES)
     return {**model_options, "transformer_options": reaching(options)}
+
+
+class NoSplit:
+    """For a network whose blocks cannot be asked: a forward shows none."""
+
+    def hooks(self, through: Pass) -> dict:
+        return {}
+
+    def openings(self, blocks: int, segments: int) -> str:
+        return lines.NO_BLOCKS()
 
 
 class DitSplit:

@@ -130,7 +130,9 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of nodes."""
+    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of nodes; `paid`:
+    with nodes for paid services.
+    """
 
     def __init__(
         self,
@@ -141,6 +143,7 @@ class Comfy:
         models: Path = MODELS,
         pack: Path = PACK,
         packs: Iterable[Path] = (),
+        paid: bool = False,
         **environment: str,
     ):
         self.base = base
@@ -163,8 +166,8 @@ class Comfy:
             self.process = subprocess.Popen(
                 [
                     python_of(root), str(root / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
-                    "--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
-                    *DEVICE_FLAGS, *flags,
+                    "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
+                    *(() if paid else ("--disable-api-nodes",)), *DEVICE_FLAGS, *flags,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
                 env={

@@ -48,6 +48,20 @@ WAN = {
     "dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 16, "out_dim": 16,
 }  # fmt: skip
 
+HIDREAM = {
+    "patch_size": 2, "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 128,
+    "num_attention_heads": 2, "caption_channels": [64, 64], "text_emb_dim": 64, "llama_layers": [0, 1, 2, 3],
+    "axes_dims_rope": [64, 32, 32],
+}  # fmt: skip
+SCAIL = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 20}
+
+AUDIO3 = {
+    "cond_token_dim": 64, "global_cond_dim": 64, "embed_dim": 256, "num_heads": 4, "depth": 3, "io_channels": 16,
+    "attn_kwargs": {"qk_norm": "rms", "differential": True}, "norm_type": "rms_norm", "global_cond_type": "adaLN",
+    "timestep_features_type": "expo", "local_add_cond_dim": 17, "global_cond_shared_embed": True,
+    "num_memory_tokens": 8,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Network:
@@ -83,6 +97,19 @@ NETWORKS = {
                         {"vace_context": (1, 1, 32, 3, 8, 10), "vace_strength": [1.0]}),
     "wan_camera": Network("comfy.ldm.wan.model:CameraWanModel", {**WAN, "model_type": "camera", "in_dim": 32},
                           (1, 32, 3, 8, 10), TEXT),
+    "stable_audio_3": Network("comfy.ldm.audio.dit:AudioDiffusionTransformer", AUDIO3, (1, 16, 40), TEXT,
+                              {"global_embed": (1, 64), "local_add_cond": (1, 17, 40)}),
+    "wan_bernini": Network("comfy.ldm.wan.model:WanModel", WAN, FRAMES, TEXT,
+                           {"context_latents": [(1, 16, 3, 8, 10), (1, 16, 1, 8, 8)]}),
+    "wan_humo": Network("comfy.ldm.wan.model:HumoWanModel", WAN, FRAMES, TEXT,
+                        {"audio_embed": (1, 3, 8, 5, 1280), "reference_latent": (1, 16, 1, 8, 10)}),
+    "wan_scail2": Network("comfy.ldm.wan.model:SCAIL2WanModel", SCAIL, (1, 20, 3, 8, 10), TEXT,
+                          {"reference_latent": (1, 20, 1, 8, 10), "pose_latents": (1, 20, 3, 4, 6)}),
+    "wan_s2v": Network("comfy.ldm.wan.model:WanModel_S2V",
+                       {**WAN, "audio_dim": 64, "audio_inject_layers": [0, 2], "num_audio_token": 4}, FRAMES, TEXT,
+                       {"audio_embed": (1, 25, 64, 12)}),
+    "hidream": Network("comfy.ldm.hidream.model:HiDreamImageTransformer2DModel", HIDREAM, IMAGE, (1, 64),
+                       {"context": (1, 16, 64), "encoder_hidden_states_llama3": (1, 4, 16, 64)}),
 }  # fmt: skip
 
 
@@ -93,7 +120,7 @@ def value_of(value: object, generator):
         return (torch.arange(16) < 12).long()[None]
     if isinstance(value, tuple):
         return torch.randn(value, generator=generator)
-    return value
+    return [value_of(one, generator) for one in value] if isinstance(value, list) else value
 
 
 def run(name: str, host) -> dict:

@@ -32,6 +32,8 @@ unit scale; at most {limit:g} is asked.
 - **tokens**: whether devices can divide one forward by the image's tokens, and how far the outcome then is from the
   whole forward's.
 
+How ComfyUI's own workflow templates are shared: [benchmarks/templates.md](benchmarks/templates.md).
+
 Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}, and *why* says how much was predicted.
 """
 

@@ -130,8 +130,9 @@ class Refused(Exception):
 
 
 class Comfy:
-    """A running server. `base` is its folder of models, nodes and output, `packs` are files or folders of nodes; `paid`:
-    with nodes for paid services.
+    """A running server. `base` is its folder of models, nodes and output.
+
+    `packs` are files or folders of further nodes; with `paid`, nodes for paid services are there too.
     """
 
     def __init__(

@@ -56,6 +56,7 @@ HOOKS = "every branch has something that cannot be sent to another device: a LoR
 )
 def test_options_with_code_are_found_before_a_worker_starts(untouched, what, words):
     side = Bench(untouched, "sd3")
+    side.other_packs = "off"
     side.model = side.graph.add("TestOptions", model=side.model, what=what)
     difference, report = side.compare()
     assert difference == 0.0

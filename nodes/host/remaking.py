@@ -39,6 +39,7 @@ class Remaking:
         self.watching: Watching | None = None
         self._graph: object = None
         self._done: list[list[Unit]] = []
+        self.several = False  # whether a call has several units, of which a worker would compute one
 
     @property
     def by_graph(self) -> bool:
@@ -101,7 +102,11 @@ class Remaking:
 
     @property
     def trusted(self) -> bool:
-        """Whether the code in the network is known to keep nothing from call to call."""
+        """Whether the code in the network is known to keep nothing, and to need none of a call's units for another."""
+        return self._keeps_nothing and not (self.by_graph and self.several and self._graph not in _apart)
+
+    @property
+    def _keeps_nothing(self) -> bool:
         return not self.by_graph or self.watching.proven or (self._graph in _proven and not self.watching.fault)
 
     def fault(self) -> str | None:
@@ -129,7 +134,7 @@ class Remaking:
         Once for a graph, when it is known to keep nothing: else the further calls would change what it keeps.
         `predictions` are what came of the call; the rest is as in Call.
         """
-        if not self.by_graph or len(units) < 2 or not self.trusted or self._graph in _apart:
+        if not self.by_graph or len(units) < 2 or not self._keeps_nothing or self._graph in _apart:
             return
         whole = predictions if self._done == [units] else here(units)
         alone = merge([Piece([unit], here([unit])[unit.branch]) for unit in units], weight, len(x))

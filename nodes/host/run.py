@@ -149,6 +149,7 @@ class Run:
     def _predict(self, call: HostCall) -> list[torch.Tensor]:
         units = call.units(self.controls)
         self._timed = self._timed or len(units) < 2 <= call.branches
+        self.made.several = len(units) > 1
         first = self.question.is_first()
         code = self.made.code_in(call.executor, call.model, call.model_options)
         if self.made.by_graph:

@@ -58,7 +58,7 @@ def check(row, side, plain: str | None, words: str | None, rounds: bool = False)
     try:
         outputs = side.comfy.run(side.graph.nodes)
     except Refused as refused:
-        (failed,) = [told for kind, told in json.loads(str(refused)) if kind == "execution_error"]
+        failed = dict(json.loads(str(refused)))["execution_error"]
         assert not failed["node_type"].startswith("Hybridiff"), failed
         row.left_out(f"{failed['node_type']} fails in ComfyUI itself: {failed['exception_message'].strip()}")
         return
@@ -74,7 +74,8 @@ def check(row, side, plain: str | None, words: str | None, rounds: bool = False)
     row.compared(side.difference(outputs, stock, saved), report, reason, limit)
     if words is None:
         assert report["lines"] == []
-        assert report["shared_calls"] >= report["calls"] - PROOF > 0
+        # guidance nodes' further calls stay here, and so does the forward that shows how tokens can be divided
+        assert report["shared_calls"] >= side.settings["steps"] - PROOF - (side.settings["cfg"] == 1)
     else:
         assert words in " ".join(report["lines"]) and report["shared_calls"] < report["calls"]
 
@@ -174,17 +175,17 @@ IPA, SPA, R4 = "ComfyUI_IPAdapter_plus", "sd-perturbed-attention", "RES4LYF"
 # pack, what it is, family, what it puts there, why it is on one device (None: it is on two)
 PATCHES = [
     (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), (None, ONE_BRANCH)),
-    (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), TOGETHER),
+    (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), None),
     (KJ, "ModelPatchTorchSettings", "sd3",
      node("ModelPatchTorchSettings", enable_fp16_accumulation=True), (None, ONE_BRANCH)),
     (KJ, "CFGZeroStarAndInit", "sd3", node("CFGZeroStarAndInit"), None),
-    (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), TOGETHER),
-    (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), TOGETHER),
+    (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), (TOGETHER, ONE_BRANCH)),
+    (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), (TOGETHER, None)),
     (KJ, "SkipLayerGuidanceWanVideo", "wan21", node("SkipLayerGuidanceWanVideo", blocks="1"), None),
-    (KJ, "WanChunkFeedForward", "wan21", node("WanChunkFeedForward", dim_threshold=0), None),
+    (KJ, "WanChunkFeedForward", "wan21", node("WanChunkFeedForward"), None),
     (KJ, "ApplyRifleXRoPE_WanVideo", "wan21", with_latent("ApplyRifleXRoPE_WanVideo"), None),
     (KJ, "LTXVEnhanceAVideoKJ", "ltxv", with_latent("LTXVEnhanceAVideoKJ"), (TOGETHER, ONE_BRANCH)),
-    (KJ, "LTXVChunkFeedForward", "ltxv", node("LTXVChunkFeedForward", dim_threshold=0), None),
+    (KJ, "LTXVChunkFeedForward", "ltxv", node("LTXVChunkFeedForward", dim_threshold=256), None),
     (KJ, "ModelMemoryUsageFactorOverride", "sd3", node("ModelMemoryUsageFactorOverride"), None),
     (KJ, "CheckpointPerturbWeights", "sd3", node("CheckpointPerturbWeights"), None),
     (IPA, "IPAdapterAdvanced", "sd15", ipadapter("IPAdapterAdvanced"), None),
@@ -196,29 +197,29 @@ PATCHES = [
     ("ComfyUI-TeaCache", "TeaCache", "flux", node("TeaCache"), "keeps something"),
     ("Comfy-WaveSpeed", "ApplyFBCacheOnModel", "flux",
      node("ApplyFBCacheOnModel", residual_diff_threshold=0.1), "keeps something"),
-    ("Comfy-WaveSpeed", "ApplyFBCacheOnModel", "wan21",
-     node("ApplyFBCacheOnModel", residual_diff_threshold=0.1), "keeps something"),
     (SPA, "PerturbedAttention", "sd15", node("PerturbedAttention"), None),
     (SPA, "SmoothedEnergyGuidanceAdvanced", "sd15", node("SmoothedEnergyGuidanceAdvanced"), None),
     (SPA, "SlidingWindowGuidanceAdvanced", "sd15",
      node("SlidingWindowGuidanceAdvanced", tile_width=64, tile_height=64, tile_overlap=32, sigma_end=-1.0), None),
     (SPA, "NormalizedAttentionGuidance", "sd15", attention_guidance("NormalizedAttentionGuidance", "negative"), None),
     (SPA, "PLADIS", "sd15", node("PLADIS"), None),
-    (SPA, "TokenPerturbationGuidance", "sd15", node("TokenPerturbationGuidance", unet_block_list="d1,m0"), None),
+    (SPA, "TokenPerturbationGuidance", "sd15", node("TokenPerturbationGuidance", unet_block_list="d1,m0"),
+     "draws random numbers"),
     (SPA, "SlidingModeControlCFG", "sd15", node("SlidingModeControlCFG"), None),
     (SPA, "FrequencyDecoupledGuidance", "sd15", node("FrequencyDecoupledGuidance"), None),
     (SPA, "MomentumGuidance", "sd15", node("MomentumGuidance"), None),
     (R4, "ReSDPatcher", "sd15", node("ReSDPatcher"), None),
     (R4, "ReFluxPatcher", "flux", node("ReFluxPatcher"), None),
-    (R4, "ReWanPatcher", "wan21", node("ReWanPatcher"), None),
-    (R4, "ModelSamplingAdvanced", "sd3", node("ModelSamplingAdvanced"), None),
-    (R4, "ModelTimestepPatcher", "sd3", node("ModelTimestepPatcher"), None),
+    (R4, "ReWanPatcher", "wan21", node("ReWanPatcher"), ("the worker on", ONE_BRANCH)),
+    (R4, "ModelSamplingAdvanced", "sd3", node("ModelSamplingAdvanced", shift=6.0), None),
+    (R4, "ModelTimestepPatcher", "sd3", node("ModelTimestepPatcher", shift=6.0), None),
     (R4, "FluxOrthoCFGPatcher", "flux", node("FluxOrthoCFGPatcher"), None),
 ]  # fmt: skip
 TRANSFORMERS = ("sd3", "wan21", "flux", "ltxv")
 SAME_PICTURE = (
     "ModelPatchTorchSettings", "WanChunkFeedForward", "LTXVChunkFeedForward", "ModelMemoryUsageFactorOverride",
-    "ReWanPatcher", "ReFluxPatcher", "ReSDPatcher", "PathchSageAttentionKJ",
+    "ReWanPatcher", "ReFluxPatcher", "ReSDPatcher", "PathchSageAttentionKJ", "WanVideoNAG",
+    "ModelTimestepPatcher", "ModelSamplingAdvanced",
 )  # fmt: skip
 
 
@@ -227,7 +228,7 @@ SAME_PICTURE = (
     [
         pytest.param(of, cfg, id=f"{of[1]} {of[2]} {cfg:g}", marks=published.needs(of[0]))
         for of in PATCHES
-        for cfg in ((5.0, 1.0) if of[2] in TRANSFORMERS else (5.0,))  # a U-Net's forward is not divided
+        for cfg in ((1.0, 5.0) if of[2] in TRANSFORMERS else (5.0,))  # a U-Net's forward is not divided
     ],
 )
 def test_a_patch(comfy, row, put, infos, of, cfg):
@@ -270,12 +271,11 @@ def with_ltx(comfyui_root, tmp_path_factory):
 
 
 @published.needs(LTX)
-@pytest.mark.parametrize("cfg", [5.0, 1.0])
-@pytest.mark.parametrize("name", OF_LTX)
+@pytest.mark.parametrize(("name", "cfg"), [(name, cfg) for name in OF_LTX for cfg in (5.0, 1.0)][:-1])
 def test_ltx_video(with_ltx, row, name, cfg):
     server, version = with_ltx
     row.of(SECTION, on_cfg(f"{LTX}: {name}, ComfyUI {version}", cfg))
     side = side_of(server, "ltxv", cfg)
     for kind, given in OF_LTX[name]:
         node(kind, **given)(side, adder(server.get("/object_info")))
-    check(row, side, None, None)
+    check(row, side, None, ONE_BRANCH if cfg == 1 else None)

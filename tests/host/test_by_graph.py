@@ -189,9 +189,7 @@ def test_what_packs_do_is_shared(unet, comfy, way):
         difference, report = unet("PackPatch", way=way, scale=strength).compare()
         assert difference <= LIMIT
         assert_shared(report)
-        if (
-            way == "injection"
-        ):  # the host forgets to take out what a clone put in that is gone when another one is loaded
+        if way == "injection":  # of a node's clone that is gone when another one is loaded, the host takes out nothing
             comfy.post("/free", {"unload_models": True})
     assert report["loadings"][0]["packs"] == {}
 

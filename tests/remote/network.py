@@ -109,7 +109,7 @@ class Running:
                     raise AssertionError(f"no {text!r} in:\n" + "\n".join(self.printed[-40:]))
                 self._came.wait(left)
 
-    def stop(self, kind: int = signal.SIGINT, limit_s: float = 20.0) -> int:
+    def stop(self, kind: int = signal.SIGINT, limit_s: float = 90.0) -> int:
         self.process.send_signal(kind)
         return self.process.wait(limit_s)
 

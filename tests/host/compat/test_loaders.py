@@ -159,24 +159,23 @@ def test_scaled_fp8_from_another_loader(bench, row, loaders, how, strength):
         assert (strength or whole / 2 < sent[0]) and sum(sent) < 1.2 * whole and sent[2] == 0, (sent, whole)
 
 
-REFUSED = {
-    "packed": ("GGUF style: tensors of its own kind", "its weights have a special form"),
-    "packed, patcher of its own": ("GGUF style: a model patcher of its own", "(PackedPatcher)"),
-    "own operations": ("a loader with operations of its own", "it has code of another pack in it"),
-    "replaced method": ("a loader that replaces a method of the network", "MMDITWrapper.forward by code of its own"),
+BY_GRAPH = {
+    "packed": "GGUF style: tensors of its own kind",
+    "packed, patcher of its own": "GGUF style: a model patcher of its own",
+    "own operations": "a loader with operations of its own",
+    "replaced method": "a loader that replaces a method of the network",
 }
 
 
-@pytest.mark.parametrize("how", REFUSED)
+@pytest.mark.parametrize("how", BY_GRAPH)
 def test_a_loader_with_code_of_its_own(bench, row, how):
-    name, words = REFUSED[how]
-    row.of("Loaders", name)
+    """The worker runs the loader's node too; the graph's first two calls show that its code keeps nothing."""
+    row.of("Loaders", BY_GRAPH[how])
     side = bench("sd3")
     side.settings["steps"] = 3
     plain = without(side) if how != "own operations" else None
     side.model = side.graph.add("TestOwnLoader", file="sd3_depth4.safetensors", how=how)
     difference, report = compared(side, plain)
     row.compared(difference, report)
-    assert report["shared_calls"] == 0
-    (line,) = report["lines"]
-    assert words in line
+    assert difference <= LIMIT
+    assert report["lines"] == [] and report["shared_calls"] > 0

@@ -148,12 +148,12 @@ def injection(model, scale):
     def inject(patcher):
         for block in patcher.model.diffusion_model.input_blocks[:2]:
             for weight in block.parameters():
-                weight.mul_(scale)
+                weight.data.mul_(scale)
 
     def eject(patcher):
         for block in patcher.model.diffusion_model.input_blocks[:2]:
             for weight in block.parameters():
-                weight.div_(scale)
+                weight.data.div_(scale)
 
     model.set_injections("pack", [PatcherInjection(inject, eject)])
 

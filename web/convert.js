@@ -11,6 +11,7 @@ const PICTURE = 'same as KSampler'
 const SAMPLED = ['LATENT', 'GUIDER', 'IMAGE'] // what a sampler, a guider or a whole pipeline gives
 const LOOSE = ['HybridiffPlan', 'HybridiffDevices', 'HybridiffReport'] // of no use without one of our samplers
 const OPTIONAL = 7 // the shape of an optional input's slot
+const USING = ['replace', 'insert']
 const ABOVE = 170 // how far above its sampler Hybridiff Model stands
 
 const pick = (link, object, place) => (Array.isArray(link) ? link[place] : link[object])
@@ -55,6 +56,33 @@ export function convert(workflow, { graph: graphId, node: nodeId }) {
   return made
 }
 
+/** What can be done with the samplers within a subgraph of this id: "use", else "back"; undefined for nothing or none. */
+export function actionWithin(workflow, id) {
+  const found = within(workflow, id).flatMap((graph) => graph.nodes.map((node) => actionFor(node, graph)))
+  if (found.some((action) => USING.includes(action))) return 'use'
+  return found.some(Boolean) ? 'back' : undefined
+}
+
+/** The workflow with all samplers within a subgraph turned, wherever it stands: to several GPUs if any is not, else back. */
+export function convertWithin(workflow, id) {
+  const made = structuredClone(workflow)
+  const using = actionWithin(made, id) === 'use'
+  for (const graph of within(made, id)) {
+    for (const node of [...graph.nodes]) {
+      const action = graph.nodes.includes(node) && actionFor(node, graph)
+      if (action && USING.includes(action) === using) ACTIONS[action](made, graph, node)
+    }
+  }
+  return made
+}
+
+/** The definition of a subgraph, and of those within it. */
+function within(workflow, id, seen = new Set()) {
+  const graph = seen.has(id) ? undefined : workflow.definitions?.subgraphs?.find((other) => other.id === id)
+  seen.add(id)
+  return graph ? [graph, ...graph.nodes.flatMap(({ type }) => within(workflow, type, seen))] : []
+}
+
 /** The workflow with every sampler on several GPUs, and what was done: {workflow, changed: [{graph, node, action}]}. */
 export function convertAll(workflow) {
   const made = structuredClone(workflow)
@@ -62,7 +90,7 @@ export function convertAll(workflow) {
   for (const graph of graphsOf(made)) {
     for (const node of [...(graph.nodes ?? [])]) {
       const action = actionFor(node, graph)
-      if (action !== 'replace' && action !== 'insert') continue
+      if (!USING.includes(action)) continue
       ACTIONS[action](made, graph, node)
       changed.push({ graph: graph === made ? null : graph.id, node: node.id, action })
     }

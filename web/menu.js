@@ -1,11 +1,11 @@
 // The entry in a node's context menu that takes its sampling to two GPUs, or back to one.
 import { app } from '../../scripts/app.js'
-import { actionFor, convert } from './convert.js'
+import { actionFor, actionWithin, convert, convertWithin } from './convert.js'
 import { say } from './words.js'
 
 const CLOSED_MS = 30 // after which the menu is closed, which the page takes for a change
 const LAID_OUT_MS = 150 // after which a new node has its size, which belongs to the same step of the undo
-const PHRASES = { replace: 'use', insert: 'use', restore: 'back', remove: 'back' }
+const PHRASES = { replace: 'use', insert: 'use', restore: 'back', remove: 'back', use: 'use', back: 'back' }
 
 /** The graph that a node is in, as the page saves it. */
 function savedGraph(workflow, node) {
@@ -18,7 +18,10 @@ function turn(node) {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker
   const workflow = app.rootGraph.serialize()
   const { id } = savedGraph(workflow, node)
-  const made = convert(workflow, { graph: id, node: node.id })
+  // a subgraph's node stands for the samplers in it
+  const made = actionWithin(workflow, node.type)
+    ? convertWithin(workflow, node.type)
+    : convert(workflow, { graph: id, node: node.id })
   app.rootGraph.configure(made)
   const subgraph = id && app.rootGraph.subgraphs?.get?.(id)
   app.canvas.setGraph(subgraph || app.rootGraph)
@@ -29,9 +32,10 @@ app.registerExtension({
   name: 'hybridiff.menu',
   getNodeMenuItems(node) {
     if (!node?.graph) return []
-    const { graph } = savedGraph(app.rootGraph.serialize(), node)
+    const workflow = app.rootGraph.serialize()
+    const { graph } = savedGraph(workflow, node)
     const saved = graph?.nodes.find(({ id }) => String(id) === String(node.id))
-    const action = saved && actionFor(saved, graph)
+    const action = saved && (actionWithin(workflow, saved.type) ?? actionFor(saved, graph))
     return action ? [{ content: say(PHRASES[action]), callback: () => setTimeout(turn, CLOSED_MS, node) }] : []
   },
 })

@@ -5,7 +5,7 @@ from .line import Group, Line
 NO_SECOND_GPU = Line(
     "no second GPU was found on this machine; a Hybridiff Devices node can choose one",
     "The machine has one GPU or none, or the driver does not show the others.",
-    "Nothing, with one GPU: auto still predicts steps. Otherwise see whether nvidia-smi lists the other one, and "
+    "Nothing, with one GPU. Otherwise see whether nvidia-smi lists the other one, and "
     "whether HIP_VISIBLE_DEVICES or ZE_AFFINITY_MASK hides it. `python -m hybridiff_core devices` says what it finds.",
     Group.SETTING,
 )

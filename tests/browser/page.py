@@ -230,6 +230,11 @@ class Tab:
             node,
         )
 
+    def leave(self) -> None:
+        """Go back to the root graph."""
+        self.page.evaluate("window.app.canvas.setGraph(window.app.rootGraph)")
+        self.page.wait_for_timeout(300)
+
     def kinds(self) -> list[str]:
         """The classes of the nodes in the graph that is looked at."""
         return self.page.evaluate("window.app.canvas.graph._nodes.map(({ type }) => type)")

@@ -378,6 +378,22 @@ def test_a_ksampler_is_taken_to_two_gpus_and_back(tab, small):
     assert tab.missing_nodes() == []
 
 
+def test_the_node_of_a_subgraph_is_taken_to_two_gpus_and_back(tab, small):
+    """In most of ComfyUI's templates the sampler is in a subgraph."""
+    tab.load(small(kind="KSampler", id="83"))
+    outer = tab.to_subgraph([SAMPLER, SAMPLER + 1])
+    tab.look_at(outer)
+    for entry, kind in (
+        ("Use two GPUs (Hybridiff)", "HybridiffKSampler"),
+        ("Back to one GPU (no Hybridiff)", "KSampler"),
+    ):
+        tab.menu(outer, entry)
+        tab.enter(outer)
+        assert kind in tab.kinds() and len(tab.kinds()) == 2
+        tab.leave()
+    assert tab.missing_nodes() == []
+
+
 def test_one_step_back_undoes_it(tab, small):
     tab.load(small(kind="KSampler", id="80"))
     tab.look_at(SAMPLER)

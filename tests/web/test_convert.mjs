@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { actionFor, convert, convertAll } from '../../web/convert.js'
+import { actionFor, actionWithin, convert, convertAll, convertWithin } from '../../web/convert.js'
 
 const input = (name, type, link = null, more = {}) => ({ name, type, link, ...more })
 const widget = (name, type) => input(name, type, null, { widget: { name } })
@@ -158,4 +158,23 @@ test('only samplers and guiders with a model are asked', () => {
   for (const node of [scheduler, lora, save, guider(5, null)]) assert.equal(actionFor(node, root()), undefined)
   assert.equal(actionFor(guider(5, 1), root()), 'insert')
   assert.equal(actionFor(sampler([1]), root()), 'replace')
+})
+
+test('the node of a subgraph stands for the samplers in it, those of a subgraph within it too', () => {
+  const before = nested()
+  const [inner] = before.definitions.subgraphs
+  const outer = {
+    id: 'bbbb-2222', state: { lastNodeId: 9, lastLinkId: 0 }, inputNode: { id: -10 }, outputNode: { id: -20 },
+    inputs: [], outputs: [], links: [], nodes: [{ id: 7, type: SUB, inputs: [], outputs: [], properties: {} }],
+  }
+  before.definitions.subgraphs.push(outer)
+  assert.equal(actionWithin(before, 'KSampler'), undefined)
+  assert.equal(actionWithin(before, outer.id), 'use')
+  const after = convertWithin(before, outer.id)
+  assertWhole(after)
+  assert.deepEqual(after.definitions.subgraphs[0].nodes.map(({ type }) => type), ['CFGGuider', 'HybridiffModel'])
+  assert.equal(actionWithin(after, outer.id), 'back')
+  const back = convertWithin(after, outer.id)
+  assertWhole(back)
+  assert.deepEqual(back.definitions.subgraphs[0].nodes, inner.nodes.map((node) => ({ ...node, inputs: back.definitions.subgraphs[0].nodes[0].inputs })))
 })

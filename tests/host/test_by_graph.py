@@ -191,6 +191,7 @@ def test_what_packs_do_is_shared(unet, comfy, way):
         assert_shared(report)
         if way == "injection":  # of a node's clone that is gone when another one is loaded, the host takes out nothing
             comfy.post("/free", {"unload_models": True})
+            time.sleep(1.0)  # the server does it between two prompts
     assert report["loadings"][0]["packs"] == {}
 
 

@@ -82,6 +82,12 @@ BRANCHES_TOGETHER = Line(
     "Leave that node out for two devices.",
     Group.ORDER,
 )
+ANOTHER_EACH_TIME = Line(
+    "{name} gives something else each time",
+    "ComfyUI's own process gets two results for the same input, so no second device can give the same picture.",
+    "Leave that node out for two devices.",
+    Group.ORDER,
+)
 RANDOM_FROM_CALL_TO_CALL = Line(
     "{device} is left out: the network gives something else each time",
     "ComfyUI's own process gets two results for the same input, so they cannot be compared with a worker's.",

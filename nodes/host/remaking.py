@@ -138,12 +138,18 @@ class Remaking:
             return
         whole = predictions if self._done == [units] else here(units)
         alone = merge([Piece([unit], here([unit])[unit.branch]) for unit in units], weight, len(x))
-        off = max(_share_off(to_eps(alone[b], x, sigma), to_eps(of_all, x, sigma)) for b, of_all in whole.items())
-        dtype = dtype_name(self.patcher.model.get_dtype_inference())
-        if off <= rounding({dtype}, x.device.type == "cpu"):
+
+        def off(found: Predictions) -> float:
+            return max(_share_off(to_eps(found[b], x, sigma), to_eps(of_all, x, sigma)) for b, of_all in whole.items())
+
+        dtype, name = dtype_name(self.patcher.model.get_dtype_inference()), self.watching.names
+        allowed = rounding({dtype}, x.device.type == "cpu")
+        if (apart := off(alone)) <= allowed:
             _remember(_apart, self._graph, None)
+        elif off(here(units)) > allowed:
+            self.watching.fault = lines.ANOTHER_EACH_TIME(name=name)
         else:
-            self.watching.fault = lines.BRANCHES_TOGETHER(name=self.watching.names, off=off)
+            self.watching.fault = lines.BRANCHES_TOGETHER(name=name, off=apart)
 
     def hear(self, doubts: Iterable[str | None]) -> None:
         """Take note of what workers saw of the code."""

@@ -138,8 +138,9 @@ def test_batch_masks_and_several_conds_go_through_the_stage(bench):
         assert difference < 0.5
 
 
-def test_a_cond_that_stays_here_leaves_the_pipeline_out(bench):
+def test_code_in_the_network_leaves_the_pipeline_out(bench):
     side = bench("sd3")
+    side.other_packs = "off"
     side.model = side.graph.add("TestAttentionPatch", model=side.model)
     difference, report = sampled(side, "pipeline")
     assert difference <= LIMIT

@@ -532,7 +532,7 @@ def test_a_worker_on_the_processor_keeps_its_memory_between_steps(pool):
         return faults(exchange.process.pid) - before
 
     taken = [step() for _ in range(8)]
-    assert sum(taken[4:]) < 500, taken  # 20,000 before; of 4 KiB each
+    assert sum(taken[4:]) < 4000, taken  # 20,000 before; of 4 KiB each, and some hundreds come at any time
 
 
 def faults(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -531,8 +532,9 @@ def test_a_worker_on_the_processor_keeps_its_memory_between_steps(pool):
         exchange.collect()
         return faults(exchange.process.pid) - before
 
-    taken = [step() for _ in range(8)]
-    assert sum(taken[4:]) < 4000, taken  # 20,000 before; of 4 KiB each, and some hundreds come at any time
+    taken = [step() for _ in range(12)]
+    # 5,000 a step before, of 4 KiB each; 512 at once come now and then, when the system takes a large page apart
+    assert statistics.median(taken[4:]) < 125, taken
 
 
 def faults(pid: int) -> int:

@@ -87,5 +87,6 @@ def test_8_bit_weights_with_a_lora_are_not_shared_with_a_device_that_rounds_them
 def test_a_run_leaves_nothing_of_the_model_behind(asked, mode):
     """The host takes a patcher that only Python's search for cycles frees for a leak, and says so in every prompt."""
     found = asked(f"gone {mode}")
-    assert found["shared"] or mode != "exact"  # else a worker may be too slow just now, or all steps predicted
+    # a worker may be too slow just now to join, or what is left to compute too little
+    assert found["shared"] or mode in ("exact joins", "predict")
     assert found["clone"] and found["network"]

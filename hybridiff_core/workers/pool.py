@@ -156,6 +156,9 @@ class Pool:
             prepared.set_result(lease.exchange)
         except Exception as error:  # noqa: BLE001 - handed to the run that waits for it
             prepared.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - no run waits for ever, and none ends as this thread does
+            reason = f"{type(error).__name__}: {error}"
+            prepared.set_exception(WorkerLost(lines.WORKER_OUT(device=lease.place.label, reason=reason)))
         with self._lock:
             self._settle(lease)
 

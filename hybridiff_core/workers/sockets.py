@@ -133,6 +133,6 @@ class Line:
             done, job, arguments = item
             try:
                 done.set_result(job(*arguments))
-            except Exception as error:  # noqa: BLE001 - for who waits
+            except BaseException as error:  # noqa: BLE001 - for who waits; the jobs behind it are done too
                 done.set_exception(error)
             del item, done, job, arguments

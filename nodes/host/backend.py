@@ -23,7 +23,7 @@ class ComfyBackend:
 
         from . import content, inner_options
         from .block_hooks import offer, withdraw
-        from .conditioning import KINDS
+        from .conditioning import KINDS, OBJECTS
         from .cuts import hooked, splitter_for
         from .files import located
         from .kitchen import Kitchen
@@ -36,7 +36,7 @@ class ComfyBackend:
 
         self._comfy, self._told, self.remarks = comfy, start["device"], list(remarks)
         self.device: torch.device = comfy.model_management.get_torch_device()
-        self.kinds = KINDS | ADAPTER_KINDS
+        self.kinds = KINDS | OBJECTS | ADAPTER_KINDS
         self._machine = start.get("machine")  # its name, where ComfyUI's process is on another one
         self._folders = model_folders() if self._machine else start["model_folders"]
         self._located = located

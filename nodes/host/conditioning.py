@@ -11,6 +11,7 @@ import comfy.samplers
 import torch
 
 from ...hybridiff_core import lines
+from ...hybridiff_core.plan import shown
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.wire import Kind
 from .control import Controls, active
@@ -42,6 +43,28 @@ KINDS = {
         comfy.conds.CONDList,
     )
 }
+
+
+def _layout() -> dict[type, Kind]:
+    """MiniMax-H3's table of its packed sequence; ComfyUI before 0.30 has none."""
+    try:
+        from comfy.ldm.minimax.model import PackedLayout
+    except ImportError:
+        return {}
+    names = vars(PackedLayout(1, 1, 2, 2, 1)).keys()
+
+    def build(plain: dict) -> object:
+        if plain.keys() != names:
+            raise ValueError(lines.WRONG_VALUE(what="a layout of MiniMax-H3", value=shown(plain)))
+        layout = PackedLayout.__new__(PackedLayout)
+        vars(layout).update(plain)
+        return layout
+
+    return {PackedLayout: Kind(PackedLayout.__name__, vars, build)}
+
+
+# objects of ComfyUI's classes in a cond's values
+OBJECTS = _layout()
 
 
 def staying_reason(cond: Cond, controls: Controls) -> str | None:

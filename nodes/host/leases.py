@@ -35,7 +35,7 @@ log = logging.getLogger("hybridiff")
 @functools.cache
 def pool() -> Pool:
     """The workers of this ComfyUI process."""
-    return Pool("comfy", start_frame, conditioning.KINDS | ADAPTER_KINDS)
+    return Pool("comfy", start_frame, conditioning.KINDS | conditioning.OBJECTS | ADAPTER_KINDS)
 
 
 def _told(device: str, details: dict) -> str:

@@ -189,6 +189,26 @@ def test_a_device_that_fails_to_start_in_two_runs_is_set_aside():
         pool.close()
 
 
+def test_a_start_that_ends_its_thread_is_told_in_words():
+    """SystemExit and the like are no Exception: the run would wait for ever, or end as the thread did."""
+
+    def start(place):
+        raise SystemExit("a pack ended the process")
+
+    pool = Pool("demo", start)
+    try:
+        lease = pool.prepare(PLACES[0], CPU, {"config": SMALL})
+        waited = time.monotonic()
+
+        def check():
+            assert time.monotonic() - waited < 30, "still waiting"
+
+        with pytest.raises(WorkerLost, match="is out: SystemExit: a pack ended the process"):
+            lease.ready(check)
+    finally:
+        pool.close()
+
+
 def test_a_model_that_cannot_be_made_is_no_failed_start(pool):
     for _ in range(4):
         lease = pool.prepare(PLACES[0], CPU, {"config": {"width": -1}})

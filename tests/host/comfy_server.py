@@ -1,7 +1,8 @@
 """A real ComfyUI for tests: find it, start it with this pack, talk to it over its HTTP API.
 
-COMFYUI_PATH is its checkout (~/comfy/ComfyUI if not set, "none" for none), COMFYUI_PYTHON the Python that runs it (if
-not set, that of the virtual environment in the checkout, else this one).
+COMFYUI_PATH is its checkout ("none" for none), COMFYUI_PYTHON the Python that runs it (if not set, that of the virtual
+environment in the checkout, else this one). Without COMFYUI_PATH it is the newest that can run of ~/comfy/ComfyUI and
+the folders beside it whose names begin alike (~/comfy/ComfyUI-0.33).
 
 It runs on the CPU. HYBRIDIFF_TEST_FLAGS are the flags to start it with in place of `--cpu`: for a GPU `--force-fp32`,
 with NVIDIA_TF32_OVERRIDE=0, since our limits are those of float32.
@@ -42,7 +43,7 @@ class Unusable(SystemExit):
 
 
 def find_comfyui() -> Path | None:
-    """The checkout at COMFYUI_PATH, or at comfy-cli's default place; None where there is none, or none is wanted.
+    """The checkout at COMFYUI_PATH, or the newest at comfy-cli's default place; None for none, or where none is wanted.
 
     Raises Unusable where COMFYUI_PATH or COMFYUI_PYTHON says otherwise.
     """
@@ -54,7 +55,25 @@ def find_comfyui() -> Path | None:
         return root
     if given:
         raise Unusable(f"{', '.join(f'{name} is {value}' for name, value in given.items())}: {fault}")
-    return None
+    return next((other for other in installed() if fault_of(other) is None), None)
+
+
+def installed() -> list[Path]:
+    """The checkouts at comfy-cli's default place and beside it, the newest first."""
+    roots = [path.parent for path in (Path.home() / "comfy").glob("ComfyUI*/main.py")]
+    return sorted(roots, key=lambda root: (numbers_of(version_of(root)), root.name), reverse=True)
+
+
+def version_of(root: Path) -> str:
+    """The version of the ComfyUI there: "0.33.0"; empty where it does not say."""
+    try:
+        return (root / "comfyui_version.py").read_text().split('"')[-2]
+    except (OSError, IndexError):
+        return ""
+
+
+def numbers_of(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def why_none() -> str:
@@ -65,9 +84,11 @@ def why_none() -> str:
 
 def root_of() -> Path | None:
     """Where the checkout is, or should be by COMFYUI_PATH."""
-    given = os.environ.get("COMFYUI_PATH")
-    root = Path(given or Path.home() / "comfy" / "ComfyUI").expanduser().absolute()
-    return root if given or os.environ.get("COMFYUI_PYTHON") or (root / "main.py").is_file() else None
+    if given := os.environ.get("COMFYUI_PATH"):
+        return Path(given).expanduser().absolute()
+    if os.environ.get("COMFYUI_PYTHON"):
+        return Path.home() / "comfy" / "ComfyUI"
+    return next(iter(installed()), None)
 
 
 @functools.cache
@@ -219,9 +240,14 @@ class Comfy:
             self.post(f"/tests/family/{name}", {}, limit_s=600)
         return file
 
-    def queue(self, graph: dict, client: str | None = None) -> str:
-        """Queue a prompt; `client` is the browser tab (Events) that hears of it."""
-        return self.post("/prompt", {"prompt": graph, **({"client_id": client} if client else {})})["prompt_id"]
+    def queue(self, graph: dict, client: str | None = None, **extra) -> str:
+        """Queue a prompt; `client` is the browser tab (Events) that hears of it, `extra` the page's other data."""
+        body = {
+            "prompt": graph,
+            **({"client_id": client} if client else {}),
+            **({"extra_data": extra} if extra else {}),
+        }
+        return self.post("/prompt", body)["prompt_id"]
 
     def wait(self, prompt: str, limit_s: float = 600.0) -> dict:
         """A prompt's history entry once it is finished. Raises Refused on its failure."""
@@ -252,7 +278,10 @@ class Comfy:
 
 
 class Events:
-    """A browser tab: what the server tells it over its websocket, as (time.monotonic(), type, data)."""
+    """A browser tab: what the server tells it over its websocket, as (time.monotonic(), type, data).
+
+    A preview is of the type "preview", its data the bytes of the picture, and of no prompt.
+    """
 
     def __init__(self, comfy: Comfy, client: str):
         self.client = client
@@ -275,13 +304,12 @@ class Events:
             if size > 125:
                 size = int.from_bytes(self._incoming.read(2 if size == 126 else 8), "big")
             body = self._incoming.read(size)
-            if head[0] & 15 == 1:  # text; previews are binary
-                message = json.loads(body)
-                with self._changed:
-                    self.seen.append((time.monotonic(), message["type"], message["data"]))
-                    self._changed.notify_all()
+            message = json.loads(body) if head[0] & 15 == 1 else {"type": "preview", "data": {"picture": body}}
+            with self._changed:
+                self.seen.append((time.monotonic(), message["type"], message["data"]))
+                self._changed.notify_all()
 
-    def of(self, prompt: str, kind: str) -> list[tuple[float, dict]]:
+    def of(self, prompt: str | None, kind: str) -> list[tuple[float, dict]]:
         """When events of this type came for `prompt`, and what they said."""
         return [(at, data) for at, type_, data in self.seen if type_ == kind and data.get("prompt_id") == prompt]
 

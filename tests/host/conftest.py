@@ -110,17 +110,24 @@ class FamilyBench(Bench):
         self.family = family
         self.model = self.expert(family)
         self.positive, self.negative = self.text(1), self.text(2)
-        self.latent = self.graph.add("TestFamilyLatent", family=family, seed=3)
+        self.latent = self.graph.add("TestFamilyLatent", family=family, seed=3, batch=batch)
 
     def expert(self, family: str) -> list:
         """The model of a family."""
         file = self.comfy.make_family(family)
+        if FAMILIES[family].narrow:
+            return self.graph.add("TestNarrowModel", family=family)
         if FAMILIES[family].kind == "checkpoints":
             return self.graph.add("TestCheckpoint", ckpt_name=file)
         return self.graph.add("UNETLoader", unet_name=file, weight_dtype="default")
 
     def text(self, seed: int) -> list:
         return self.graph.add("TestFamilyConditioning", family=self.family, seed=seed)
+
+    def save(self, latent: list) -> str:
+        if FAMILIES[self.family].nested:
+            latent = self.graph.add("TestPlainLatent", latent=latent)
+        return super().save(latent)
 
 
 @pytest.fixture

@@ -16,49 +16,22 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 try:
+    from .family import Family
     from .make_models import SD15_UNET, fill, sd3_config
+    from .more_families import MORE
 except ImportError:  # run as a script
+    from family import Family
     from make_models import SD15_UNET, fill, sd3_config
+    from more_families import MORE
 
 UNET = "comfy.ldm.modules.diffusionmodules.openaimodel:UNetModel"
 MMDIT = "comfy.ldm.modules.diffusionmodules.mmdit:MMDiT"
 WAN = "comfy.ldm.wan.model:WanModel"
 NEXT_DIT = "comfy.ldm.lumina.model:NextDiT"
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture: how its network is built, and what it is called with.
-
-    `extra` holds further entries of the conditioning; a tuple of numbers stands for a random tensor of that shape.
-    `last` names the output layers, which `fill` makes weak; `rename` turns the host's names into the files' names.
-    `blocks` are the network's lists of blocks, in the order they run. A checkpoint has `prefix` before the network's
-    names, and `beside` it random tensors of these shapes. With `told`, the file says the config in its metadata.
-    """
-
-    kind: str
-    network: str
-    config: dict
-    last: tuple[str, ...]
-    latent: tuple[int, ...]
-    text: dict
-    blocks: tuple[str, ...]
-    extra: dict = field(default_factory=dict)
-    rename: tuple[tuple[str, str], ...] = ()
-    seed: int | None = None
-    file: str | None = None
-    note: str = ""
-    prefix: str = "model.diffusion_model."
-    beside: dict = field(default_factory=dict)
-    told: bool = False
-
-    def stem(self, name: str) -> str:
-        return self.file or f"family_{name}"
 
 
 def unet(context: int, **changes) -> dict:
@@ -273,6 +246,9 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
+FAMILIES |= MORE
+
+
 def host(root: str) -> None:
     """Make ComfyUI importable, on the CPU where there is no GPU."""
     if root not in sys.path:
@@ -287,12 +263,17 @@ def weights(name: str, family: Family) -> dict:
     """The model's state dict, as its file has it, in half precision."""
     import comfy.ops
 
-    module, network = family.network.split(":")
-    make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
-    model = getattr(importlib.import_module(module), network)(**family.config, **make)
-    fill(model, zlib.crc32(name.encode()) if family.seed is None else family.seed, family.last)
     generator = torch.Generator().manual_seed(0)
     tensors = {key: torch.randn(shape, generator=generator).half() / 16 for key, shape in family.beside.items()}
+    if family.model:
+        model = from_class(family, dict(tensors)).diffusion_model.requires_grad_(False)
+    else:
+        module, network = family.network.split(":")
+        make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
+        model = getattr(importlib.import_module(module), network)(**family.config, **make)
+    fill(model, zlib.crc32(name.encode()) if family.seed is None else family.seed, family.last)
+    if family.model:
+        fill_buffers(model, generator)
     for key, value in model.state_dict().items():
         for pattern, new in family.rename:
             key = re.sub(pattern, new, key)
@@ -306,6 +287,29 @@ def weights(name: str, family: Family) -> dict:
             value = value * 10  # a spread above 0.09 there is how the host knows v-prediction
         tensors[family.prefix * (family.kind == "checkpoints") + key] = value.half()
     return tensors
+
+
+def from_class(family: Family, state: dict):
+    """The host's own model of the family's class and config, its weights not yet filled."""
+    import comfy.supported_models
+
+    config = getattr(comfy.supported_models, family.model)(dict(family.config))
+    config.unet_config.update(family.config, dtype=torch.float32)  # over what the class fixes
+    return config.get_model(state, "", device="cpu")
+
+
+def fill_buffers(network: torch.nn.Module, generator: torch.Generator) -> None:
+    """What only a network's file fills."""
+    kept = network.state_dict()
+    for name, value in network.named_buffers():
+        if name not in kept or not value.is_floating_point():
+            continue
+        if name.endswith("inv_freq"):
+            value.copy_(10000.0 ** (-torch.arange(len(value)) / len(value)))
+        elif name.endswith("beta"):
+            value.zero_()
+        else:
+            value.copy_(torch.randn(value.shape, generator=generator))
 
 
 def make(root: str, models: str, name: str) -> str:
@@ -330,9 +334,35 @@ def load(path: str, family: Family):
 
     for kind in ("checkpoints", "diffusion_models"):  # both before a worker starts: it is told then
         folder_paths.add_model_folder_path(kind, os.path.join(os.path.dirname(path), os.pardir, kind))
+    if family.narrow:
+        return load_narrow(path, family)
     if family.kind == "checkpoints":
         return comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
     return comfy.sd.load_diffusion_model(path)
+
+
+def load_narrow(path: str, family: Family):
+    """A ModelPatcher around a model that the host would take for another one by its file."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.utils
+
+    state = comfy.utils.load_torch_file(path)
+    model = from_class(family, state)
+    model.diffusion_model.load_state_dict(state)
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(model, comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device())
+
+
+def latent(family: Family, generator: torch.Generator | None = None, batch: int = 1):
+    """A random latent of the family, or an empty one: a nested tensor where it has several."""
+    shapes = [(batch * shape[0], *shape[1:]) for shape in (family.latent, *family.nested)]
+    parts = [torch.zeros(s) if generator is None else torch.randn(s, generator=generator) for s in shapes]
+    if not family.nested:
+        return parts[0]
+    import comfy.nested_tensor
+
+    return comfy.nested_tensor.NestedTensor(parts)
 
 
 def conditioning(family: Family, seed: int) -> list:
@@ -342,13 +372,22 @@ def conditioning(family: Family, seed: int) -> list:
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
+    def value_of(value: object) -> object:
+        if isinstance(value, list) and all(isinstance(one, tuple) for one in value):
+            return [random(*shape) for shape in value]
+        if isinstance(value, list) and not isinstance(value[0], int):
+            return torch.tensor(value)
+        return random(*value) if isinstance(value, tuple) else value
+
     hidden = random(1, family.text["tokens"], family.text["width"])
     extra = {"pooled_output": random(1, family.text["pooled"])} if family.text["pooled"] else {}
     for key, value in family.extra.items():
-        extra[key] = random(*value) if isinstance(value, tuple) else value
-        if key == "attention_mask":  # the last quarter of the text is padding
+        extra[key] = value_of(value)
+        if isinstance(value, list) and isinstance(value[0], int):  # token ids: other words for each seed
+            extra[key] = torch.tensor([[one + seed if 99 < one < 800 else one for one in value]])
+        if key.startswith("attention_mask") and isinstance(value, tuple):  # the last quarter of the text is padding
             extra[key] = (torch.arange(value[-1]) < value[-1] * 3 // 4).long().expand(value)
-        elif key.endswith("mask"):
+        elif key.endswith("mask") and isinstance(value, tuple):
             extra[key] = (extra[key] > 0).float()
         if key in ("clip_vision_output", "unclip_conditioning"):
             import comfy.clip_vision
@@ -365,7 +404,7 @@ def sample(model, family: Family, steps: int = 3, cfg: float = 3.0) -> torch.Ten
     """What KSampler makes of an empty latent, seed 0."""
     import comfy.sample
 
-    empty = torch.zeros(family.latent)
+    empty = latent(family)
     noise = comfy.sample.prepare_noise(empty, 0)
     positive, negative = conditioning(family, 1), conditioning(family, 2)
     how = {"seed": 0, "disable_pbar": True}

@@ -86,7 +86,7 @@ def run(case: str, models: str, root: str, host, chain) -> dict:
 
         chain.Chain.send = send
     try:
-        empty = torch.zeros(family.latent)
+        empty = families.latent(family)
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
         noise, sampler = comfy.sample.prepare_noise(empty, 0), comfy.samplers.KSAMPLER(frozen)
         comfy.sample.sample_custom(

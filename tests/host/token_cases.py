@@ -22,11 +22,12 @@ def latent(family, what: list[str]):
     if "frames" in what:
         shape[2] = 7
     empty = torch.zeros(shape)
-    if "sound" not in what:
+    beside = [(1, 8, 24, 16)] if "sound" in what else family.nested
+    if not beside:
         return empty
     from comfy.nested_tensor import NestedTensor
 
-    return NestedTensor((empty, torch.zeros(1, 8, 24, 16)))
+    return NestedTensor([empty, *map(torch.zeros, beside)])
 
 
 def prepare(model, what: list[str]) -> None:

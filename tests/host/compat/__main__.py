@@ -3,7 +3,8 @@
     python -m tests.host.compat [--render | --add] [pytest's arguments]
 
 --render writes it from the rows of earlier runs; --add runs only what the arguments name, and puts these rows in.
-HYBRIDIFF_OLDER_COMFYUI names folders of older ComfyUIs, for rows of their own, HYBRIDIFF_PACKS one of other packs.
+HYBRIDIFF_OLDER_COMFYUI names folders of other ComfyUIs, for rows of their own (without it, those beside this one),
+HYBRIDIFF_PACKS one of other packs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import subprocess
 import sys
 
-from ..comfy_server import PACK, find_comfyui
+from ..comfy_server import PACK, find_comfyui, version_of
 from . import workflows
 from .conftest import LIMIT, NEAR, ROWS, SECTIONS
 
@@ -28,9 +29,12 @@ unit scale; at most {limit:g} is asked.
 - **one device**: not shared; Hybridiff's line says why, and the picture is KSampler's.
 - **left out**: ComfyUI itself cannot do it here.
 - **FAILS**: a fault.
-- **pipeline stage**: whether the network can be cut for the mode *pipeline*.
+- **result**, in the table of models: by conds, CFG 3. A model that is *by its graph* is narrower than ComfyUI knows it
+  from a file, and made by a loader of the tests' own.
+- **rows**: a batch of three at CFG 1, divided by its images. *Not tried*: the devices were faster by tokens.
 - **tokens**: whether devices can divide one forward by the image's tokens, and how far the outcome then is from the
   whole forward's.
+- **pipeline stage**: whether the network can be cut for the mode *pipeline*, and how far the parts then are from it.
 
 How ComfyUI's own workflow templates are shared: [benchmarks/templates.md](benchmarks/templates.md).
 
@@ -39,8 +43,7 @@ Rows that end in *auto* are not exact: there the latent may be off by {near:.0%}
 
 
 def version() -> str:
-    text = (find_comfyui() / "comfyui_version.py").read_text()
-    return text.split('"')[1]
+    return version_of(find_comfyui())
 
 
 def parse(text: str) -> list[dict]:
@@ -67,7 +70,7 @@ def render(rows: list[dict], head: str = "") -> str:
         of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
         if not of_it:
             continue
-        more = {"stage": "pipeline stage", "tokens": "tokens"}
+        more = {"rows": "rows", "tokens": "tokens", "stage": "pipeline stage"}
         more = {name: title for name, title in more.items() if any(name in row for row in of_it)}
         head = ["what", "result", "difference", *more.values(), "why"]
         parts += [f"\n## {section}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]

@@ -15,7 +15,8 @@ from ..test_exact import LIMIT
 
 ROWS = PACK / ".cache" / "compat"
 SECTIONS = (
-    "Models", "Loaders", "Weight changes", "Conditioning", "Samplers", "Other packs", "Published packs", "Hosts",
+    "Models", "Loaders", "Weight formats", "Weight changes", "Conditioning", "Samplers", "Other packs",
+    "Published packs", "Hosts",
 )  # fmt: skip
 TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
 TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
@@ -50,6 +51,10 @@ class Row:
     def stage(self, result: str) -> None:
         """What the pipeline stage did on this model: "on, ..." or why there is none."""
         self.values["stage"] = result
+
+    def rows(self, result: str) -> None:
+        """What became of a batch of three at CFG 1: "yes, ..." or "no: ..."."""
+        self.values["rows"] = result
 
     def tokens(self, result: str) -> None:
         """What became of its forwards divided by tokens: "yes, ..." or "no: ..."."""

@@ -1,4 +1,8 @@
-"""ComfyUI's versions: this one, and those in the folders that HYBRIDIFF_OLDER_COMFYUI names (as PATH does)."""
+"""ComfyUI's versions: this one, and others.
+
+The others are those in the folders that HYBRIDIFF_OLDER_COMFYUI names (as PATH does); without it those beside this one
+that can run (installed() in comfy_server.py).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from ..comfy_server import PACK, Comfy, make_models
+from ..comfy_server import PACK, Comfy, fault_of, find_comfyui, installed, make_models, version_of
 from ..conftest import Bench
 from ..test_exact import LIMIT, assert_shared
 from ..test_stages import sampled, works
 
-OLDER = [Path(folder) for folder in os.environ.get("HYBRIDIFF_OLDER_COMFYUI", "").split(os.pathsep) if folder]
-MISSING = "no older ComfyUI (HYBRIDIFF_OLDER_COMFYUI=/folder:/folder sh dev/test.sh --all)"
+MISSING = "no other ComfyUI (HYBRIDIFF_OLDER_COMFYUI=/folder:/folder sh dev/test.sh --all)"
 STAGE = {"steps": 8, "start_step": 5, "parallel_steps": 2}
 UNET_SHOWN = (0, 20)  # the first version whose hook shows all of a U-Net's blocks
 FAMILIES = {"sd3": "SD3", "sd15": "SD 1.5"}
 
 
-def version_of(root: Path) -> str:
-    return (root / "comfyui_version.py").read_text().split('"')[1]
+def others() -> list[Path]:
+    """The ComfyUIs of further rows."""
+    if named := os.environ.get("HYBRIDIFF_OLDER_COMFYUI"):
+        return [Path(folder) for folder in named.split(os.pathsep) if folder]
+    if os.environ.get("COMFYUI_PYTHON"):  # made for one of them
+        return []
+    this = find_comfyui()
+    return [root for root in installed() if this is not None and root != this and fault_of(root) is None]
+
+
+OLDER = others()
 
 
 def is_too_old(version: str) -> bool:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from ...tiers import full
+from ..asked import Asked
+from ..comfy_server import PACK, Refused
 from ..conftest import FamilyBench, large
+from ..families import FAMILIES
+from ..test_exact import LIMIT
 from ..test_frozen import assert_it_becomes_exact
 from ..test_tokens import assert_it_is_exact
 
@@ -30,6 +36,58 @@ SMALL = {
     "krea2": "Krea 2",
     "pixart": "PixArt Sigma",
 }
+OTHERS = {  # more_families.py
+    "kontext": "Flux Kontext, a reference latent",
+    "longcat": "LongCat-Image",
+    "ovis": "Ovis-Image",
+    "chroma_radiance": "Chroma Radiance",
+    "wan_vace": "Wan VACE",
+    "wan_fun": "Wan Fun control",
+    "wan_camera": "Wan 2.1 camera",
+    "wan22_camera": "Wan 2.2 camera",
+    "wan_s2v": "Wan 2.2 sound to video",
+    "wan_humo": "Wan HuMo",
+    "wan_animate": "Wan 2.2 Animate",
+    "wan_animate2": "Wan Animate 2",
+    "wan_scail": "Wan SCAIL",
+    "wan_scail2": "Wan SCAIL 2",
+    "wan_dancer": "Wan Dancer",
+    "wan_bernini": "Wan Bernini",
+    "hunyuan_video15": "HunyuanVideo 1.5",
+    "hunyuan_image21": "HunyuanImage 2.1",
+    "hunyuan_dit": "HunyuanDiT",
+    "hunyuan3d": "Hunyuan3D 2",
+    "hunyuan3d_21": "Hunyuan3D 2.1",
+    "cosmos": "Cosmos 1",
+    "cosmos_predict2": "Cosmos Predict 2",
+    "anima": "Anima",
+    "kandinsky5": "Kandinsky 5, video",
+    "kandinsky5_image": "Kandinsky 5, image",
+    "omnigen2": "OmniGen2, a reference latent",
+    "boogu": "Boogu",
+    "ideogram4": "Ideogram 4",
+    "hidream": "HiDream",
+    "hidream_o1": "HiDream O1",
+    "ace": "ACE-Step",
+    "ace15": "ACE-Step 1.5",
+    "stable_audio3": "Stable Audio 3",
+    "mochi": "Mochi",
+    "cascade_c": "Stable Cascade, stage C",
+    "cascade_b": "Stable Cascade, stage B",
+    "svd": "Stable Video Diffusion",
+    "seedvr2": "SeedVR2",
+    "ernie": "Ernie-Image",
+    "minimax_h3": "MiniMax-H3, video and sound",
+    "cogvideo": "CogVideoX",
+    "lens": "Lens",
+    "joyimage": "JoyImage",
+    "mage_flow": "Mage Flow",
+    "pixeldit": "PixelDiT",
+    "pid": "PiD",
+    "triposplat": "TripoSplat",
+    "trellis2": "Trellis 2, structure",
+    "newbie": "NewBie (Lumina 2)",
+}
 LARGE = {  # gigabytes of weights: the host fixes their width
     "chroma": "Chroma",
     "qwen_image": "Qwen-Image",
@@ -39,32 +97,61 @@ LARGE = {  # gigabytes of weights: the host fixes their width
 }
 # the scheduler of ComfyUI's template; in fewer steps from its sigma, 500, stock itself differs by 1e-5 with the batch
 SETTINGS = {"stable_audio": {"scheduler": "exponential", "steps": 6}}
-TOO_FEW_BLOCKS = ("z_image",)  # one, for its width
 OFTEN = ("sd15", "sdxl", "sd3", "flux", "wan21")  # what most people run, one of each kind of network
 EVERY = [name if name in OFTEN else full(name) for name in SMALL]
+EVERY += [full(name) for name in OTHERS]
 EVERY += [pytest.param(name, marks=[large, pytest.mark.full]) for name in LARGE]
+
+
+BATCH = 3
+ONE_AT_A_TIME = {  # of a network that ComfyUI calls with one latent
+    "minimax_h3": "no: the network takes one video",
+    "svd": "no: the batch is the frames of one video",
+}
 
 
 @pytest.fixture
 def family(comfy):
-    """Makes a bench of a family: family("flux")."""
-    return lambda name: FamilyBench(comfy, name)
+    """Makes a bench of a family: family("flux"), family("flux", batch=3)."""
+
+    def make(name: str, **more) -> FamilyBench:
+        try:
+            return FamilyBench(comfy, name, **more)
+        except Refused as error:
+            pytest.skip(f"this ComfyUI has no {FAMILIES[name].model} ({error})")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def cut_split(comfyui_root):
+    """What cut_split.py finds of a case: cut_split("hidream:2")."""
+    asked = Asked(comfyui_root, PACK / "tests" / "host" / "cut_split.py")
+    yield functools.cache(asked.ask)
+    asked.close()
 
 
 @pytest.fixture
-def stage(frozen):
+def stage(frozen, cut_split):
     """The cell for the pipeline stage in a family's row: stage("flux")."""
 
-    def cell(name: str) -> str:
+    def by_workers(name: str) -> str:
         result = frozen(f"{name}:2")
-        if name in TOO_FEW_BLOCKS:
-            (line,) = [line for line in result["lines"] if "too few for" in line]
+        refused = [line for line in result["lines"] if "the pipeline was left out" in line]
+        if refused:
             assert result["finite"] and result["works"] == ["exact"] * 16 and result["difference"] < 1e-6
-            return f"left out: {line}"
+            return f"left out: {refused[0]}"
         assert_it_becomes_exact(result, 2)
         return f"on, {result['difference']:.0e}"
 
-    return cell
+    def in_one_process(name: str) -> str:
+        result = cut_split(f"{name}:2")
+        if result["reason"]:
+            return f"left out: {result['reason']}"
+        assert result["z"] <= 1e-6 and result["difference"] <= 1e-6, result
+        return f"on, {result['difference']:.0e}"
+
+    return lambda name: in_one_process(name) if FAMILIES[name].narrow else by_workers(name)
 
 
 @pytest.fixture
@@ -82,14 +169,36 @@ def tokens(token_split):
     return cell
 
 
+@pytest.fixture
+def rows(family):
+    """The cell for a batch at CFG 1: rows("flux")."""
+
+    def cell(name: str) -> str:
+        if name in ONE_AT_A_TIME:
+            return ONE_AT_A_TIME[name]
+        side = family(name, batch=BATCH)
+        side.settings |= {"steps": 5, **SETTINGS.get(name, {}), "cfg": 1.0}
+        difference, report = side.compare()
+        ways = {step["way"] for step in report["steps"] if step["helpers"]}
+        assert difference <= LIMIT, (difference, report["lines"])
+        if "rows" in ways:
+            return f"yes, {difference:.0e}"
+        return "not tried" if "tokens" in ways else f"no: {'; '.join(report['lines'])}"
+
+    return cell
+
+
 @pytest.mark.parametrize("name", EVERY)
-def test_family(family, row, stage, tokens, name):
-    row.of("Models", {**SMALL, **LARGE}[name])
+def test_family(family, row, stage, tokens, rows, name):
     side = family(name)
-    side.settings |= {"steps": 3, "cfg": 3.0, **SETTINGS.get(name, {})}
+    row.of("Models", {**SMALL, **OTHERS, **LARGE}[name])
+    by_graph = FAMILIES[name].narrow  # of a graph the first two calls are this process's alone
+    side.settings |= {"steps": 5 if by_graph else 3, "cfg": 3.0, **SETTINGS.get(name, {})}
     difference, report = side.compare()
-    assert report["shared_calls"] == side.settings["steps"], report["lines"]
-    row.compared(difference, report)
+    alone = 2 if by_graph else 0
+    assert report["shared_calls"] >= side.settings["steps"] - alone, report["lines"]
+    row.compared(difference, report, "by its graph" if by_graph else "")
+    row.rows(rows(name))
     row.stage(stage(name))
     row.tokens(tokens(name))
 

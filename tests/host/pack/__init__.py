@@ -15,6 +15,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import comfy.supported_models
 import comfy.utils
 import folder_paths
 import torch
@@ -23,6 +24,7 @@ from server import PromptServer
 
 from .changes import TestSilentChange
 from .others import TestOtherControl, TestOtherPack, TestReportOf
+from .reported import TestDuckControl, TestGuider, loaded
 
 
 @PromptServer.instance.routes.post("/tests/restart")
@@ -31,11 +33,20 @@ async def restart(request):
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
+@PromptServer.instance.routes.get("/tests/loaded")
+async def count_loaded(request):
+    """How many models ComfyUI has loaded."""
+    return web.json_response({"loaded": loaded()})
+
+
 @PromptServer.instance.routes.post("/tests/family/{name}")
 async def make_family(request):
     """Make a family's model file if it is not there; here, for a process of its own would begin by importing torch."""
-    root = str(Path(comfy.sd.__file__).resolve().parent.parent)
-    families().make(root, folder_paths.models_dir, request.match_info["name"])
+    root, name = str(Path(comfy.sd.__file__).resolve().parent.parent), request.match_info["name"]
+    model = families().FAMILIES[name].model
+    if model and not hasattr(comfy.supported_models, model):
+        return web.json_response({"error": "not in this version"}, status=404)
+    families().make(root, folder_paths.models_dir, name)
     return web.json_response({})
 
 
@@ -91,11 +102,41 @@ class TestFamilyLatent:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"family": ("STRING",), "seed": ("INT", {"default": 0})}}
+        seed, batch = ("INT", {"default": 0}), ("INT", {"default": 1})
+        return {"required": {"family": ("STRING",), "seed": seed}, "optional": {"batch": batch}}
 
-    def make(self, family, seed):
+    def make(self, family, seed, batch=1):
         generator = torch.Generator().manual_seed(seed)
-        return ({"samples": torch.randn(families().FAMILIES[family].latent, generator=generator)},)
+        return ({"samples": families().latent(families().FAMILIES[family], generator, batch)},)
+
+
+class TestPlainLatent:
+    """A nested latent's parts in one row, to be saved."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "pack", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",)}}
+
+    def pack(self, latent):
+        parts = latent["samples"].unbind()
+        return ({"samples": torch.cat([part.flatten(1) for part in parts], dim=1)},)
+
+
+class TestNarrowModel:
+    """A family's model that the host would not know from its file (families.py)."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "load", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"family": ("STRING",)}}
+
+    def load(self, family):
+        root = str(Path(comfy.sd.__file__).resolve().parent.parent)
+        path = families().make(root, folder_paths.models_dir, family)
+        return (families().load_narrow(path, families().FAMILIES[family]),)
 
 
 class TestLatent:
@@ -572,6 +613,8 @@ NODE_CLASS_MAPPINGS = {
         TestImage,
         TestFamilyConditioning,
         TestFamilyLatent,
+        TestPlainLatent,
+        TestNarrowModel,
         TestLatent,
         TestMask,
         TestCheckpoint,
@@ -595,6 +638,8 @@ NODE_CLASS_MAPPINGS = {
         TestHuge,
         TestOtherControl,
         TestOtherPack,
+        TestGuider,
+        TestDuckControl,
         TestReportOf,
         TestSilentChange,
     )

@@ -28,7 +28,7 @@ export const wayOf = (told) => words.ways?.[told.cause] ?? told.way_out
 
 /** The innermost line: the cause, without what it led to. */
 export const causeOf = (told) => {
-  const inner = Object.values(told.fields).find((value) => typeof value !== 'string')
+  const inner = Object.values(told.fields).find((value) => typeof value !== 'string' && value.cause === told.cause)
   return inner ? causeOf(inner) : told
 }
 

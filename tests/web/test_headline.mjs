@@ -24,12 +24,20 @@ test('a gain is never rounded up', () => {
 
 test('a run on one device says why, and what to do', () => {
   assert.equal(stateOf(ALONE), 'alone')
-  assert.equal(badgeOf(ALONE), '1 GPU: CFG 1 has one branch a step')
+  assert.equal(badgeOf(ALONE), '1 GPU: at CFG 1 only one prompt is computed')
   assert.equal(result(ALONE).gain, '')
   assert.deepEqual(reasons(ALONE), [
-    { text: 'ran on one device: CFG 1 has one branch a step', way: 'What to do: Raise the CFG.', group: 'SETTING' },
+    { text: 'ran on one device: at CFG 1 only one prompt is computed', way: 'What to do: Raise the CFG.', group: 'SETTING' },
   ])
   assert.equal(toneOf(ALONE), 'reason')
+})
+
+test('of two reasons the badge has the one that can be mended', () => {
+  const patched = line('NETWORK_PATCHED', 'a node changes the network', 'Leave it out.')
+  const off = line('OTHER_PACKS_OFF', 'other_packs is off', 'Set other_packs.')
+  const both = { ...line('AND_NOT_BY_GRAPH', 'a node changes the network; and other_packs is off', off.way_out, { reason: patched, why: off }), cause: off.key }
+  const told = [{ ...line('RAN_ON_ONE_DEVICE', `ran on one device: ${both.text}`, off.way_out, { reason: both }), cause: off.key }]
+  assert.equal(badgeOf({ ...ALONE, told }), '1 GPU: other_packs is off')
 })
 
 test('predicted steps alone are a gain too', () => {

@@ -8,10 +8,14 @@ const escaped = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c])
 const part = (name, text, more = '') => (text ? `<div class="hybridiff-${name}"${more}>${escaped(text)}</div>` : '')
 
-/** A run's view of this width. `open` says whether the curve and all lines are shown too; `id` names its patterns. */
-export function draw(view, width, { id = 'hybridiff', open = false } = {}) {
+/**
+ * A run's view of this width. `open` says whether the curve and all lines are shown too; `id` names its patterns;
+ * `before` is what is known of the devices before a run (foreseen.js).
+ */
+export function draw(view, width, { id = 'hybridiff', open = false, before } = {}) {
   const { large, gain } = result(view)
   const head = [
+    ...(view || !before ? [] : [part('gain', before.text), part('what', before.reason)]),
     part('large', large), part('gain', gain), part('what', what(view)),
     ...reasons(view).map(({ text, way, group }) =>
       `<div class="hybridiff-reason" data-group="${group}">${escaped(text)}${way ? `<div>${escaped(way)}</div>` : ''}</div>`),

@@ -84,8 +84,8 @@ test('a lane has its device\'s name without the title', () => {
 test('other languages say phrases and lines, and fall back to English', () => {
   speak('ja')
   assert.equal(badgeOf(VIEW), 'GPU 2 台、1.9 倍')
-  assert.equal(reasons(ALONE)[0].text, '一つのデバイスで実行：CFG 1 では一ステップに分岐が一つ')
-  assert.match(reasons(ALONE)[0].way, /^対処：Flux/)
+  assert.equal(reasons(ALONE)[0].text, '一つのデバイスで実行：CFG 1 ではプロンプトを一つだけ計算します')
+  assert.match(reasons(ALONE)[0].way, /^対処：CFG 1/)
   const unknown = { ...ALONE, told: [line(null, 'out of coffee', '')] }
   assert.equal(reasons(unknown)[0].text, 'out of coffee')
   speak('xx')

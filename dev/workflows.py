@@ -18,6 +18,7 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from dev.cards import card  # noqa: E402
+from dev.examples import CHANGING, drawn  # noqa: E402
 from tests.host.comfy_server import Comfy, find_comfyui, make_models  # noqa: E402
 
 FLOWS = PACK / "workflows"
@@ -365,6 +366,7 @@ def main() -> None:
         comfy = Comfy(root, Path(folder) / "base")
         try:
             infos = comfy.get("/object_info")
+            pictures = {maker.__name__: drawn(comfy, maker.__name__) for maker in MAKERS}
         finally:
             comfy.stop()
     for place, (maker, (title, note)) in enumerate(MAKERS.items()):
@@ -372,7 +374,8 @@ def main() -> None:
         flow = Flow(infos, maker.__name__, note)
         maker(flow)
         (FLOWS / f"{name}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")
-        card(title, place / len(MAKERS)).save(FLOWS / f"{name}.jpg", quality=88)
+        made = card(title, place / len(MAKERS), pictures[maker.__name__], maker.__name__ in CHANGING)
+        made.save(FLOWS / f"{name}.jpg", quality=88)
     if options.blueprint:
         with tempfile.TemporaryDirectory() as folder:
             in_browser(root, Path(folder))

@@ -25,7 +25,7 @@ FLOWS = PACK / "workflows"
 COLUMN, GAP, TITLE = 400, 30, 34
 # what nodes draw below their widgets, and how high it is
 DRAWN = {
-    "SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "HybridiffKSampler": 220, "HybridiffModel": 220,
+    "SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "HybridiffKSampler": 250, "HybridiffModel": 250,
     "HybridiffPlan": 220, "HybridiffReport": 420, "HybridiffCompare": 110,
 }  # fmt: skip
 PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}

@@ -7,7 +7,8 @@ const COLOURS = { good: [GAIN, '#ffffff'], reason: [REASON, '#1a1a1a'], fault: [
 const SIZE = 13 // on the screen at 100 %
 const LEAST = 10.5 // and at any smaller zoom
 const LEAST_WIDTH = 160 // on the screen, where the node itself is less wide
-const MOST_LINES = 2
+const MOST_LINES = 3
+const OF_THE_HOST = 56 // the host's own badge at the right of a node that is not collapsed
 const GONE = 0.2 // the zoom at which nodes are too small for words
 
 const badges = new WeakMap() // by node: {text, tone}
@@ -35,7 +36,8 @@ function draw(context, node, { text: whole, tone }, zoom) {
   context.save()
   context.font = `600 ${size}px sans-serif`
   const widthOf = (text) => context.measureText(text).width
-  const lines = wrapped(whole, Math.max(node.size[0], LEAST_WIDTH / zoom) - size, widthOf, MOST_LINES)
+  const taken = node.flags?.collapsed || window.LiteGraph?.vueNodesMode ? 0 : OF_THE_HOST
+  const lines = wrapped(whole, Math.max(node.size[0] - taken, LEAST_WIDTH / zoom) - size, widthOf, MOST_LINES)
   const line = size * 1.3
   const [width, height] = [Math.max(...lines.map(widthOf)) + size, lines.length * line + size * 0.2]
   const top = y - (window.LiteGraph?.NODE_TITLE_HEIGHT ?? 30) - height - 2

@@ -14,7 +14,7 @@ const OPEN = ['HybridiffReport'] // all of it is shown from the first
 const WIDGET = 'hybridiff_view'
 const KEPT = 'hybridiff ' // views in the tab's own storage
 const MOST_KEPT = 50
-const LEAST_HEIGHT = 156 // of a run on two devices
+const LEAST_HEIGHT = 220 // of any run, until its details are opened
 const BYPASSED = [2, 4] // a node's modes in which it does not run
 
 const views = new Map() // by workflow and execution id

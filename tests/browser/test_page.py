@@ -248,7 +248,7 @@ def test_a_device_of_another_machine_stays_as_it_was_saved_and_the_run_says_so(t
     tab.run()
     seen = tab.picture(SAMPLER)
     assert seen["state"] == "alone" and seen["badge"].startswith("1 device: the device cuda:77 is not on this machine")
-    assert seen["reasons"][0].startswith("ran on one device: the device cuda:77 is not on this machine")
+    assert seen["reasons"][0].startswith("the device cuda:77 is not on this machine")
     assert saved in [values[0] for values in tab.saved_widgets().values() if values]
 
 

@@ -267,18 +267,46 @@ def paper_modes(flow: Flow) -> None:
     flow.add(2, "HybridiffReport", report=out(latent, 1))
 
 
-# each with its title, and its note
+# each with its name in the template browser, where no other pack's template may have it, its card's title, and its note
 MAKERS = {
-    text_to_image_sdxl: ("Text to image\nSDXL", "SDXL on two GPUs. The Report says what each of them did."),
-    text_to_image_sd35: ("Text to image\nStable Diffusion 3.5", "Stable Diffusion 3.5 on two GPUs."),
-    image_to_image: ("Image to image", "A picture drawn anew from another one. Lower *denoise* keeps more of it."),
-    inpaint: ("Inpainting", "Right-click the picture, *Open in MaskEditor*, and paint over what is to be drawn anew."),
-    controlnet: ("ControlNet", "The ControlNet runs on both GPUs too."),
-    lora: ("LoRA", "Each GPU loads the model with the LoRA."),
-    sampler_custom_advanced: ("Any other sampler", "**Hybridiff Model** goes last on the model, before the sampler."),
-    compare: ("Compare", "The same seed by KSampler, and by Hybridiff with some steps predicted: how close are they?"),
-    text_to_video_wan: ("Text to video\nWan 2.1", "A video by Wan 2.1 on two GPUs."),
-    paper_modes: ("The paper's modes", "For experts: the plan sets the paper's own method. Try its other modes."),
+    text_to_image_sdxl: (
+        "Hybridiff text to image SDXL",
+        "Text to image\nSDXL",
+        "SDXL on two GPUs. The Report says what each of them did.",
+    ),
+    text_to_image_sd35: (
+        "Hybridiff text to image SD3",
+        "Text to image\nStable Diffusion 3.5",
+        "Stable Diffusion 3.5 on two GPUs.",
+    ),
+    image_to_image: (
+        "Hybridiff image to image",
+        "Image to image",
+        "A picture drawn anew from another one. Lower *denoise* keeps more of it.",
+    ),
+    inpaint: (
+        "Hybridiff inpainting",
+        "Inpainting",
+        "Right-click the picture, *Open in MaskEditor*, and paint over what is to be drawn anew.",
+    ),
+    controlnet: ("Hybridiff ControlNet", "ControlNet", "The ControlNet runs on both GPUs too."),
+    lora: ("Hybridiff LoRA", "LoRA", "Each GPU loads the model with the LoRA."),
+    sampler_custom_advanced: (
+        "Hybridiff any other sampler",
+        "Any other sampler",
+        "**Hybridiff Model** goes last on the model, before the sampler.",
+    ),
+    compare: (
+        "Hybridiff compared with KSampler",
+        "Compare",
+        "The same seed by KSampler, and by Hybridiff with some steps predicted: how close are they?",
+    ),
+    text_to_video_wan: ("Hybridiff text to video Wan", "Text to video\nWan 2.1", "A video by Wan 2.1 on two GPUs."),
+    paper_modes: (
+        "Hybridiff modes of the paper",
+        "The paper's modes",
+        "For experts: the plan sets the paper's own method. Try its other modes.",
+    ),
 }
 
 HUB = "https://huggingface.co"
@@ -325,7 +353,7 @@ LIFT = """([id, name, shown, labels]) => {
 
 def blueprint(tab) -> None:
     """The SDXL graph without its note, report and last node, as one node with what is changed most outside."""
-    flow = json.loads((FLOWS / "hybridiff_text_to_image_sdxl.json").read_text())
+    flow = json.loads((FLOWS / f"{MAKERS[text_to_image_sdxl][0]}.json").read_text())
     inside = [node for node in flow["nodes"] if node["type"] not in ("MarkdownNote", "SaveImage", "HybridiffReport")]
     tab.load(flow)
     shown = []
@@ -369,8 +397,7 @@ def main() -> None:
             pictures = {maker.__name__: drawn(comfy, maker.__name__) for maker in MAKERS}
         finally:
             comfy.stop()
-    for place, (maker, (title, note)) in enumerate(MAKERS.items()):
-        name = f"hybridiff_{maker.__name__}"  # no other pack's template may have it
+    for place, (maker, (name, title, note)) in enumerate(MAKERS.items()):
         flow = Flow(infos, maker.__name__, note)
         maker(flow)
         (FLOWS / f"{name}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")

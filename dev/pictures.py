@@ -1,4 +1,6 @@
-"""Take the pictures of the help pages and the README from a real run on the small trained model.
+"""Take the pictures of the help pages and the README from real runs on the small trained model.
+
+The helper is a second process on this machine's processor, and the pages say so.
 
     python dev/pictures.py
 
@@ -38,18 +40,21 @@ def graph(comfy: Comfy) -> tuple[dict, dict[str, int]]:
     positive = flow.add("HybridiffDemoWords", (0, 240), ["birthday cake"])
     negative = flow.add("HybridiffDemoWords", (0, 340), [""])
     latent = flow.add("EmptySD3LatentImage", (0, 440), [128, 128, 1])
-    device = flow.add("HybridiffDevices", (330, 0), ["same"])
+    device = flow.add("HybridiffDevices", (330, 0), ["cpu"])
     plan = flow.add("HybridiffPlan", (330, 130), ["predict", "slope", 10, 12, 0.0004, 15, 20, 0.0, 0, "auto"])
-    ours = flow.add(
-        "HybridiffKSampler", (720, 0), [3, "fixed", 30, 4.0, "euler", "simple", 1.0, "same as KSampler"],
-        model=(model, 0), positive=(positive, 0), negative=(negative, 0), latent_image=(latent, 0), plan=(plan, 0),
-        devices=(device, 0),
-    )  # fmt: skip
-    decoded = flow.add("VAEDecode", (1120, 0), [], samples=(ours, 0), vae=(vae, 0))
-    flow.add("SaveImage", (1120, 110), ["help"], images=(decoded, 0))
-    report = flow.add("HybridiffReport", (1120, 480), [], report=(ours, 1))
+    settings = [3, "fixed", 30, 4.0, "euler", "simple", 1.0, "same as KSampler"]
+    given = {
+        "model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0),
+        "devices": (device, 0),
+    }  # fmt: skip
+    ours = flow.add("HybridiffKSampler", (720, 0), settings, **given)
+    planned = flow.add("HybridiffKSampler", (720, 800), settings, plan=(plan, 0), **given)
+    for place, sampler in enumerate((ours, planned)):
+        decoded = flow.add("VAEDecode", (1120, 800 * place), [], samples=(sampler, 0), vae=(vae, 0))
+        flow.add("SaveImage", (1120, 800 * place + 110), ["help"], images=(decoded, 0))
+    report = flow.add("HybridiffReport", (1500, 0), [], report=(planned, 1))
     for node in flow.nodes:
-        if node["id"] == ours:
+        if node["id"] in (ours, planned):
             node["size"] = [360, 560]
         if node["id"] == report:
             node["size"] = [460, 420]

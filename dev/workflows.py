@@ -18,13 +18,14 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from dev.cards import card  # noqa: E402
+from dev.examples import CHANGING, drawn  # noqa: E402
 from tests.host.comfy_server import Comfy, find_comfyui, make_models  # noqa: E402
 
 FLOWS = PACK / "workflows"
 COLUMN, GAP, TITLE = 400, 30, 34
 # what nodes draw below their widgets, and how high it is
 DRAWN = {
-    "SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "HybridiffKSampler": 220, "HybridiffModel": 220,
+    "SaveImage": 330, "PreviewImage": 330, "SaveVideo": 330, "HybridiffKSampler": 250, "HybridiffModel": 250,
     "HybridiffPlan": 220, "HybridiffReport": 420, "HybridiffCompare": 110,
 }  # fmt: skip
 PLAIN = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -266,18 +267,46 @@ def paper_modes(flow: Flow) -> None:
     flow.add(2, "HybridiffReport", report=out(latent, 1))
 
 
-# each with its title, and its note
+# each with its name in the template browser, where no other pack's template may have it, its card's title, and its note
 MAKERS = {
-    text_to_image_sdxl: ("Text to image\nSDXL", "SDXL on two GPUs. The Report says what each of them did."),
-    text_to_image_sd35: ("Text to image\nStable Diffusion 3.5", "Stable Diffusion 3.5 on two GPUs."),
-    image_to_image: ("Image to image", "A picture drawn anew from another one. Lower *denoise* keeps more of it."),
-    inpaint: ("Inpainting", "Right-click the picture, *Open in MaskEditor*, and paint over what is to be drawn anew."),
-    controlnet: ("ControlNet", "The ControlNet runs on both GPUs too."),
-    lora: ("LoRA", "Each GPU loads the model with the LoRA."),
-    sampler_custom_advanced: ("Any other sampler", "**Hybridiff Model** goes last on the model, before the sampler."),
-    compare: ("Compare", "The same seed by KSampler, and by Hybridiff with some steps predicted: how close are they?"),
-    text_to_video_wan: ("Text to video\nWan 2.1", "A video by Wan 2.1 on two GPUs."),
-    paper_modes: ("The paper's modes", "For experts: the plan sets the paper's own method. Try its other modes."),
+    text_to_image_sdxl: (
+        "Hybridiff text to image SDXL",
+        "Text to image\nSDXL",
+        "SDXL on two GPUs. The Report says what each of them did.",
+    ),
+    text_to_image_sd35: (
+        "Hybridiff text to image SD3",
+        "Text to image\nStable Diffusion 3.5",
+        "Stable Diffusion 3.5 on two GPUs.",
+    ),
+    image_to_image: (
+        "Hybridiff image to image",
+        "Image to image",
+        "A picture drawn anew from another one. Lower *denoise* keeps more of it.",
+    ),
+    inpaint: (
+        "Hybridiff inpainting",
+        "Inpainting",
+        "Right-click the picture, *Open in MaskEditor*, and paint over what is to be drawn anew.",
+    ),
+    controlnet: ("Hybridiff ControlNet", "ControlNet", "The ControlNet runs on both GPUs too."),
+    lora: ("Hybridiff LoRA", "LoRA", "Each GPU loads the model with the LoRA."),
+    sampler_custom_advanced: (
+        "Hybridiff any other sampler",
+        "Any other sampler",
+        "**Hybridiff Model** goes last on the model, before the sampler.",
+    ),
+    compare: (
+        "Hybridiff compared with KSampler",
+        "Compare",
+        "The same seed by KSampler, and by Hybridiff with some steps predicted: how close are they?",
+    ),
+    text_to_video_wan: ("Hybridiff text to video Wan", "Text to video\nWan 2.1", "A video by Wan 2.1 on two GPUs."),
+    paper_modes: (
+        "Hybridiff modes of the paper",
+        "The paper's modes",
+        "For experts: the plan sets the paper's own method. Try its other modes.",
+    ),
 }
 
 HUB = "https://huggingface.co"
@@ -324,7 +353,7 @@ LIFT = """([id, name, shown, labels]) => {
 
 def blueprint(tab) -> None:
     """The SDXL graph without its note, report and last node, as one node with what is changed most outside."""
-    flow = json.loads((FLOWS / "hybridiff_text_to_image_sdxl.json").read_text())
+    flow = json.loads((FLOWS / f"{MAKERS[text_to_image_sdxl][0]}.json").read_text())
     inside = [node for node in flow["nodes"] if node["type"] not in ("MarkdownNote", "SaveImage", "HybridiffReport")]
     tab.load(flow)
     shown = []
@@ -365,14 +394,15 @@ def main() -> None:
         comfy = Comfy(root, Path(folder) / "base")
         try:
             infos = comfy.get("/object_info")
+            pictures = {maker.__name__: drawn(comfy, maker.__name__) for maker in MAKERS}
         finally:
             comfy.stop()
-    for place, (maker, (title, note)) in enumerate(MAKERS.items()):
-        name = f"hybridiff_{maker.__name__}"  # no other pack's template may have it
+    for place, (maker, (name, title, note)) in enumerate(MAKERS.items()):
         flow = Flow(infos, maker.__name__, note)
         maker(flow)
         (FLOWS / f"{name}.json").write_text(json.dumps(flow.to_dict(), indent=1) + "\n")
-        card(title, place / len(MAKERS)).save(FLOWS / f"{name}.jpg", quality=88)
+        made = card(title, place / len(MAKERS), pictures[maker.__name__], maker.__name__ in CHANGING)
+        made.save(FLOWS / f"{name}.jpg", quality=88)
     if options.blueprint:
         with tempfile.TemporaryDirectory() as folder:
             in_browser(root, Path(folder))

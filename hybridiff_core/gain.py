@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 SETTLED_AFTER = 1  # calls before this one are slow for other reasons
@@ -66,9 +66,13 @@ def gain_of(report: Mapping) -> Gain | None:
 
 def obstacle_of(report: Mapping) -> str | None:
     """Why a gain would mean nothing: "same" where a helper shared this process's device, "cpu" for one on a CPU."""
-    own = name_of(report["devices"][0])
-    names = [name_of(report["devices"][place]) for place in workers_of(report) if place]
-    if own in names:
+    return obstacle_among(report["devices"][0], [report["devices"][place] for place in workers_of(report) if place])
+
+
+def obstacle_among(own: str, helpers: Iterable[str]) -> str | None:
+    """The same by the devices' names: this process's own, and those that help."""
+    names = [name_of(name) for name in helpers]
+    if name_of(own) in names:
         return "same"
     return "cpu" if any(name.split()[-1] == "cpu" for name in names) else None
 

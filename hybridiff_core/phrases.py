@@ -8,6 +8,9 @@ from __future__ import annotations
 PHRASES: dict[str, str] = {
     # the live view
     "empty": "Run the workflow, and the result shows here.",
+    "will_use": "will use {devices}",
+    "will_use_alone": "will use {device} alone",
+    "processor": "the processor",
     "seconds": "{s} s",
     "minutes": "{m} min {s} s",
     "step": "step {step} of {total}",
@@ -58,9 +61,14 @@ PHRASES: dict[str, str] = {
     "too_long": "too long for {total} steps: lower parallel_steps",
     "all_whole": "all {total} steps computed",
     "stages": "start {start}, middle {middle}, end {end} of {total} steps",
-    # the widget and the menu
+    # the widgets' choices and the menu
     "same_as_ksampler": "same as KSampler",
     "close_to_it": "close to it, faster",
+    "this_machine": "this machine",
+    "every_machine": "this machine and others",
+    "their_nodes": "run their nodes in the worker too",
+    "their_nodes_off": "off",
+    "exact_only": "exact only",
     "use": "Use two GPUs (Hybridiff)",
     "back": "Back to one GPU (no Hybridiff)",
     # how close two pictures are

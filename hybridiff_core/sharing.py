@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import lines
 from .call import Call, Parts, Piece
 from .dividing import Dividing
+from .gain import obstacle_among
 from .handshake import Handshake
 from .judging import label
 from .network.tokens import Form, Look
@@ -270,9 +271,10 @@ class Sharing:
     # -- the end
 
     def conclude(self) -> None:
-        """Say how calls were shared otherwise than by conds, and what it brought by the clock."""
+        """Say how calls were shared otherwise than by conds, and what it brought, where that means something."""
         tried, last = self._course.ways.tried, self._course.last
-        if not tried or self.team.known is None:
+        helpers = [exchange.place.label for exchange in self.team.exchanges]
+        if not tried or self.team.known is None or obstacle_among(self.team.report.devices[0], helpers):
             return
         alone_s, of = self._alone_s, tried.of
         lost = [seconds / alone_s for seconds in map(of, (Way.ROWS, Way.TOKENS)) if seconds and alone_s]

@@ -10,6 +10,7 @@ from ..hybridiff_core.account import timeline
 from ..hybridiff_core.plan import HybridPlan, shown
 from .devices import DEVICES, checked
 from .host.acceleration import Acceleration
+from .host.foreseen import foreseen
 from .host.graph import Origin
 from .plan import CATEGORY, PLAN
 from .report import REPORT
@@ -34,6 +35,7 @@ def _hybrid_inputs() -> list[io.Input]:
             optional=True,
             tooltip="From Hybridiff Devices nodes: which devices help. Without it: this machine's other GPUs, as many "
             "as help.",
+            extra_dict={"hybridiff_foreseen": foreseen()},
         ),
         io.Combo.Input(
             "picture",

@@ -1,11 +1,14 @@
 // A few words above a node's title: what its last run came to. Readable at any zoom, also of a collapsed node.
 import { app } from '../../scripts/app.js'
 import { FAULT, GAIN, REASON } from './palette.js'
+import { wrapped } from './wrapping.js'
 
 const COLOURS = { good: [GAIN, '#ffffff'], reason: [REASON, '#1a1a1a'], fault: [FAULT, '#ffffff'], plain: ['#6b7280', '#ffffff'] }
 const SIZE = 13 // on the screen at 100 %
 const LEAST = 10.5 // and at any smaller zoom
 const LEAST_WIDTH = 160 // on the screen, where the node itself is less wide
+const MOST_LINES = 3
+const OF_THE_HOST = 56 // the host's own badge at the right of a node that is not collapsed
 const GONE = 0.2 // the zoom at which nodes are too small for words
 
 const badges = new WeakMap() // by node: {text, tone}
@@ -27,21 +30,16 @@ function drawAll(context, canvas) {
   }
 }
 
-/** The text, cut off where it is wider than `room`. */
-function fitting(context, text, room) {
-  if (context.measureText(text).width <= room) return text
-  let kept = text
-  while (kept && context.measureText(`${kept}\u2026`).width > room) kept = kept.slice(0, -1)
-  return `${kept.trimEnd()}\u2026`
-}
-
 function draw(context, node, { text: whole, tone }, zoom) {
   const [[x, y], size] = [node.pos, Math.max(SIZE, LEAST / zoom)]
   const [ground, ink] = COLOURS[tone]
   context.save()
   context.font = `600 ${size}px sans-serif`
-  const text = fitting(context, whole, Math.max(node.size[0], LEAST_WIDTH / zoom) - size)
-  const [width, height] = [context.measureText(text).width + size, size * 1.5]
+  const widthOf = (text) => context.measureText(text).width
+  const taken = node.flags?.collapsed || window.LiteGraph?.vueNodesMode ? 0 : OF_THE_HOST
+  const lines = wrapped(whole, Math.max(node.size[0] - taken, LEAST_WIDTH / zoom) - size, widthOf, MOST_LINES)
+  const line = size * 1.3
+  const [width, height] = [Math.max(...lines.map(widthOf)) + size, lines.length * line + size * 0.2]
   const top = y - (window.LiteGraph?.NODE_TITLE_HEIGHT ?? 30) - height - 2
   context.fillStyle = ground
   context.beginPath()
@@ -50,7 +48,7 @@ function draw(context, node, { text: whole, tone }, zoom) {
   context.fillStyle = ink
   context.textAlign = 'left'
   context.textBaseline = 'middle'
-  context.fillText(text, x + size / 2, top + height / 2)
+  lines.forEach((text, place) => context.fillText(text, x + size / 2, top + size * 0.1 + (place + 0.5) * line))
   context.restore()
 }
 

@@ -5,6 +5,8 @@
 // one {compute, transfer, wait} a device.
 import { causeOf, clock, lineOf, say, wayOf } from './words.js'
 
+const ALONE = 'RAN_ON_ONE_DEVICE'
+const WORTH = 1.05 // a gain below this is none: why, is said in its place
 const WAYS = { rows: 'by_images', tokens: 'by_tokens', 'rows and tokens': 'by_images_and_tokens' }
 
 /** "cuda:1" for "cuda:1 (RTX 3090, 24 GB) (process 2)". */
@@ -81,12 +83,15 @@ export function what(view) {
   return `${who(view)}: ${parts.join(', ')}`
 }
 
-/** What a user should read, and can do something about: {text, way, group}. */
+/** What a user should read, and can do something about: {text, way, group}; `aside` where it is no fault of the run's. */
 export function reasons(view) {
   const said = (view?.told ?? []).filter(({ matters }) => matters).map((told) => ({
-    text: lineOf(told), way: wayOf(told) && say('way_out', { way: wayOf(told) }), group: told.group,
+    text: lineOf(told.key === ALONE ? told.fields.reason ?? told : told), // that it was one device is said above it
+    way: wayOf(told) && say('way_out', { way: wayOf(told) }), group: told.group,
   }))
-  if (view?.no_gain && view.state === 'done') said.push({ text: say(`no_figure_${view.no_gain}`), way: '', group: 'NOTHING' })
+  if (view?.no_gain && view.state === 'done') {
+    said.push({ text: say(`no_figure_${view.no_gain}`), way: '', group: 'NOTHING', aside: true })
+  }
   return said
 }
 
@@ -96,11 +101,10 @@ export function badgeOf(view) {
   if (state === 'empty') return ''
   if (state === 'starting' || state === 'failed' || state === 'stopped') return result(view).large
   if (state === 'running') return say('with_reason', { who: who(view), reason: say('step', stepOf(view)) })
-  const times = gainOf(view, 1)
-  if (times) return say('with_gain', { who: who(view), times })
   const first = view.told.find(({ matters }) => matters)
-  if (view.shared || !first) return who(view)
-  return say('with_reason', { who: who(view), reason: lineOf(causeOf(first)) })
+  if (first && !gained(view)) return say('with_reason', { who: who(view), reason: lineOf(causeOf(first)) })
+  const times = gainOf(view, 1)
+  return times ? say('with_gain', { who: who(view), times }) : who(view)
 }
 
 /** How well it went, for colours: "good", "plain", "reason" or "fault". */
@@ -108,5 +112,9 @@ export function toneOf(view) {
   const state = stateOf(view)
   if (state === 'failed') return 'fault'
   if (state === 'alone' || state === 'stopped') return 'reason'
-  return state === 'done' ? 'good' : 'plain'
+  if (state !== 'done' || gained(view)) return state === 'done' ? 'good' : 'plain'
+  return view.told.some(({ matters }) => matters) ? 'reason' : 'plain'
 }
+
+/** Whether more than one device's work, or steps that were not computed, brought something that can be told. */
+const gained = (view) => gainOf(view, 1) !== undefined && view.gain[0] >= WORTH

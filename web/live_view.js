@@ -2,17 +2,19 @@
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { setBadge } from './badge.js'
+import { before, chosenFor } from './foreseen.js'
 import { badgeOf, toneOf, withEvent } from './headline.js'
 import { Panel } from './panel.js'
 import { draw } from './view.js'
 import { setWords } from './words.js'
 
 const NODES = ['HybridiffKSampler', 'HybridiffKSamplerAdvanced', 'HybridiffModel', 'HybridiffReport']
+const CHOOSES = 'HybridiffDevices'
 const OPEN = ['HybridiffReport'] // all of it is shown from the first
 const WIDGET = 'hybridiff_view'
 const KEPT = 'hybridiff ' // views in the tab's own storage
 const MOST_KEPT = 50
-const LEAST_HEIGHT = 156 // of a run on two devices
+const LEAST_HEIGHT = 220 // of any run, until its details are opened
 const BYPASSED = [2, 4] // a node's modes in which it does not run
 
 const views = new Map() // by workflow and execution id
@@ -43,12 +45,35 @@ export const viewOf = (node) => panels.get(node)?.view
 export const watch = (listener) => watchers.add(listener)
 
 let drawings = 0
+let foreseen // the devices as the server found them when the page asked for its nodes
+
+/** Show again which devices will be used, in all nodes that show no run: what was chosen may have changed. */
+function foresee() {
+  setTimeout(() => {
+    for (const { view, panel } of panels.values()) if (!view) panel.redraw()
+  })
+}
+
+/** Have a node's links, and what is chosen in a Devices node, lead to that. */
+function tellChanges(node) {
+  const widgets = node.comfyClass === CHOOSES ? node.widgets : []
+  for (const [object, name] of [[node, 'onConnectionsChange'], ...widgets.map((widget) => [widget, 'callback'])]) {
+    const given = object[name]
+    object[name] = function (...values) {
+      const answer = given?.apply(this, values)
+      foresee()
+      return answer
+    }
+  }
+}
 
 function addPanel(node) {
   const id = `hybridiff-${(drawings += 1)}`
   const panel = { view: undefined, open: OPEN.includes(node.comfyClass) }
   panels.set(node, panel)
-  panel.panel = new Panel(node, WIDGET, (width) => draw(panel.view, width, { id, open: panel.open }), LEAST_HEIGHT)
+  const paint = (width) =>
+    draw(panel.view, width, { id, open: panel.open, before: panel.view ? undefined : before(foreseen, chosenFor(node)) })
+  panel.panel = new Panel(node, WIDGET, paint, LEAST_HEIGHT)
   panel.panel.element.addEventListener('click', (event) => {
     if (!event.target.closest('.hybridiff-more')) return
     panel.open = !panel.open
@@ -174,7 +199,11 @@ app.registerExtension({
     app.ui?.settings?.addEventListener?.('Comfy.Locale.change', () => loadWords())
     await loadWords()
   },
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name === NODES[0]) foreseen = nodeData.input.optional.devices[1]?.hybridiff_foreseen
+  },
   nodeCreated(node) {
+    if (NODES.includes(node.comfyClass) || node.comfyClass === CHOOSES) tellChanges(node)
     if (!NODES.includes(node.comfyClass)) return
     addPanel(node)
     restoreSoon()

@@ -19,14 +19,19 @@ export class Panel {
       serialize: false,
       hideOnZoom: false,
       hideInPanel: true,
-      getMinHeight: () => this.height,
-      getMaxHeight: () => this.height,
+      getMinHeight: () => this.height + this.margins(),
+      getMaxHeight: () => this.height + this.margins(),
     })
     this.widget.serialize = false
     // what of it takes the pointer still lets the canvas zoom
     this.element.addEventListener('wheel', (event) => window.app?.canvas?.processMouseWheel?.(event))
     new ResizeObserver(() => this.redraw()).observe(this.element)
     this.redraw()
+  }
+
+  /** What the page's classic renderer keeps free above and below an element. */
+  margins() {
+    return growsByItself() ? 0 : 2 * (this.widget?.margin ?? 10)
   }
 
   redraw() {

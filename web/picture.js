@@ -1,9 +1,7 @@
-// The widget `picture`: a connected plan decides in its place, and its choices are in the user's language.
+// The widget `picture`: a connected plan decides in its place.
 import { app } from '../../scripts/app.js'
-import { say } from './words.js'
 
 const NODES = ['HybridiffKSampler', 'HybridiffKSamplerAdvanced', 'HybridiffModel']
-const PHRASES = { 'same as KSampler': 'same_as_ksampler', 'close to it, faster': 'close_to_it' }
 
 function refresh(node) {
   const widget = node.widgets?.find(({ name }) => name === 'picture')
@@ -17,8 +15,6 @@ app.registerExtension({
   name: 'hybridiff.picture',
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return
-    const widget = node.widgets?.find(({ name }) => name === 'picture')
-    if (widget) widget.options.getOptionLabel = (value) => (PHRASES[value] ? say(PHRASES[value]) : String(value ?? ''))
     for (const event of ['onConfigure', 'onConnectionsChange']) {
       const before = node[event]
       node[event] = function (...given) {

@@ -8,21 +8,30 @@ const escaped = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c])
 const part = (name, text, more = '') => (text ? `<div class="hybridiff-${name}"${more}>${escaped(text)}</div>` : '')
 
-/** A run's view of this width. `open` says whether the curve and all lines are shown too; `id` names its patterns. */
-export function draw(view, width, { id = 'hybridiff', open = false } = {}) {
+/**
+ * A run's view of this width. `open` says whether the curve and all lines are shown too; `id` names its patterns;
+ * `before` is what is known of the devices before a run (foreseen.js).
+ */
+export function draw(view, width, { id = 'hybridiff', open = false, before } = {}) {
   const { large, gain } = result(view)
+  const said = reasons(view)
   const head = [
+    ...(view || !before ? [] : [part('gain', before.text), part('what', before.reason)]),
     part('large', large), part('gain', gain), part('what', what(view)),
-    ...reasons(view).map(({ text, way, group }) =>
-      `<div class="hybridiff-reason" data-group="${group}">${escaped(text)}${way ? `<div>${escaped(way)}</div>` : ''}</div>`),
+    ...said.map(({ text, way, group }) =>
+      `<div class="hybridiff-reason" data-group="${group}" title="${escaped(`${text}. ${way}`)}">` +
+      `<span>${escaped(text)}</span>${way ? `<div>${escaped(way)}</div>` : ''}</div>`),
   ]
+  // a reason takes the place of the lanes, so that the node need not grow over those below it
+  const lanes = open || said.every(({ aside }) => aside)
   const more = view?.steps.length
-    ? [drawLanes(view, width, { id }), `<button class="hybridiff-more" aria-expanded="${open}">${escaped(say('details'))}</button>`]
+    ? [lanes ? drawLanes(view, width, { id }) : '', `<button class="hybridiff-more" aria-expanded="${open}">${escaped(say('details'))}</button>`]
     : []
   if (open && view?.steps.length) {
     more.push(drawCurves(view, width, CURVE_HEIGHT, { id: `${id}-curve` }), ...view.told.map((told) => part('line', lineOf(told))))
   }
-  return `<div class="hybridiff-body" data-state="${stateOf(view)}" data-tone="${toneOf(view)}">${[...head, ...more].join('')}</div>`
+  const data = `data-state="${stateOf(view)}" data-tone="${toneOf(view)}" data-open="${open}"`
+  return `<div class="hybridiff-body" ${data}>${[...head, ...more].join('')}</div>`
 }
 
 const CLOSE = ['identical', 'rounding', 'practically']
@@ -41,18 +50,20 @@ export const STYLE = `
   background: var(--hybridiff-panel); color: var(--input-text, #ddd); font: 13px/1.35 sans-serif; text-align: left; }
 .hybridiff-body { padding: 6px 8px; }
 .hybridiff-body svg { display: block; margin: 6px -8px 0; pointer-events: auto; }
-.hybridiff-large { font-size: 26px; line-height: 1.15; font-weight: 700; overflow-wrap: anywhere; }
+.hybridiff-large { font-size: 24px; line-height: 1.15; font-weight: 700; overflow-wrap: anywhere; }
 .hybridiff-gain { font-size: 16px; font-weight: 600; }
 [data-tone=good] :is(.hybridiff-gain, .hybridiff-verdict) { color: color-mix(in srgb, ${GAIN} 75%, currentColor); }
 [data-tone=fault] .hybridiff-large { color: color-mix(in srgb, ${FAULT} 75%, currentColor); }
 .hybridiff-verdict { font-size: 20px; line-height: 1.2; font-weight: 700; overflow-wrap: anywhere; }
 .hybridiff-what { font-size: 14px; overflow-wrap: anywhere; }
 .hybridiff-reason { margin-top: 5px; padding: 4px 8px; border-left: 4px solid ${REASON}; border-radius: 3px;
-  background: color-mix(in srgb, ${REASON} 20%, transparent); font-size: 16px; line-height: 1.25;
+  background: color-mix(in srgb, ${REASON} 20%, transparent); font-size: 15px; line-height: 1.25;
   overflow-wrap: anywhere; pointer-events: auto; user-select: text; }
 .hybridiff-reason[data-group=FAULT] { border-color: ${FAULT}; background: color-mix(in srgb, ${FAULT} 20%, transparent); }
 .hybridiff-reason[data-group=NOTHING] { border-color: var(--hybridiff-faint); background: none; }
-.hybridiff-reason div { margin-top: 2px; font-size: 14px; opacity: 0.85; }
+.hybridiff-reason div { margin-top: 2px; font-size: 13px; opacity: 0.85; }
+[data-open=false] .hybridiff-reason > * { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
+  overflow: hidden; }
 .hybridiff-more { all: unset; margin: 4px 0 2px 4px; color: var(--hybridiff-faint); cursor: pointer; font-size: 12px;
   pointer-events: auto; }
 .hybridiff-more::before { content: '\\25b8\\00a0'; }

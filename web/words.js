@@ -26,9 +26,13 @@ export function lineOf(told) {
 /** What a user can do about it; empty where nothing is known. */
 export const wayOf = (told) => words.ways?.[told.cause] ?? told.way_out
 
-/** The innermost line: the cause, without what it led to. */
+// lines that name what the line within them is about, which says "it"
+const NAMING = ['WORKER_OUT', 'GROUP_OUT', 'NOT_BY_AUTO', 'PACK_NOT_LOADED', 'NODE_FAILED', 'CANNOT_BE_CUT', 'NONE_PREDICTED']
+
+/** The innermost line that can stand by itself: the cause, without what it led to. */
 export const causeOf = (told) => {
-  const inner = Object.values(told.fields).find((value) => typeof value !== 'string')
+  if (NAMING.includes(told.key)) return told
+  const inner = Object.values(told.fields).find((value) => typeof value !== 'string' && value.cause === told.cause)
   return inner ? causeOf(inner) : told
 }
 

@@ -23,8 +23,14 @@ CHANGED_AFTER_ITS_NODE = Line(
     "Put Hybridiff Model last, right before the sampler, or leave that node out.",
     Group.ORDER,
 )
+ADDED_WHILE_SAMPLING = Line(
+    "a node's code adds to the model while it samples ({what})",
+    "EasyCache, for one, puts a memory of its own into each run. A second process would have another one.",
+    "Leave that node out for two devices.",
+    Group.ORDER,
+)
 GRAPH_NOT_PLAIN = Line(
-    "{node} was given something that is not plain data",
+    "{node} was given something other than numbers and text",
     "A node that builds others, a loop for one, gave it an object. Only numbers and text are sent, and no code.",
     "Leave that node out, or accept one device.",
     Group.ORDER,
@@ -76,7 +82,7 @@ DRAWS_RANDOM_NUMBERS = Line(
     Group.ORDER,
 )
 BRANCHES_TOGETHER = Line(
-    "{name} makes something else of a prompt that is computed alone (off by {off:.2%})",
+    "{name} gives something else where each prompt is computed by itself (off by {off:.2%})",
     "It takes a mean over all that ComfyUI computes at once, both prompts of a step. Two devices compute one each, and "
     "the picture would be another one; so it would be where ComfyUI itself has no room for both at once.",
     "Leave that node out for two devices.",
@@ -95,20 +101,20 @@ RANDOM_FROM_CALL_TO_CALL = Line(
     Group.ORDER,
 )
 NOT_CUT_WITH_CODE = Line(
-    "a node has code of its own inside the network, so the network is not cut",
-    "Modes that cut the network know only the networks themselves. All steps are exact.",
+    "a node has code of its own inside the network, so the network is not divided",
+    "Modes that divide the network know only the networks themselves. All steps are exact.",
     "Leave that node out, or use the modes exact, predict or auto.",
     Group.ORDER,
 )
 BATCH_WITH_CODE = Line(
-    "code of a node inside the network",
+    "a node's code inside the network",
     "It may look at the whole batch.",
     "Nothing: the prompts are shared.",
     Group.NOTHING,
 )
 UNDIVIDED_WITH_CODE = Line(
     "a node has code of its own inside the network, which would see only a part of the image",
-    "So forwards are not divided by tokens.",
+    "So one image is not divided among devices.",
     "Nothing, for CFG above 1. Otherwise leave that node out.",
     Group.ORDER,
 )

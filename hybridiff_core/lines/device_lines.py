@@ -3,7 +3,7 @@
 from .line import Group, Line
 
 NO_SECOND_GPU = Line(
-    "no second GPU was found on this machine; a Hybridiff Devices node can choose one",
+    "no second GPU was found on this machine",
     "The machine has one GPU or none, or the driver does not show the others.",
     "Nothing, with one GPU. Otherwise see whether nvidia-smi lists the other one, and "
     "whether HIP_VISIBLE_DEVICES or ZE_AFFINITY_MASK hides it. `python -m hybridiff_core devices` says what it finds.",
@@ -16,7 +16,8 @@ AUTO_ON_CPU = Line(
     Group.SETTING,
 )
 OWN_GPU_UNKNOWN = Line(
-    "auto takes no GPU: it cannot be told which of them is {device}; a Hybridiff Devices node can choose one",
+    "auto takes no GPU, for it cannot tell which of them is ComfyUI's own ({device}); a Hybridiff Devices "
+    "node can choose one",
     "An old PyTorch, a GPU divided by MIG, or ONEAPI_DEVICE_SELECTOR: the helper could be ComfyUI's own GPU.",
     "Choose the other GPU in the Hybridiff Devices node, or install nvidia-ml-py and a newer PyTorch.",
     Group.SETTING,
@@ -28,7 +29,7 @@ NOT_BY_AUTO = Line(
     Group.SETTING,
 )
 GPU_IS_DIVIDED = Line(
-    "it is divided into instances (MIG)",
+    "it is divided into several by the driver (MIG)",
     "To CUDA each instance is a GPU, and one of them may be ComfyUI's own.",
     "Choose it in the Hybridiff Devices node: a worker gets its first instance.",
     Group.SETTING,
@@ -46,7 +47,7 @@ GPU_IS_TOO_OLD = Line(
     Group.INSTALL,
 )
 GPU_IS_INTEGRATED = Line(
-    "it is part of the processor",
+    "it is the processor's own graphics",
     "Integrated graphics are many times slower than a card, and use the processor's memory.",
     "Nothing.",
     Group.NOTHING,
@@ -70,7 +71,7 @@ GPU_COMPUTES = Line(
     Group.MEMORY,
 )
 ANOTHER_GPU = Line(
-    "it came up on another GPU than the one it was given",
+    "its process got another GPU than the one it was meant to have",
     "The driver, or a variable of the environment, numbers the GPUs in another way than this process was shown.",
     "Unset variables such as CUDA_VISIBLE_DEVICES, and report it with what `python -m hybridiff_core devices` prints.",
     Group.FAULT,
@@ -108,7 +109,7 @@ DEVICE_NOT_HERE = Line(
 NO_DEVICE_CHOSEN = Line(
     "no device was chosen to help",
     "The list of devices is empty.",
-    "Connect a Hybridiff Devices node, or none, for all other GPUs that are free and fit.",
+    "Connect a Hybridiff Devices node. With none connected, all other GPUs that are free and fit help.",
     Group.SETTING,
 )
 DEVICE_BUSY = Line(
@@ -124,8 +125,8 @@ PRECISIONS_DIFFER = Line(
     Group.SETTING,
 )
 ROUNDS_OTHERWISE = Line(
-    "{device} has no part: a LoRA lies on 8-bit or 4-bit weights, and one of the two devices has dynamic VRAM and the "
-    "other not, so they would round these weights differently",
+    "{device} is left out: a LoRA lies on 8-bit or 4-bit weights, and one of the two devices has dynamic VRAM "
+    "and the other not, so they would round these weights differently",
     "ComfyUI rounds such weights by chance, with a seed that differs between its two ways of loading a model.",
     "Start ComfyUI with --disable-dynamic-vram, or load the model in another dtype.",
     Group.SETTING,

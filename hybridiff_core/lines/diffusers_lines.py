@@ -88,7 +88,7 @@ WEIGHT_MISSING = Line(
     Group.FAULT,
 )
 NOT_WITH_DIFFUSERS = Line(
-    "with diffusers, steps are shared by branches alone",
+    "with diffusers, only the prompts of a step are shared",
     "Batches and tokens are divided in ComfyUI only.",
     "Nothing: the picture is right.",
     Group.NOTHING,

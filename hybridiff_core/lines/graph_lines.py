@@ -12,16 +12,18 @@ RAN_ON_ONE_DEVICE = Line(
 # one branch
 
 CFG_1 = Line(
-    "CFG 1 has one branch a step",
-    "With CFG 1 the network runs once a step. Transformers are divided by tokens then, and batches by their images; a "
-    "U-Net with one image is not. auto and predict still predict some steps.",
-    "Nothing, for distilled models such as Flux. Otherwise raise the CFG, or choose the mode pipeline.",
+    "at CFG 1 only one prompt is computed",
+    "Above CFG 1 each step computes the prompt and the negative prompt, which two devices share. At CFG 1 "
+    "there is one, shared by the images of a batch, or, in a transformer, by parts of the image; a U-Net with "
+    "one image is not shared. 'close to it, faster' (auto, predict) still predicts some steps.",
+    "Nothing, for a model that is made for CFG 1. With a U-Net, make several images at once (batch_size), or "
+    "raise the CFG.",
     Group.SETTING,
 )
 ONE_PROMPT = Line(
-    "only one branch has conditioning, so nothing is shared",
-    "The other prompt is empty of conditioning, so the network runs once a step.",
-    "Connect a negative prompt; an empty text will do.",
+    "there is only one prompt to compute, so there is nothing to share",
+    "The network runs once a step: there is no negative prompt, or it is empty of conditioning.",
+    "Connect a negative prompt; an empty text will do. Nothing, for a model that has none.",
     Group.SETTING,
 )
 ONE_PROMPT_AT_A_TIME = Line(
@@ -31,8 +33,8 @@ ONE_PROMPT_AT_A_TIME = Line(
     Group.SETTING,
 )
 BRANCHES_ONE_BY_ONE = Line(
-    "a node asks for one branch at a time, so there is nothing to share",
-    "A guidance node (skip-layer guidance in its simple form, for example) asks for the branches one after the other.",
+    "a node asks for one prompt at a time, so there is nothing to share",
+    "A guidance node (skip-layer guidance in its simple form, for example) asks for the prompts one after the other.",
     "Leave that node out, or use another that asks for both at once.",
     Group.ORDER,
 )
@@ -40,31 +42,31 @@ BRANCHES_ONE_BY_ONE = Line(
 # the order of the nodes, and code of other nodes
 
 NOT_ASKED = Line(
-    "a node computes the branches in code of its own, so there is nothing to share",
+    "a node computes the prompts in code of its own, so there is nothing to share",
     "It does not ask ComfyUI for them, so Hybridiff is not asked either.",
     "Leave that node out.",
     Group.ORDER,
 )
 WRAPPED_AFTER = Line(
-    "a node wraps the branches' computation after Hybridiff; put Hybridiff last on the model",
+    "a node after Hybridiff puts its code around the prompts' computation; put Hybridiff last on the model",
     "The node comes later on the model, or adds its code during the run.",
     "Put Hybridiff Model last, right before the sampler.",
     Group.ORDER,
 )
 MULTIGPU_SPLIT = Line(
-    "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside",
-    "Both divide the branches between devices.",
+    "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff does nothing",
+    "Both divide the prompts between devices.",
     "Remove one of the two nodes.",
     Group.ORDER,
 )
 NETWORK_WRAPPED = Line(
-    "a node wraps the whole network in code of its own, which a second process does not have",
+    "a node puts code of its own around the whole network, which a second process does not have",
     "A model function wrapper, such as an inference optimiser.",
     "Leave that node out.",
     Group.ORDER,
 )
 NETWORK_PATCHED = Line(
-    "a node patches the network from inside ({patches})",
+    "a node changes the network from inside ({patches})",
     "Attention patches, IPAdapter, FreeU and the like: their code is not in the second process.",
     "Leave that node out where speed counts more.",
     Group.ORDER,
@@ -149,7 +151,7 @@ LATENT_MISFIT_STOPS = Line(
 # prompts that cannot be sent
 
 NOTHING_CROSSES = Line(
-    "every branch has something that cannot be sent to another device: {what}",
+    "every prompt has something that cannot be sent to another device: {what}",
     "These are computed in ComfyUI's own process, so nothing is left to share.",
     "Leave them out, or accept one device.",
     Group.SETTING,
@@ -227,7 +229,7 @@ BATCH_OF_FRAMES = Line(
     Group.NOTHING,
 )
 BATCH_OF_HALVES = Line(
-    "a network that takes its batch for the halves of a pair",
+    "a network that takes the two halves of its batch for pairs",
     "It exchanges the batch's halves, so an image by itself would come out as another one.",
     "Nothing: its prompts are shared.",
     Group.NOTHING,
@@ -239,7 +241,7 @@ BATCH_IN_WINDOWS = Line(
     Group.NOTHING,
 )
 BATCH_UNCLEAR = Line(
-    "the value {name}, of which it is not known what of it belongs to which image",
+    "the value {name}: which part of it belongs to which image is not known",
     "It may be another one for each image of the batch.",
     "Nothing: the prompts are shared.",
     Group.NOTHING,
@@ -251,7 +253,7 @@ CONTROLNET_HINT_SIZE = Line(
     Group.SETTING,
 )
 CONTROLNET_UNKNOWN_FORM = Line(
-    "a ControlNet of a form that a worker does not know",
+    "a ControlNet of a kind that a worker cannot make again",
     "From its weights alone the same network could not be made.",
     "Use another file of this ControlNet, or accept one device.",
     Group.INSTALL,

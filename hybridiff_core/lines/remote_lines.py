@@ -63,7 +63,7 @@ OTHER_COMFYUI = Line(
     Group.INSTALL,
 )
 NO_RAY = Line(
-    "Ray is not installed, which other machines need",
+    "Ray, which other machines need, is not installed",
     "Workers on other machines are placed and fed by Ray.",
     "pip install 'ray>=2.52' in ComfyUI's Python on each machine.",
     Group.INSTALL,
@@ -75,7 +75,7 @@ NO_CLUSTER = Line(
     Group.FAULT,
 )
 NOT_BETWEEN_MACHINES = Line(
-    "not with a device of another machine",
+    "this is not done with a device of another machine",
     "What devices exchange within a forward is too much for a network.",
     "Report it: such work is not given to other machines.",
     Group.FAULT,
@@ -87,7 +87,7 @@ LINK_TOO_SLOW = Line(
     Group.NOTHING,
 )
 CUT_STAYS_HERE = Line(
-    "{device} is left out: a network is cut only within one machine",
+    "{device} is left out: a network is divided only within one machine",
     "In a pipeline devices exchange what lies between two blocks, which is too much for a network connection.",
     "Choose the mode auto, exact or predict for devices of other machines.",
     Group.SETTING,

@@ -7,7 +7,7 @@ from .line import Group, Line
 STEPS_PREDICTED = Line(
     "{count} of {steps} steps predicted",
     "Told from the steps before instead of computed, as the plan, or auto's tolerance, allowed.",
-    "No fault. For KSampler's own picture choose the mode exact.",
+    "No fault. For KSampler's own picture choose 'same as KSampler', or the mode exact.",
     Group.NOTHING,
 )
 STEPS_ON_OLD_RESULTS = Line(
@@ -29,27 +29,27 @@ ERRORS_TOO_LARGE = Line(
     Group.NOTHING,
 )
 ERRORS_NOT_NEAR = Line(
-    "the sampler's steps are too far apart to tell one from those before it",
+    "the sampler's steps are too far apart to predict one from those before it",
     "Predictions go by errors measured at nearly the same noise level, and there was none so near.",
     "Nothing: the picture is KSampler's. For more speed take more steps.",
     Group.NOTHING,
 )
 ERRORS_NOT_MEASURED = Line(
-    "how far off they would be was not measured",
+    "how far off they would be could not be measured",
     "It is measured in the first steps, and the conditioning changed, or there were too few.",
     "Nothing: the picture is KSampler's.",
     Group.NOTHING,
 )
 FURTHER_OFF = Line(
-    "predicted steps put the picture off by {off}, as measured after them, and the tolerance is {tolerance}; "
-    "from step {step} on every step is exact",
+    "predicted steps changed the picture by {off}, as measured after them, and the tolerance is {tolerance}; "
+    "from step {step} on every step is computed",
     "Errors grew faster than those before had shown, so nothing more was predicted in this run.",
-    "If the picture is not close enough, choose the mode exact, or a smaller tolerance.",
+    "If the picture is not close enough, choose 'same as KSampler', the mode exact, or a smaller tolerance.",
     Group.SETTING,
 )
 NO_SLOPE = Line(
-    "with one branch there is no difference to measure, so the middle begins at warmup_cap",
-    "With CFG 1 the network runs once a step. The slope rule needs two branches.",
+    "with one prompt there is no difference to measure, so the middle begins at warmup_cap",
+    "With CFG 1 the network runs once a step. The slope rule needs two prompts.",
     "No fault. To begin elsewhere, set warmup to fixed.",
     Group.NOTHING,
 )
@@ -63,13 +63,13 @@ SIGMAS_DO_NOT_FALL = Line(
     Group.SETTING,
 )
 CALLS_IN_TURN = Line(
-    "a node calls the network for parts of the latent or of the conditioning in turn, so every step is exact",
+    "a node computes the image or the prompts part by part, so every step is exact",
     "With tiles, regions and the like, one call does not follow from the one before, so nothing can be predicted.",
     "Nothing: the devices share every step. For more speed leave out the node with the tiles or regions.",
     Group.NOTHING,
 )
 CONTEXT_WINDOWS = Line(
-    "context windows see another part of the latent in each call, so every step is exact",
+    "with context windows each call sees another part of the latent, so every step is exact",
     "With context windows, one call does not follow from the one before, so nothing can be predicted.",
     "Nothing: the devices share every step.",
     Group.NOTHING,
@@ -81,7 +81,7 @@ RESAMPLED = Line(
     Group.ORDER,
 )
 TWO_MODELS = Line(
-    "a guider of two models mixes what is predicted with the other's, so every step is exact",
+    "a guider mixes the results of two models, so every step is exact",
     "The guider puts two models' results together; only one of them is Hybridiff's.",
     "Nothing: every step of the first model is shared.",
     Group.NOTHING,
@@ -108,19 +108,20 @@ CONTROLNET_NEEDS_ALL = Line(
     Group.SETTING,
 )
 PAPER_NEEDS_TWO = Line(
-    "the mode paper is for two devices, one prompt and one negative prompt; here are {devices} and {conds} in all",
-    "The published method has two devices, one for each branch.",
+    "the mode paper is for two devices, one prompt and one negative prompt; this run has {devices} devices "
+    "and {conds} prompts",
+    "The published method has two devices, one for each prompt.",
     "Choose two devices and CFG above 1, or the mode pipeline.",
     Group.SETTING,
 )
 NO_INNER_DEVICE = Line(
-    "{devices} devices for {branches} branches leave none for an inner part of the network",
-    "In a pipeline a device beside each branch's own computes an inner part.",
+    "{devices} devices for {branches} prompts leave none for the inner part of the network",
+    "In a pipeline a device beside each prompt's own computes an inner part.",
     "Add a Hybridiff Devices node, or choose the mode auto.",
     Group.SETTING,
 )
 CANNOT_BE_CUT = Line(
-    "the network cannot be cut: {reason}",
+    "the network cannot be divided: {reason}",
     "A pipeline divides the network between devices, and this one has no place where that is possible.",
     "Choose the mode auto or predict for this model.",
     Group.SETTING,
@@ -132,8 +133,8 @@ TOO_FEW_BLOCKS = Line(
     Group.SETTING,
 )
 NO_BLOCKS = Line(
-    "it does not show its blocks",
-    "The network does not call ComfyUI's hooks at each block (Lumina 2, Krea 2 and others), or has none.",
+    "its blocks cannot be reached from outside",
+    "The network does not call ComfyUI's hooks at each block, or has no blocks.",
     "Choose the mode auto or predict for this model.",
     Group.SETTING,
 )
@@ -150,7 +151,7 @@ OLD_COMFYUI_HIDES_BLOCKS = Line(
     Group.INSTALL,
 )
 LATER_BLOCKS_READ_EARLIER = Line(
-    "its later blocks read what earlier ones left for them",
+    "its later blocks need more of the earlier ones than their result",
     "What goes between the blocks is more than the image and the text.",
     "Choose the mode auto or predict for this model.",
     Group.SETTING,
@@ -168,7 +169,7 @@ UNKNOWN_BLOCKS = Line(
     Group.SETTING,
 )
 NEVER_RUN_WHOLE = Line(
-    "the network's {kind} was never run whole, so what it changes is not known",
+    "the network's {kind} never ran whole, so what it changes is not known",
     "A pipeline begins after some exact steps, and there were none.",
     "Report it, with the workflow.",
     Group.FAULT,
@@ -196,14 +197,14 @@ SUMMARY_SHARED = Line(
     Group.NOTHING,
 )
 ITEMS_MISSING = Line(
-    "of images {first} to {end} of a batch of {batch}, branch {branch} was not computed once with all its prompts; "
-    "this is a fault in Hybridiff",
+    "of images {first} to {end} of a batch of {batch}, prompt {branch} was not computed exactly once; this is "
+    "a fault in Hybridiff",
     "The run stopped, for its picture would be wrong.",
     "Report it, with the workflow.",
     Group.FAULT,
 )
 BRANCHES_MISSING = Line(
-    "branches {found} were computed, not all that were asked for; this is a fault in Hybridiff",
+    "prompts {found} were computed, not all that were asked for; this is a fault in Hybridiff",
     "The run stopped, for its picture would be wrong.",
     "Report it, with the workflow.",
     Group.FAULT,

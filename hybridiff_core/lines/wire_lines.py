@@ -35,7 +35,7 @@ UNKNOWN_STEP = Line(
     "unknown kind of step {kind}", "A worker was asked for something it does not know.", REPORT, Group.FAULT
 )
 INNER_SHAPE = Line(
-    "the inner part's result has not the expected shape",
+    "the inner part's result does not have the expected shape",
     "The network gives another result in the worker than in this process.",
     "Choose the mode auto or predict, and report it.",
     Group.FAULT,
@@ -48,15 +48,15 @@ NO_INNER_PART = Line(
 )
 
 OTHER_TOKENS = Line(
-    "the network has {found} tokens in a device's part, {expected} are the part's",
+    "the network has {found} tokens in a device's part where {expected} were expected",
     "The network does something with its tokens that is not seen when it is divided by them.",
-    "Choose another plan than one that divides by tokens, and report it.",
+    "Report it, with the workflow.",
     Group.FAULT,
 )
 NOT_DIVIDED = Line(
-    "the network was not divided by its tokens",
+    "the network could not be divided by its tokens",
     "The network is another one in the worker than in this process.",
-    "Choose another plan than one that divides by tokens, and report it.",
+    "Report it, with the workflow.",
     Group.FAULT,
 )
 
@@ -86,7 +86,7 @@ OTHER_WORKER_GONE = Line("the other worker is gone", "A device of the pipeline f
 NOTHING_CAME = Line(
     "nothing came or went for {seconds:.0f} s",
     "The other process hangs, or is swapped to disk.",
-    "Free memory; where it comes again, restart ComfyUI.",
+    "Free memory. If it happens again, restart ComfyUI.",
     Group.MEMORY,
 )
 
@@ -99,7 +99,7 @@ STRANGER_BETWEEN = Line(
     Group.FAULT,
 )
 STRANGER_ANSWERED = Line(
-    "a stranger answered: it does not know this run's token",
+    "another program answered: it does not know this run's token",
     "Another program is at the other end of the connection. It was refused.",
     "Close programs that scan local ports; otherwise report it.",
     Group.FAULT,

@@ -9,7 +9,7 @@ WORKER_OUT = Line(
     Group.MEMORY,
 )
 GROUP_OUT = Line(
-    "the group of {device} is out: {reason}",
+    "the devices {device}, which work together, are out: {reason}",
     "A device of a pipeline failed.",
     "Do what the reason says. The next run starts a new worker.",
     Group.MEMORY,
@@ -42,7 +42,7 @@ NOT_READY = Line(
     Group.NOTHING,
 )
 DEVICE_SLOWER = Line(
-    "{device} takes {times:.1f} times as long as the fastest device; prompts are dealt by that",
+    "{device} takes {times:.1f} times as long as the fastest device, and gets less work for that",
     "The devices are unlike, or another program uses one of them.",
     "Nothing, or close what else runs on that device.",
     Group.NOTHING,
@@ -54,35 +54,35 @@ SHARED_BY_ROWS = Line(
     Group.NOTHING,
 )
 SHARED_BY_TOKENS = Line(
-    "{devices} devices, by tokens: about {times:.1f}x as fast as one (estimated)",
+    "{devices} devices, by parts of the image: about {times:.1f}x as fast as one (estimated)",
     "Each device computed a part of the image's tokens. By steps alone and together, in this run or one before.",
     "No fault.",
     Group.NOTHING,
 )
 SHARED_BY_ROWS_AND_TOKENS = Line(
-    "{devices} devices, by images of the batch and by tokens: about {times:.1f}x as fast as one (estimated)",
+    "{devices} devices, by images of the batch and parts of them: about {times:.1f}x as fast as one (estimated)",
     "Each device computed as many of the batch's images, and a part of those left over. By steps alone and together, "
     "in this run or one before.",
     "No fault.",
     Group.NOTHING,
 )
 DIVIDING_IS_SLOWER = Line(
-    "dividing a step among the devices would take {times:.1f} times as long here",
+    "dividing a step among the devices takes {times:.1f} times as long here (measured)",
     "The picture is small, or the way between the devices slow: what they must tell each other takes longer than what "
     "it saves. It was measured.",
     "Nothing: the picture is right, and it was made the faster way.",
     Group.NOTHING,
 )
 DIVIDING_WOULD_BE_SLOWER = Line(
-    "dividing a step by tokens would take {times:.1f} times as long here (estimated)",
+    "dividing the image would take {times:.1f} times as long here (estimated)",
     "The picture is small, so what devices must tell each other takes longer than what it saves.",
     "Nothing: it was made the faster way.",
     Group.NOTHING,
 )
 AND_UNDIVIDED = Line(
     "{reason}; {why}",
-    "There is one branch a step, and its forward was not divided among devices.",
-    "What the two reasons say.",
+    "There is one prompt a step, and its image was not divided among devices.",
+    "See the two reasons.",
     Group.NOTHING,
 )
 ONE_IMAGE = Line(
@@ -92,34 +92,34 @@ ONE_IMAGE = Line(
     Group.NOTHING,
 )
 NOT_BY_TOKENS = Line(
-    "forwards are not divided by tokens in this run: {reason}",
+    "the image is not divided in this run: {reason}",
     "A divided forward broke off, and no device was lost by it.",
     "Nothing: the picture is right.",
     Group.NOTHING,
 )
 TOKENS_NOT_NUMBERS = Line(
-    "{device} is left out: what it had a part in came out infinite or as no number, and this process's own did not",
+    "{device} is left out: its part of the result had values that are not numbers, and this process's own had none",
     "The device computes wrongly, or in a format that is too narrow for this model.",
     "Nothing: the picture is right. If it happens again, start ComfyUI with another --fp... setting, or check the "
     "device.",
     Group.FAULT,
 )
 ROWS_DIFFER = Line(
-    "the batch's images are not computed apart: that made another picture (off by {off:.2%})",
+    "the images of the batch are not shared: by itself one came out differently (off by {off:.2%})",
     "Its images are not independent in this model, or a node's conditioning is for the whole batch. The first such "
     "step is compared with the whole one.",
     "Nothing: the picture is right.",
     Group.NOTHING,
 )
 TOKENS_DIFFER = Line(
-    "forwards are not divided by tokens: that made another picture (off by {off:.2%})",
+    "the image is not divided: that made another picture (off by {off:.2%})",
     "The model does something with the image's tokens that is not known here. The first such step is compared with the "
     "whole one.",
     "Report it, with the workflow. The picture is right.",
     Group.FAULT,
 )
 TOO_SLOW = Line(
-    "{device} is left out: it takes {times:.1f} times as long as this process, which is done sooner alone",
+    "{device} is left out: it takes {times:.1f} times as long as this process, which is faster alone",
     "A prompt cannot be divided between two devices, and this one would only be waited for.",
     "Nothing, or close what else runs on that device. Some runs later it is measured again.",
     Group.NOTHING,
@@ -137,7 +137,7 @@ STILL_TOO_SLOW = Line(
     Group.NOTHING,
 )
 ANOTHER_PICTURE = Line(
-    "{device} is left out: it made another picture of it (off by {off:.2%})",
+    "{device} is left out: it made another picture (off by {off:.2%})",
     "Each device's first results are compared with those of ComfyUI's process. This one computes with another network: "
     "a node changed the model in a way that a worker does not see, or the device computes wrongly.",
     "Nothing: the picture is right. To use the device, leave out the node that changes the model.",
@@ -161,7 +161,7 @@ ENDED = Line(
 LAST_WORDS = Line(
     "{how}: {said}",
     "The last line that the worker logged.",
-    "Search for it; it is most often the driver's or PyTorch's.",
+    "Search for it; most often it is the driver's or PyTorch's.",
     Group.FAULT,
 )
 OUT_OF_MEMORY = Line(
@@ -173,14 +173,14 @@ OUT_OF_MEMORY = Line(
 WORKER_ERROR = Line(
     "{kind}: {words}",
     "An error in the worker that has no line of its own.",
-    "Search for it; where it is none of PyTorch's, report it.",
+    "Search for it. If it is none of PyTorch's errors, report it.",
     Group.FAULT,
 )
 STARTED_IN_PART = Line(
     "the worker could not run ComfyUI's own start-up ({reason}); it computes without dynamic VRAM",
     "A worker is started as ComfyUI is, without its server. This ComfyUI is packaged in another way, or a module that "
     "it needs failed in the worker.",
-    "Where the reason names a missing package, install it for ComfyUI's Python; otherwise report it.",
+    "If the reason names a missing package, install it for ComfyUI's Python; otherwise report it.",
     Group.INSTALL,
 )
 COMPUTATION_FAILED = Line(
@@ -199,7 +199,7 @@ NOT_NUMBERS = Line(
 STUCK = Line(
     "it has not moved for {seconds:.0f} s",
     "The worker's process neither computes nor reads: a driver that hangs, or a stopped process.",
-    "Where it comes again, restart ComfyUI and look at the GPU's driver.",
+    "If it happens again, restart ComfyUI and look at the GPU's driver.",
     Group.MEMORY,
 )
 CLOSED = Line(
@@ -275,13 +275,13 @@ DID_NOT_TELL_TIMES = Line(
     Group.MEMORY,
 )
 DID_NOT_TELL_INNER = Line(
-    "it did not tell its inner results",
+    "it did not announce its part of the results",
     "A pipeline goes on from the inner results of the steps before.",
     "See the rest of the line.",
     Group.MEMORY,
 )
 DID_NOT_SEND_INNER = Line(
-    "it did not send its inner results",
+    "it did not send its part of the results",
     "A pipeline goes on from the inner results of the steps before.",
     "See the rest of the line.",
     Group.MEMORY,
@@ -341,7 +341,7 @@ UNREADABLE = Line(
     Group.FAULT,
 )
 INNER_UNREADABLE = Line(
-    "it told its inner results in no known form ({error})",
+    "it announced its part of the results in no known form ({error})",
     "What came from the worker is no message of its kind, so nothing of it is used.",
     "Report it, with ComfyUI's log.",
     Group.FAULT,
@@ -359,13 +359,13 @@ WRONG_HEAD = Line(
     Group.FAULT,
 )
 FAILURES_UNASKED = Line(
-    "{limit} failures that nobody asked about",
+    "it reported {limit} failures that nobody asked about",
     "The worker reports failures of steps that it was not given.",
     "Report it, with ComfyUI's log.",
     Group.FAULT,
 )
 UNKNOWN_FRAME = Line(
-    "an unknown frame: {frame}",
+    "it sent an unknown message: {frame}",
     "The worker sent a message of no known kind.",
     "Report it, with ComfyUI's log.",
     Group.FAULT,

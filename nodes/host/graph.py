@@ -102,7 +102,7 @@ class Origin:
     def strange(self, model_options: dict) -> str | None:
         """What code in a call's options is not of the model's own nodes, in words for users; None for none."""
         where = content.changed(content.in_options(self.left), content.of_options(model_options))
-        return where and lines.CHANGED_AFTER_ITS_NODE(what=where)
+        return where and lines.ADDED_WHILE_SAMPLING(what=where)
 
     def _not_plain(self) -> str:
         for name, node in self.nodes.items():

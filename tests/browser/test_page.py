@@ -73,14 +73,14 @@ def test_the_template_browser_has_no_fault_with_ours(tab):
     tab.page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = tab.page.get_by_role("dialog")
     dialog.get_by_text("hybridiff", exact=True).first.click()
-    dialog.get_by_text("hybridiff_compare").first.wait_for(timeout=15_000)
+    dialog.get_by_text("Hybridiff compared with KSampler").first.wait_for(timeout=15_000)
     tab.shot("templates")
     tab.page.keyboard.press("Escape")
     assert not [text for text in tab.heard if "duplicate" in text.lower()]
 
 
 def test_a_missing_node_and_a_missing_widget_show(tab):
-    flow = json.loads((PACK / "workflows" / "hybridiff_lora.json").read_text())
+    flow = json.loads((PACK / "workflows" / "Hybridiff LoRA.json").read_text())
     sampler = next(node for node in flow["nodes"] if node["type"] == "HybridiffKSampler")
     sampler["widgets_values"].append("of another version")
     flow["nodes"][0]["type"] = "NodeOfAnotherVersion"
@@ -248,7 +248,7 @@ def test_a_device_of_another_machine_stays_as_it_was_saved_and_the_run_says_so(t
     tab.run()
     seen = tab.picture(SAMPLER)
     assert seen["state"] == "alone" and seen["badge"].startswith("1 device: the device cuda:77 is not on this machine")
-    assert seen["reasons"][0].startswith("ran on one device: the device cuda:77 is not on this machine")
+    assert seen["reasons"][0].startswith("the device cuda:77 is not on this machine")
     assert saved in [values[0] for values in tab.saved_widgets().values() if values]
 
 

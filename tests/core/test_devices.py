@@ -162,7 +162,8 @@ def test_an_old_torch_does_not_know_itself_so_auto_chooses_nobody(machine, nvml)
     taken, lines = chosen(["auto"], FIRST)
     assert taken == []
     assert lines == [
-        "auto takes no GPU: it cannot be told which of them is cuda:0; a Hybridiff Devices node can choose one"
+        "auto takes no GPU, for it cannot tell which of them is ComfyUI's own (cuda:0); "
+        "a Hybridiff Devices node can choose one"
     ]
     (place,), lines = places(["cuda:1"], FIRST)
     assert place.visibility == {"CUDA_VISIBLE_DEVICES": "GPU-b" if nvml else "1"} and lines == []
@@ -178,9 +179,7 @@ def test_an_old_torchs_numbers_go_through_the_users_variable(machine, monkeypatc
 
 def test_the_only_gpu_is_ones_own_whatever_torch_knows(machine):
     machine([rtx3090()], uuids=False)
-    assert chosen(["auto"], FIRST)[1] == [
-        "no second GPU was found on this machine; a Hybridiff Devices node can choose one"
-    ]
+    assert chosen(["auto"], FIRST)[1] == ["no second GPU was found on this machine"]
     assert own_title(FIRST) == "cuda:0 (RTX 3090, 24 GB)"
 
 
@@ -203,7 +202,7 @@ def test_a_divided_gpu_is_not_autos(machine):
     machine([rtx3090(), Card("NVIDIA A100", "GPU-a", (8, 0), 80 * GIB, mig=True)])
     taken, lines = chosen(["auto"], FIRST)
     assert taken == []
-    assert lines == [f"auto leaves out cuda:1 (A100, 80 GB): it is divided into instances (MIG){LEFT}"]
+    assert lines == [f"auto leaves out cuda:1 (A100, 80 GB): it is divided into several by the driver (MIG){LEFT}"]
     assert places(["cuda:1"], FIRST)[0][0].uuid == ""  # a worker there sees an instance
 
 
@@ -315,7 +314,7 @@ def test_the_processors_graphics_are_named(machine, integrated):
     machine(cards, nvml=False, backend="hip", built=("gfx1100", "gfx1036"))
     assert chosen(["auto"], FIRST) == (
         [],
-        [f"auto leaves out cuda:1 (Radeon Graphics, 16 GB): it is part of the processor{LEFT}"],
+        [f"auto leaves out cuda:1 (Radeon Graphics, 16 GB): it is the processor's own graphics{LEFT}"],
     )
 
 
@@ -527,7 +526,7 @@ def test_a_host_on_the_cpu_takes_no_gpu(machine, monkeypatch, hidden):
 @pytest.mark.parametrize("own", ["mps", "privateuseone:0"])
 def test_other_kinds_of_devices_have_no_second_one(no_gpus, own):
     found, lines = places(["auto"], torch.device(own))
-    assert (found, lines) == ([], ["no second GPU was found on this machine; a Hybridiff Devices node can choose one"])
+    assert (found, lines) == ([], ["no second GPU was found on this machine"])
     (place,), _ = places(["same"], torch.device(own))
     assert (place.device, place.visibility) == (own, {})
 
@@ -535,7 +534,7 @@ def test_other_kinds_of_devices_have_no_second_one(no_gpus, own):
 def test_auto_without_a_second_gpu_says_so(no_gpus):
     found, lines = places(["auto"], CPU)
     assert found == []
-    assert lines == ["no second GPU was found on this machine; a Hybridiff Devices node can choose one"]
+    assert lines == ["no second GPU was found on this machine"]
 
 
 # -- choices

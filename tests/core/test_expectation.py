@@ -193,7 +193,7 @@ def test_a_line_says_why_none_was_predicted():
         schedule.affords(step)
         schedule.note(step, Work.EXACT)
     assert outcome(schedule, "predict") == [
-        "0 of 4 steps predicted: the sampler's steps are too far apart to tell one from those before it"
+        "0 of 4 steps predicted: the sampler's steps are too far apart to predict one from those before it"
     ]
 
 
@@ -220,7 +220,7 @@ def test_beside_a_line_that_every_step_is_exact_nothing_is_said():
         schedule.stage(step)
         schedule.note(step, Work.EXACT)
     assert outcome(schedule, "exact") == []
-    assert outcome(schedule, "predict") == ["0 of 3 steps predicted: how far off they would be was not measured"]
+    assert outcome(schedule, "predict") == ["0 of 3 steps predicted: how far off they would be could not be measured"]
     schedule = Schedule(HybridPlan(), [3.0, 2.0, 1.0, 0.0])
     for step, work in enumerate((Work.EXACT, Work.ALTERNATING, Work.PREDICTED)):
         schedule.stage(step)

@@ -112,7 +112,7 @@ def test_a_worker_with_another_network_is_left_out_and_the_picture_right(pool, l
     exchange = exchange_of(pool, heads=8)
     run = Run(local, {at: [exchange]}, pause=until_answered([exchange]))
     assert not run.shared
-    assert run.report.lines[-1].startswith("cpu (process 2) is left out: it made another picture of it (off by ")
+    assert run.report.lines[-1].startswith("cpu (process 2) is left out: it made another picture (off by ")
 
 
 def test_a_worker_whose_network_changes_in_the_run_is_found_in_its_second_half(pool, local):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 
@@ -30,8 +31,10 @@ def local():
 class Run:
     """A run of STEPS exact calls, of `units`, or of each of several lists of them in turn."""
 
-    def __init__(self, local, exchanges, units=ONE, batch=1, paces=None, forms=None, undividable=None, check=None):
-        self.report = RunReport("exact", ["here"])
+    def __init__(
+        self, local, exchanges, units=ONE, batch=1, paces=None, forms=None, undividable=None, check=None, own="here"
+    ):
+        self.report = RunReport("exact", [own])
         setting = Setting(
             HybridPlan(mode="exact"), torch.linspace(1.0, 0.0, STEPS + 1).tolist(), name="demo", paces=paces,
             forms={} if forms is None else forms,
@@ -92,12 +95,24 @@ def test_two_branches_and_two_equal_devices_stay_whole_conds(pool, local):
 
 def test_by_the_clock_tokens_are_tried_and_what_is_said_is_possible(pool, local):
     paces, forms = Paces(), {}
-    exchanges = workers(pool, 1)
+    gpu = dataclasses.replace(PLACES[0], label="cuda:1 (RTX 3090, 24 GB)")
+    exchanges = [DEMO.worker(pool, gpu)[1]]
     for _ in range(2):
         run = Run(local, exchanges, paces=paces, forms=forms)
     assert any(Way.TOKENS in tried.seconds for tried in paces.ways.values())
-    said = [re.search(r"by tokens: ([\d.]+)x", line) for line in run.report.lines]
-    assert all(float(found[1]) <= 2.0 for found in said if found)
+    said = [re.search(r"by parts of the image: about ([\d.]+)x|takes [\d.]+ times", line) for line in run.report.lines]
+    (found,) = filter(None, said)
+    assert found[1] is None or float(found[1]) <= 2.0
+
+
+@pytest.mark.parametrize("label, own", [("cpu", "cuda:0"), ("cuda:0 (RTX 4090, 24 GB) (process 2)", "cuda:0")])
+def test_nothing_is_claimed_of_a_cpu_or_of_one_device_twice(pool, local, label, own):
+    paces, forms = Paces(), {}
+    exchanges = [DEMO.worker(pool, dataclasses.replace(PLACES[0], label=label))[1]]
+    for _ in range(2):
+        run = Run(local, exchanges, paces=paces, forms=forms, own=own)
+    assert any(Way.TOKENS in tried.seconds for tried in paces.ways.values())
+    assert not [line for line in run.report.lines if "as fast as one" in line or "times as long here" in line]
 
 
 def test_calls_that_take_turns_are_timed_like_others(pool, local):
@@ -115,7 +130,7 @@ def test_a_divided_forward_that_is_something_else_is_not_believed(pool, local, m
     run = Run(local, workers(pool, 1))
     assert "tokens" not in run.ways[2:]
     (line,) = run.report.lines
-    assert line.startswith("forwards are not divided by tokens: that made another picture")
+    assert line.startswith("the image is not divided: that made another picture")
 
 
 def test_an_interrupt_leaves_the_workers_usable(pool, local):

@@ -491,7 +491,9 @@ def test_a_worker_on_another_gpu_is_not_used(pool, tmp_path, monkeypatch, uuid, 
     if right:
         assert lease.ready(nothing).alive()
     else:
-        with pytest.raises(WorkerLost, match=r"the worker on cuda:1 \(A\).*another GPU than the one it was given"):
+        with pytest.raises(
+            WorkerLost, match=r"the worker on cuda:1 \(A\).*another GPU than the one it was meant to have"
+        ):
             lease.ready(nothing)
 
 

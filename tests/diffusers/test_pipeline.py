@@ -89,7 +89,7 @@ def test_cfg_1(tiny):
     alone = tiny(guidance_scale=1.0)
     acceleration = accelerated(tiny)
     assert close_to(tiny(guidance_scale=1.0), alone)
-    reason = "CFG 1 has one branch a step; with diffusers, steps are shared by branches alone"
+    reason = "at CFG 1 only one prompt is computed; with diffusers, only the prompts of a step are shared"
     assert acceleration.report.lines == [f"ran on one device: {reason}"]
     acceleration = accelerated(tiny, HybridPlan(mode="pipeline", **STAGE))
     first = tiny(guidance_scale=1.0)

@@ -153,7 +153,7 @@ def test_an_empty_list_of_conds(bench, empty):
     setattr(side, empty, side.graph.add("TestValue", text="[]"))
     difference, report = side.compare()
     assert difference <= LIMIT
-    assert_alone(report, "ran on one device: only one branch has conditioning, so nothing is shared")
+    assert_alone(report, "ran on one device: there is only one prompt to compute, so there is nothing to share")
 
 
 def test_an_empty_list_of_devices(bench):

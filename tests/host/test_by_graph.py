@@ -179,7 +179,7 @@ LEFT_OUT = {
     "random_patch": "random_patch draws random numbers inside the network",
     "at_run": "the model was changed after its node ran",
     "only_here": "failed there: OSError: no such luck",
-    "other_there": "made another picture of it",
+    "other_there": "made another picture",
 }
 
 
@@ -255,7 +255,7 @@ def runs(side, sampler: list, saved: str, stock: str) -> tuple[float, dict]:
 def test_nodes_that_are_not_run_again(unet, kind, words):
     difference, report = unet(kind, way="object_patch", scale=0.9).compare()
     assert difference == 0.0
-    assert_alone(report, "a node patches the network from inside (attn1_output_patch); and a worker cannot run")
+    assert_alone(report, "a node changes the network from inside (attn1_output_patch); and a worker cannot run")
     assert_alone(report, words)
 
 

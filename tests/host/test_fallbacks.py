@@ -27,7 +27,7 @@ def test_cfg_1_has_one_branch(bench):
     before = len(workers(side.comfy))
     difference, report = side.compare()
     assert difference == 0.0
-    assert_alone(report, "ran on one device: CFG 1 has one branch a step")
+    assert_alone(report, "ran on one device: at CFG 1 only one prompt is computed")
     assert report["devices"] == ["cpu"] and not report["loadings"]
     assert len(workers(side.comfy)) == before  # there is no part for one
 
@@ -102,8 +102,8 @@ def test_a_missing_device_beside_one_that_is_there(bench):
 @pytest.mark.parametrize(
     "node, words",
     [
-        ("TestSplitOfTheHost", "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff stands aside"),
-        ("TestAttentionPatch", "a node patches the network from inside (attn1_patch)"),
+        ("TestSplitOfTheHost", "ComfyUI's own MultiGPU CFG Split is on this model, so Hybridiff does nothing"),
+        ("TestAttentionPatch", "a node changes the network from inside (attn1_patch)"),
     ],
 )
 def test_a_model_that_cannot_cross(bench, node, words):
@@ -122,7 +122,7 @@ def test_easycache_runs_inside_the_network(bench):
     )
     difference, report = side.compare()
     assert difference == 0.0
-    assert_alone(report, "the model was changed after its node ran (easycache)")  # by its own code, in each run
+    assert_alone(report, "a node's code adds to the model while it samples (easycache)")  # by its own code, in each run
 
 
 def test_the_hosts_own_split_without_a_second_gpu(bench):

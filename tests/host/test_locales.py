@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from .comfy_server import PACK
 
 LANGUAGES = ("en", "zh", "ja", "ko")
 
@@ -57,3 +61,21 @@ def test_a_language_has_all_texts_and_no_others(said, live, language):
 def test_a_language_is_its_own(said, live, language):
     same = [node for node, text in ours(said[language]).items() if text["description"] == live[node]["description"]]
     assert same == []
+
+
+# choices that are names: of GPUs, of the host's samplers, of modes, of published values
+NAMES = ("auto", "same", "cpu", "cuda:", "xpu:", "exact", "predict", "pipeline", "paper", "slope", "fixed")
+NAMES_ALONE = {"SDXL (paper)", "SD3 (paper)", "enable", "disable"}
+
+
+def test_every_choice_in_words_is_in_the_users_language(comfy):
+    """web/choices.js gives each a phrase, which test_phrases.py looks for in all languages."""
+    shown = (PACK / "web" / "choices.js").read_text()
+    labelled = set(re.findall(r"'([^']+)': '\w+'", shown)) | set(re.findall(r"[{,] (\w+): '\w+'", shown))
+    found = {}
+    for node, info in comfy.get("/object_info").items():
+        for name, spec in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
+            if node.startswith("Hybridiff") and name not in ("sampler_name", "scheduler"):
+                found |= {choice: node for choice in spec[1].get("options", ()) if isinstance(choice, str)}
+    words = {choice for choice in found if choice not in NAMES_ALONE and choice not in NAMES}
+    assert {choice for choice in words if not choice.startswith(("cuda:", "xpu:"))} == labelled

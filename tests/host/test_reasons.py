@@ -16,7 +16,7 @@ def test_reasons_are_plain_words(comfyui_root):
         [python_of(comfyui_root), str(script), str(comfyui_root)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    every = "every branch has something that cannot be sent to another device:"
+    every = "every prompt has something that cannot be sent to another device:"
     hooks = "a LoRA or other change on the prompt (hooks)"
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "no key": f"{INSIDE} (on_pre_run)",

@@ -44,7 +44,7 @@ def hooked(side: Bench) -> None:
         setattr(side, name, add("ConditioningSetProperties", **given))
 
 
-HOOKS = "every branch has something that cannot be sent to another device: a LoRA or other change on the prompt (hooks)"
+HOOKS = "every prompt has something that cannot be sent to another device: a LoRA or other change on the prompt (hooks)"
 
 
 @pytest.mark.parametrize(

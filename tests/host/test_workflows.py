@@ -11,9 +11,9 @@ from .comfy_server import PACK, Refused
 FLOWS = sorted((PACK / "workflows").glob("*.json"))
 FRONTEND_ONLY = {"MarkdownNote"}
 SHOWN = {
-    f"hybridiff_{name}" for name in (
-        "text_to_image_sdxl", "text_to_image_sd35", "image_to_image", "inpaint", "controlnet", "lora",
-        "sampler_custom_advanced", "compare", "text_to_video_wan", "paper_modes",
+    f"Hybridiff {name}" for name in (
+        "text to image SDXL", "text to image SD3", "image to image", "inpainting", "ControlNet", "LoRA",
+        "any other sampler", "compared with KSampler", "text to video Wan", "modes of the paper",
     )
 }  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_its_models_can_be_fetched_and_only_one_has_a_plan(flow):
     models = [model for node in nodes for model in node["properties"].get("models", ())]
     assert files == {model["name"] for model in models}
     assert all(model["url"].startswith("https://") and model["url"].endswith(model["name"]) for model in models)
-    assert ("HybridiffPlan" in {node["type"] for node in nodes}) == (flow.stem == "hybridiff_paper_modes")
+    assert ("HybridiffPlan" in {node["type"] for node in nodes}) == (flow.stem == "Hybridiff modes of the paper")
     (note,) = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
     assert len(note) < 300
 

@@ -18,9 +18,9 @@ export const VIEW = {
 export const line = (key, text, way_out, fields = {}, group = 'SETTING', matters = true) =>
   ({ key, text, way_out, fields, group, matters, cause: key })
 
-const cfg = line('CFG_1', 'CFG 1 has one branch a step', 'Raise the CFG.')
+const cfg = line('CFG_1', 'at CFG 1 only one prompt is computed', 'Raise the CFG.')
 export const ALONE = {
   ...VIEW, mode: 'exact', devices: [VIEW.devices[0]], shared: 0, workers: [0], gain: [1.0, true],
   steps: [0, 1, 2, 3, 4].map((n) => step(n, null, null)),
-  told: [{ ...line('RAN_ON_ONE_DEVICE', 'ran on one device: CFG 1 has one branch a step', cfg.way_out, { reason: cfg }), cause: 'CFG_1' }],
+  told: [{ ...line('RAN_ON_ONE_DEVICE', 'ran on one device: at CFG 1 only one prompt is computed', cfg.way_out, { reason: cfg }), cause: 'CFG_1' }],
 }

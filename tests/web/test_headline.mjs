@@ -24,18 +24,42 @@ test('a gain is never rounded up', () => {
 
 test('a run on one device says why, and what to do', () => {
   assert.equal(stateOf(ALONE), 'alone')
-  assert.equal(badgeOf(ALONE), '1 GPU: CFG 1 has one branch a step')
+  assert.equal(badgeOf(ALONE), '1 GPU: at CFG 1 only one prompt is computed')
   assert.equal(result(ALONE).gain, '')
   assert.deepEqual(reasons(ALONE), [
-    { text: 'ran on one device: CFG 1 has one branch a step', way: 'What to do: Raise the CFG.', group: 'SETTING' },
+    { text: 'at CFG 1 only one prompt is computed', way: 'What to do: Raise the CFG.', group: 'SETTING' },
   ])
   assert.equal(toneOf(ALONE), 'reason')
+})
+
+test('of two reasons the badge has the one that can be mended', () => {
+  const patched = line('NETWORK_PATCHED', 'a node changes the network', 'Leave it out.')
+  const off = line('OTHER_PACKS_OFF', 'other_packs is off', 'Set other_packs.')
+  const both = { ...line('AND_NOT_BY_GRAPH', 'a node changes the network; and other_packs is off', off.way_out, { reason: patched, why: off }), cause: off.key }
+  const told = [{ ...line('RAN_ON_ONE_DEVICE', `ran on one device: ${both.text}`, off.way_out, { reason: both }), cause: off.key }]
+  assert.equal(badgeOf({ ...ALONE, told }), '1 GPU: other_packs is off')
 })
 
 test('predicted steps alone are a gain too', () => {
   const alone = { ...ALONE, mode: 'predict', gain: [1.44, true], steps: STEPS }
   assert.equal(badgeOf(alone), '1 GPU, 1.4x')
   assert.match(what(alone), /1 of 5 steps predicted/)
+})
+
+test('a line that says "it" keeps what it is about', () => {
+  const full = line('OUT_OF_MEMORY', 'its device has too little free memory', '', {}, 'MEMORY')
+  const out = { ...line('WORKER_OUT', 'the worker on cuda:1 is out: its device has too little free memory', '', { device: 'cuda:1', reason: full }, 'MEMORY'), cause: full.key }
+  const over = { ...line('TOOK_OVER', `${out.text}; this process took over`, '', { reason: out }, 'MEMORY'), cause: full.key }
+  assert.equal(badgeOf({ ...exact, gain: null, told: [over] }), `2 GPUs: ${out.text}`)
+})
+
+test('a run that gained nothing says why in its badge', () => {
+  const slow = line('TOO_SLOW', 'cuda:1 is left out: it takes 2.4 times as long', '', {}, 'NOTHING')
+  const run = { ...VIEW, mode: 'exact', shared: 2, gain: [1.02, true], told: [slow], steps: exact.steps }
+  assert.equal(badgeOf(run), '2 GPUs: cuda:1 is left out: it takes 2.4 times as long')
+  assert.equal(toneOf(run), 'reason')
+  assert.equal(badgeOf({ ...run, gain: [1.5, true] }), '2 GPUs, 1.5x')
+  assert.equal(toneOf({ ...run, gain: null, no_gain: 'same', told: [] }), 'plain')
 })
 
 test('what matters not is in no reason', () => {
@@ -76,8 +100,8 @@ test('a lane has its device\'s name without the title', () => {
 test('other languages say phrases and lines, and fall back to English', () => {
   speak('ja')
   assert.equal(badgeOf(VIEW), 'GPU 2 台、1.9 倍')
-  assert.equal(reasons(ALONE)[0].text, '一つのデバイスで実行：CFG 1 では一ステップに分岐が一つ')
-  assert.match(reasons(ALONE)[0].way, /^対処：Flux/)
+  assert.equal(reasons(ALONE)[0].text, 'CFG 1 ではプロンプトを一つだけ計算します')
+  assert.match(reasons(ALONE)[0].way, /^対処：CFG 1/)
   const unknown = { ...ALONE, told: [line(null, 'out of coffee', '')] }
   assert.equal(reasons(unknown)[0].text, 'out of coffee')
   speak('xx')

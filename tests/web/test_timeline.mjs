@@ -56,6 +56,9 @@ test('the view shows the result first, and the curve on request', () => {
   assert.equal(count(draw(VIEW, 300, { open: true }), 'class="hybridiff-point"'), 5)
   assert.match(draw(ALONE, 300), /data-state="alone" data-tone="reason".*What to do: Raise the CFG/)
   assert.match(draw(undefined, 300), /data-state="empty"/)
+  assert.match(draw(undefined, 300, { before: { text: 'will use X', reason: 'no Y' } }), /will use X.*no Y.*Run the workflow/)
+  assert.doesNotMatch(draw(VIEW, 300, { before: { text: 'will use X', reason: '' } }), /will use/)
+  assert.equal(count(draw(ALONE, 300), '<svg'), 0) // its reason has their place
   assert.doesNotMatch(draw({ ...VIEW, steps: [] }, 300, { open: true }), /NaN|undefined/)
   assert.match(draw(ALONE, 300, { open: true }), /one prompt, so there is no difference to show/)
 })

@@ -108,7 +108,7 @@ def test_a_guider_of_two_models_in_auto(trained, row):
     other = side.graph.add("TestOwnLoader", file="emoji_dit.safetensors", how="plain")
     two, one = each(side, guided(side, "DualModelGuider", None, model_negative=other))
     row.auto(two, one)
-    assert two.predicted == 0 and any("a guider of two models mixes what is predicted" in line for line in two.told)
+    assert two.predicted == 0 and any("a guider mixes the results of two models" in line for line in two.told)
 
 
 def test_guidance_that_comes_on_the_way(trained, row, put):

@@ -10,11 +10,11 @@ from ..conftest import FamilyBench
 from .conftest import assert_by_tokens, both, compared, each
 
 INSIDE = "a node runs code of its own inside the network"
-TURNS = "a node calls the network for parts of the latent or of the conditioning in turn, so every step is exact"
+TURNS = "a node computes the image or the prompts part by part, so every step is exact"
 FALL = "the sigmas do not fall from step to step, so every step is exact"
 RESAMPLED = "a node changed the sampler or the sigmas after Hybridiff, so every step is exact"
-NOT_ASKED = "a node computes the branches in code of its own, so there is nothing to share"
-AFTER = "a node wraps the branches' computation after Hybridiff"
+NOT_ASKED = "a node computes the prompts in code of its own, so there is nothing to share"
+AFTER = "a node after Hybridiff puts its code around the prompts' computation"
 REPLACED = "replaced"
 # what it is; in exact mode the line why calls are not shared, or None; in auto the line why no step is predicted
 WAYS = {
@@ -38,7 +38,7 @@ WAYS = {
     "pre_cfg": ("sampler_pre_cfg_function", None, None),
     "cfg": ("sampler_cfg_function", None, None),
     "post_cfg": ("sampler_post_cfg_function", None, None),
-    "function_wrapper": ("model_function_wrapper", "a node wraps the whole network in code of its own", None),
+    "function_wrapper": ("model_function_wrapper", "a node puts code of its own around the whole network", None),
     "calc_function": ("sampler_calc_cond_batch_function around the host's", None, None),
     "calc_function_of_its_own": ("sampler_calc_cond_batch_function of its own", NOT_ASKED, NOT_ASKED),
     "one_by_one": ("sampler_calc_cond_batch_function, a branch at a time", None, TURNS),

@@ -17,7 +17,7 @@ from .test_hosts import OLDER, version_of
 
 pytestmark = pytest.mark.full
 SECTION = "Published packs"
-ONE_BRANCH = "CFG 1 has one branch a step"
+ONE_BRANCH = "at CFG 1 only one prompt is computed"
 LORA = {"lora_name": "sd3_depth4.safetensors", "strength_model": 0.7}
 BENCHES = {"sd3": 16, "sd15": 16}  # of conftest.Bench; any other is a family of its own
 

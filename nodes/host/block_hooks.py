@@ -33,12 +33,14 @@ LISTS = (
     ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks", *DEEPER)),
 )
 # arguments of blocks that go with tokens and that the networks' own hook does not show, and what such blocks give:
-# Qwen-Image's and Flux 2's references at timestep zero, Stable Audio 3's inpainting (lost where its hook is asked)
+# Qwen-Image's and Flux 2's references at timestep zero, Stable Audio 3's inpainting (lost where its hook is asked);
+# SeedVR2's hook has other names
 HIDDEN = {
     "timestep_zero_index": ("txt", "img"),
     "modulation_dims_img": ("img", "txt"),
     "modulation_dims": ("img",),
     "local_add_cond": ("img",),
+    "vid_shape": ("img", "txt", "vid_shape", "txt_shape"),
 }
 LOST = "local_add_cond"
 OWN = {"double_block": "double_layer", "single_block": "single_layer"}  # the names for these

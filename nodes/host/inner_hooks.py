@@ -2,10 +2,13 @@
 
 Some networks (ACE-Step 1.5, Ernie-Image, PixArt) do not hand the transformer_options to their attention, so the host's
 override of it is not asked there. The patch is the module's own forward with another name for the host's attention.
+Attention within windows (SeedVR2) takes the row of tokens apart by where they are in the video; there all devices have
+all queries, keys and values, and compute what comes before and after on their own tokens.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -32,6 +35,16 @@ class Inside(Protocol):
 
     def at_length(self, run: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
         """What a layer gives for a part of the tokens where it has to be given all of them."""
+
+    def of_all(self, row: Tensor) -> Tensor:
+        """The rows of all tokens, of which `row` [tokens, width] is the part that is computed now."""
+
+    def of_part(self, row: Tensor) -> Tensor:
+        """The part that is computed now of the rows of all tokens."""
+
+    @property
+    def part(self) -> object | None:
+        """Which part of the tokens that is; None for all."""
 
 
 _inside: ContextVar[Inside | None] = ContextVar("inside", default=None)
@@ -86,11 +99,41 @@ class OfferedLength(OfferedInside):
         return inside.at_length(lambda whole: forward(module, whole, *args, **kwargs), row)
 
 
+class OfferedBefore(OfferedInside):
+    """Of the layer before attention within windows, (image, text) to both."""
+
+    def run(self, module: torch.nn.Module, forward: Callable, inside: Inside, *args, **kwargs):
+        image, text = forward(module, *args, **kwargs)
+        return inside.of_all(image), text
+
+
+class OfferedBehind(OfferedInside):
+    """Of the layer behind attention within windows, (image, text) to both."""
+
+    def run(self, module: torch.nn.Module, forward: Callable, inside: Inside, image: Tensor, *args, **kwargs):
+        return forward(module, inside.of_part(image), *args, **kwargs)
+
+
+class OfferedModulation(OfferedInside):
+    """Of a layer that repeats its modulation for as many tokens as `hid_len` says, which it need not."""
+
+    def run(self, module: torch.nn.Module, forward: Callable, inside: Inside, *args, **kwargs):
+        if inside.part is not None:
+            kwargs["hid_len"] = dataclasses.replace(kwargs["hid_len"], vid=None)
+        return forward(module, *args, **kwargs)
+
+
 def offered_in(path: str, block: torch.nn.Module) -> Iterator[tuple[str, OfferedInside]]:
     """The object patches for the modules of a block that stands at `path`."""
+    windows = [name for name, module in block.named_modules() if hasattr(module, "window_op")]
+    around: dict[str, type[OfferedInside]] = {"ada": OfferedModulation} if windows else {}
+    for name in windows:
+        around |= {f"{name}.proj_qkv": OfferedBefore, f"{name}.proj_out": OfferedBehind}
     for name, module in block.named_modules():
         forward = type(module).forward
-        if name.rpartition(".")[2] in BY_LENGTH:
+        if name in around:
+            yield f"{path}.{name}.forward", around[name](module)
+        elif name.rpartition(".")[2] in BY_LENGTH:
             yield f"{path}.{name}.forward", OfferedLength(module)
         elif name and isinstance(forward, types.FunctionType) and _hides(forward):
             yield f"{path}.{name}.forward", OfferedAttention(module)

@@ -33,8 +33,8 @@ class Slices:
         self.tokens, self._shape = row_of(args[IMAGE]).shape[1], rows_of(args[IMAGE])[0].shape
         self.first, self.end = mine(self.tokens)
         self.image_first = image_first
-        text = args.get(TEXT)
-        self.text = text.shape[1] if isinstance(text, Tensor) and text.ndim > 1 else 0
+        text, batched = args.get(TEXT), len(self._shape) > 2
+        self.text = text.shape[batched] if isinstance(text, Tensor) and text.ndim > 1 else 0
         self.undivided = self.text + sum(row.shape[1] for row in rows_of(args[IMAGE])[1:])
         self._cuts = (ROTARY, self._rotary), (MODULATION, self._modulation), (MASK, self._mask)
         self._named = {

@@ -117,6 +117,14 @@ class TokenForward:
         """What a layer that takes the row of all tokens apart gives for those in `row`."""
         return run(row) if self.part is None else self.part.at_length(run, row)
 
+    def of_part(self, row: Tensor) -> Tensor:
+        """The part that is computed now of the rows of all tokens."""
+        return row if self.part is None else row[self.part.first : self.part.end]
+
+    def of_all(self, row: Tensor) -> Tensor:
+        """The rows of all tokens, of which `row` [tokens, width] is the part that is computed now."""
+        raise NotImplementedError
+
     @property
     def part(self) -> Slices | None:
         """The part of the tokens that is computed now, in a block; None for all, and between blocks."""
@@ -150,6 +158,10 @@ class ShardForward(TokenForward):
     def part(self) -> Slices | None:
         return self._slices if self.inside else None
 
+    def of_all(self, row: Tensor) -> Tensor:
+        [(whole,)] = self.shard.exchange([(row[None],)], 1, self._slices.tokens)
+        return whole[0]
+
     def attend(self, call: AttentionCall) -> Tensor:
         number, self._calls = self._calls, self._calls + 1
         if number not in self._attends:
@@ -160,9 +172,11 @@ class ShardForward(TokenForward):
 @dataclass
 class Block:
     """A block that is tried: what the whole's attention was called with, and how many of these calls the trial has
-    come to; which of them are over all tokens, and the bytes of what crosses in these, for a token."""
+    come to; which of them are over all tokens, and the bytes of what crosses in these, for a token. `rows` are those
+    that all devices are to have whole."""
 
     calls: list[AttentionCall]
+    rows: list[Tensor] = field(default_factory=list)
     tried: int | None = None
     attends: list[int] = field(default_factory=list)
     bytes: int = 0
@@ -215,7 +229,7 @@ class LookForward(TokenForward):
         """
         if not is_row(out.get(IMAGE)) or not out.keys() <= few[0].keys():
             return lines.TOKENS_NOT_A_ROW()
-        if not self._now.calls:
+        if not (self._now.calls or self._now.rows):
             return lines.ATTENTION_HIDDEN()
         for slices, args in zip(tried, few):
             self._slices = slices
@@ -234,7 +248,7 @@ class LookForward(TokenForward):
         before = row_of(args[IMAGE]).clone()
         part = row_of(run(args)[IMAGE])
         right = slices.part_of(whole, 1)
-        if part.shape != right.shape or not block.attends or changes_apart(before, right, part) > limit_of(part):
+        if part.shape != right.shape or not block.bytes or changes_apart(before, right, part) > limit_of(part):
             return False
         self._attends += [self._before + number for number in block.attends]
         self._before += len(block.calls)
@@ -246,6 +260,16 @@ class LookForward(TokenForward):
     @property
     def part(self) -> Slices | None:
         return None if self._now.tried is None else self._slices
+
+    def of_all(self, row: Tensor) -> Tensor:
+        block, part = self._now, self.part
+        if part is None:
+            block.rows.append(row)
+            return row
+        block.bytes += row.shape[-1] * row.element_size()
+        whole = block.rows.pop(0)
+        block.rows.append(whole)  # for another trial
+        return torch.cat([whole[: part.first], row, whole[part.end :]])
 
     def attend(self, call: AttentionCall) -> Tensor:
         block = self._now

@@ -72,6 +72,10 @@ MINIMAX = {
     "hidden_size": 128, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 128, "ffn_hidden_size": 192,
     "text_dim": 64, "time_embed_hidden_size": 64, "time_embed_dim": 64,
 }  # fmt: skip
+SEEDVR = {
+    "norm_eps": 1e-5, "num_layers": 4, "mlp_type": "swiglu", "vid_dim": 128, "txt_in_dim": 64, "heads": 2,
+    "head_dim": 64, "mm_layers": 2, "rope_dim": 64,
+}  # fmt: skip
 NEXT_DIT = {
     "patch_size": 2, "in_channels": 16, "dim": 256, "cap_feat_dim": 64, "n_layers": 6, "qk_norm": True, "n_heads": 4,
     "n_kv_heads": 4, "axes_dims": [16, 24, 24], "axes_lens": [300, 512, 512], "rope_theta": 256.0,
@@ -141,6 +145,8 @@ NETWORKS = {
                          {"ref_latents": [(1, 16, 1, 8, 10), (1, 16, 1, 6, 6)],
                           "ref_latents_method": "index_timestep_zero"}),
     "minimax_h3": Network("comfy.ldm.minimax.model:MiniMaxH3Model", MINIMAX, [(1, 24, 3, 8, 10), (1, 32, 2, 20)], TEXT),
+    "seedvr2": Network("comfy.ldm.seedvr.model:NaDiT", SEEDVR, (1, 16, 3, 12, 10), (1, 8, 64),
+                       {"condition": (1, 17, 3, 12, 10)}, options={"cond_or_uncond": [0]}),
     "z_image_control": Network("comfy.ldm.lumina.model:NextDiT", NEXT_DIT, IMAGE, TEXT, {"num_tokens": 16},
                                patches="z_image_control"),
     "qwen_diffsynth": Network("comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", QWEN, (1, 16, 1, 16, 12), TEXT,
@@ -193,8 +199,8 @@ def run(name: str, host) -> dict:
     splitter = host.cuts.splitter_for(network)
 
     def here(units: list, through=None, patched: bool = bool(patches)) -> dict:
-        given = {"patches": token_patches.own(patches), "model_patch_data": {}, **told}
-        options: dict = {"transformer_options": given if patched else {}}
+        given = {"patches": token_patches.own(patches), "model_patch_data": {}} if patched else {}
+        options: dict = {"transformer_options": {**given, **told}}
         if through is not None:
             options = host.cuts.hooked(options, splitter, through)
         time = torch.full((len(context),), 0.7)

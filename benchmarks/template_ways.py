@@ -37,8 +37,6 @@ CFGS = ("cfg", "video_cfg", "audio_cfg")
 
 # why a family's forwards are not divided by tokens
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
-ATTENTION, BETWEEN = "its attention cannot be reached", "layers add to it between blocks"
-PARTS = "a part of its tokens gives something else by itself"
 ROWS = "its blocks pass on something else than a row of tokens"
 UNSHARED = ("not", "not told")
 # by its file's name: the family, and whether its forwards are divided by tokens: True, False with why, or not tried
@@ -55,7 +53,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"sd3", "SD3", True),
     (r"flux-2|flux2", "Flux 2", True),
     (r"flux", "Flux", True),
-    (r"vace", "Wan VACE", BETWEEN),
+    (r"vace", "Wan VACE", True),
     (r"dancer", "Wan Dancer", None),
     (r"wan2[._]?1.*(i2v|flf2v|fun_inp|wanmove)|chrono_edit", "Wan 2.1 image to video", True),
     (r"wan2\.2_ti2v", "Wan 2.2 5B", True),
@@ -64,8 +62,8 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"camera", "Wan camera", True),
     (r"fun_(control|inpaint)", "Wan Fun", True),
     (r"causvid|self_forcing|causal", "Wan, autoregressive", None),
-    (r"humo", "Wan HuMo", PARTS),
-    (r"s2v", "Wan sound to video", BETWEEN),
+    (r"humo", "Wan HuMo", True),
+    (r"s2v", "Wan sound to video", True),
     (r"animate", "Wan Animate", None),
     (r"bernini", "Wan Bernini", True),
     (r"scail", "Wan SCAIL 2", True),
@@ -90,27 +88,27 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"joyai", "JoyImage", True),
     (r"lens", "Lens", True),
     (r"mage_flow", "Mage Flow", True),
-    (r"ltx-2\.5", "LTX-2.5", None),
+    (r"ltx-2\.5", "LTX-2.5", True),
     (r"ltx-2|ltx2", "LTX-2", True),
     (r"ltx", "LTX-Video", True),
     (r"stable-audio-open", "Stable Audio", True),
-    (r"stable_audio_3", "Stable Audio 3", BLOCKS),
-    (r"ace_?step_v?1\.5", "ACE-Step 1.5", BLOCKS),
+    (r"stable_audio_3", "Stable Audio 3", True),
+    (r"ace_?step_v?1\.5", "ACE-Step 1.5", True),
     (r"ace_?step", "ACE-Step", None),
     (r"hidream_o1", "HiDream O1", ROWS),
-    (r"hidream", "HiDream", BLOCKS),
+    (r"hidream", "HiDream", True),
     (r"kandinsky5", "Kandinsky 5", None),
-    (r"ernie", "Ernie-Image", ATTENTION),
+    (r"ernie", "Ernie-Image", True),
     (r"longcat", "LongCat-Image", None),
     (r"ovis", "Ovis-Image", None),
     (r"pixeldit", "PixelDiT", None),
     (r"triposplat", "TripoSplat", None),
     (r"seedvr2", "SeedVR2", BLOCKS),
     (r"auraflow|aura_flow", "AuraFlow", True),
-    (r"pixart", "PixArt", ATTENTION),
+    (r"pixart", "PixArt", True),
     (r"mochi", "Mochi", None),
     (r"minimax_music", "MiniMax Music", None),
-    (r"minimax", "MiniMax-H3", None),
+    (r"minimax", "MiniMax-H3", True),
 )  # fmt: skip
 
 
@@ -335,15 +333,8 @@ def way(made: Sampling) -> tuple[str, str]:
     if made.batch > 1:
         return "rows", ""
     name, tokens = family_of(made.files[0])
-    if made.controls:
-        return "not", "one branch with a ControlNet: its residuals are not divided by tokens"
     if any("ContextWindows" in kind for kind in made.chain):
         return "not", "one branch, in context windows: the network is run more than once for a prompt"
-    if made.zero:
-        return (
-            "not",
-            "one branch, with references at timestep zero: their tokens are computed otherwise than the image's",
-        )
     if tokens is True:
         return "tokens", "the negative's model on one device" if "DualModelGuider" in made.kind else ""
     if tokens:

@@ -30,8 +30,7 @@ class Setting:
     `sigmas` are the sampler's; `time` gives the model's time for a sigma; `openings` says where
     the network can be cut. `cuts` and `paces` remember, by `name`, where networks were cut and
     which devices were slower: what is measured differs from run to run, and the picture must not.
-    Without `paces` devices count as equal. `forms` has what networks showed of their tokens (sharing.py);
-    `whole` is why they are not to be asked for that, in words for users.
+    Without `paces` devices count as equal. `forms` has what networks showed of their tokens (sharing.py).
     `proof` gives what tells everything that the model computes with, patches too: under it, a worker's results
     count as compared with this process's (handshake.py), by what `output` says of a prediction;
     `dtype` is what the model computes in.
@@ -59,7 +58,6 @@ class Setting:
     scale: float = 1.0
     first_order: bool = False
     extrapolate: bool = True
-    whole: str | None = None
 
     @property
     def steps(self) -> int:

@@ -70,7 +70,7 @@ class Sharing:
     @property
     def form(self) -> Form | str | None:
         """What is known of the network's tokens; None for nothing yet."""
-        return self.setting.whole or self.setting.forms.get(self.name)
+        return self.setting.forms.get(self.name)
 
     @property
     def undivided(self) -> str | None:
@@ -93,7 +93,7 @@ class Sharing:
         rows = batch > 1 and call.undividable is None and (Way.ROWS, self.name) not in self.setting.forms
         if rows:
             found.append(by_rows(units, batch, paces))
-        if isinstance(self.form, Form) and not any(unit.local or unit.controls for unit in units):
+        if isinstance(self.form, Form) and not any(unit.local for unit in units):
             here = near(self.team.exchanges, paces, far)
             found.append(tokens_among(here, call, paces, self.form))
             if rows and paces.count(paces[0]) == len(paces) == len(here):
@@ -222,7 +222,7 @@ class Sharing:
     def _wants_look(self, call: Call, units: Sequence[Unit]) -> bool:
         """Whether the network should show what it does with tokens: where dividing by them could be faster."""
         devices = max(self.hoped, len(near(self.team.exchanges, self.team.devices)))
-        if self.form is not None or devices < 2 or any(unit.local or unit.controls for unit in call.units):
+        if self.form is not None or devices < 2 or any(unit.local for unit in call.units):
             return False
         paces = self._paces()[0]
         paces = [paces[place] for place in near(self.team.exchanges, paces)]

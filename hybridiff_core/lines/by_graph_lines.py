@@ -112,12 +112,6 @@ BATCH_WITH_CODE = Line(
     "Nothing: the prompts are shared.",
     Group.NOTHING,
 )
-UNDIVIDED_WITH_CODE = Line(
-    "a node has code of its own inside the network, which would see only a part of the image",
-    "So one image is not divided among devices.",
-    "Nothing, for CFG above 1. Otherwise leave that node out.",
-    Group.ORDER,
-)
 
 # in the worker
 

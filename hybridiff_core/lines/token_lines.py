@@ -33,12 +33,6 @@ TOKENS_ASKED_TWICE = Line(
     "Nothing is wrong: such a prompt uses one device.",
     Group.NOTHING,
 )
-ADDED_BETWEEN_BLOCKS = Line(
-    "something is added to the image between the network's blocks",
-    "A ControlNet, a video's control or sound track adds to all tokens, and a device has a part of them only.",
-    "Nothing is wrong: such a prompt uses one device.",
-    Group.NOTHING,
-)
 TOKENS_NOT_ALONE = Line(
     "a part of the image comes out differently by itself",
     "Something in the network, such as a reference image or a guide, hangs on where in the whole image a token is. It "

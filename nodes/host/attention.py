@@ -66,6 +66,21 @@ class AttentionCall:
         """Whether the mask is of this device's keys only, so that it must be put together as they are."""
         return self.mask is not None and self.mask.shape[-1] == self.k.shape[self.dim]
 
+    @property
+    def has_square_mask(self) -> bool:
+        """Whether the mask was made of how many tokens there are, one for each query and key."""
+        mask, n = self.mask, self.k.shape[self.dim]
+        return mask is not None and mask.ndim > 1 and mask.shape[-2:] == (n, n) and self.q.shape[self.dim] == n > 1
+
+    def in_window(self, slices: Slices, window: tuple[int, float] | None) -> AttentionCall:
+        """This call of a part's with the whole's mask, which lets a token attend to those `window` says."""
+        if window is None or not self.has_square_mask:
+            return self
+        mask = slices.window(*window, self.mask.dtype, self.mask.device)
+        return dataclasses.replace(
+            self, more={**self.more, "mask": mask.view(*[1] * (self.mask.ndim - 2), *mask.shape)}
+        )
+
     def mask_along(self, dim: int) -> Tensor:
         """The mask with its keys along `dim`, in four dimensions."""
         return self.mask[(None,) * (4 - self.mask.ndim)].movedim(-1, dim)
@@ -126,3 +141,17 @@ class AttentionCall:
     def _of_heads(self, mask: Tensor, first: int, heads: int) -> Tensor:
         by_head = mask.ndim == 4 and mask.shape[1] == self.heads > heads
         return mask.narrow(1, first, heads) if by_head else mask
+
+
+def window_of(call: AttentionCall) -> tuple[int, float] | None:
+    """How far from itself a token attends to others, and what is added for those beyond; None where not by distance.
+
+    `call` is of all tokens.
+    """
+    if not call.has_square_mask or not call.mask.is_floating_point():
+        return None
+    rows = call.mask.flatten(0, -3) if call.mask.ndim > 2 else call.mask[None]
+    reach, beyond, n = int((rows[0, 0] == 0).sum()) - 1, float(rows.min()), rows.shape[-1]
+    apart = torch.arange(n, device=rows.device)
+    far = (apart[:, None] - apart).abs() > reach
+    return (reach, beyond) if bool((rows == torch.zeros_like(rows).masked_fill_(far, beyond)).all()) else None

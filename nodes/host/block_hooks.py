@@ -2,11 +2,13 @@
 
 The patch is the block's forward. It does what the network's own forward would do, were it written as most of the
 host's are: it asks the hook where there is one, and otherwise runs the block. Some networks (PixArt) do not hand
-the transformer_options to their blocks; there `reaching` keeps the hooks for the time of the forward.
+the transformer_options to their blocks; there `reaching` keeps the hooks for the time of the forward. Where a network
+asks the hook but does not show it all that goes with tokens, the patches ask it under names of their own (HIDDEN).
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import types
@@ -22,17 +24,32 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .foreign import clear_own_methods
+from .inner_hooks import Entered, OfferedInside, offered_in
 
 NETWORK = "diffusion_model"
+DEEPER = ("decoder.layers", "transformer.layers")
 # lists of blocks, in the order in which forwards run them
 LISTS = (
-    ("double_block", ("double_stream_layers", "double_layers")),
-    ("single_block", ("single_stream_layers", "single_layers")),
-    ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks")),
+    ("double_block", ("double_stream_layers", "double_layers", "double_stream_blocks", "double_blocks")),
+    ("single_block", ("single_stream_layers", "single_layers", "single_stream_blocks", "single_blocks")),
+    ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks", *DEEPER)),
 )
+# arguments of blocks that go with tokens and that the networks' own hook does not show, and what such blocks give:
+# Qwen-Image's and Flux 2's references at timestep zero, Stable Audio 3's inpainting (lost where its hook is asked);
+# SeedVR2's hook has other names
+HIDDEN = {
+    "timestep_zero_index": ("txt", "img"),
+    "modulation_dims_img": ("img", "txt"),
+    "modulation_dims": ("img",),
+    "local_add_cond": ("img",),
+    "vid_shape": ("img", "txt", "vid_shape", "txt_shape"),
+}
+LOST = "local_add_cond"
+OWN = {"double_block": "double_layer", "single_block": "single_layer"}  # the names for these
 OPTIONS = "transformer_options"
 KEY = "hybridiff_blocks"
-TEXT = re.compile("encoder_hidden_states|instruct_hidden_states|text_tokens|crossattn_emb|y")
+INSIDE = "hybridiff_inside"  # what hooks inside blocks ask (inner_hooks.Inside)
+TEXT = re.compile("encoder_hidden_states|instruct_hidden_states|text_tokens|crossattn_emb|txt|y")
 
 _hooks: ContextVar[dict] = ContextVar("hooks", default={})  # noqa: B039 - nobody writes into it
 
@@ -42,9 +59,10 @@ class OfferedBlock:
 
     def __init__(self, block: torch.nn.Module, name: tuple[str, int]):
         self._block, self.name = weakref.ref(block), name  # the block's own: it would hold itself
-        self._names = list(inspect.signature(type(block).forward).parameters)[1:]
+        self._names = _parameters(block)
         self._image, *others = self._names
         self._text = next(filter(TEXT.fullmatch, others), None)
+        self._gives = next((gives for other, gives in HIDDEN.items() if other in others), ("img", "txt"))
 
     def __call__(self, *args, **kwargs):
         block, given = self._block(), {**dict(zip(self._names, args)), **kwargs}
@@ -55,11 +73,11 @@ class OfferedBlock:
 
         def original_block(now: dict) -> dict:
             out = type(block).forward(block, **{name: now[self._key(name)] for name in given})
-            return {"img": out} if isinstance(out, Tensor) else dict(zip(("img", "txt"), out))
+            return {"img": out} if isinstance(out, Tensor) else dict(zip(self._gives, out))
 
         args = {self._key(name): value for name, value in given.items()}
         out = asked(args, {"original_block": original_block})
-        return (out["img"], out["txt"]) if "txt" in out else out["img"]
+        return tuple(out[name] for name in self._gives) if "txt" in out else out["img"]
 
     def _key(self, name: str) -> str:
         """What the hook knows an argument by."""
@@ -86,13 +104,14 @@ def withdraw(patcher: ModelPatcher) -> None:
 
 
 def reaching(options: dict) -> dict:
-    """The transformer_options `options`, whose block hooks then reach networks that do not hand them on."""
-    hooks = _of(options)
+    """The transformer_options `options`, whose hooks then reach networks that do not hand them on."""
+    hooks, inside = _of(options), options.get(INSIDE)
 
     def wrapper(executor: Callable, *args, **kwargs):
         before = _hooks.set(hooks)
         try:
-            return executor(*args, **kwargs)
+            with Entered(inside):
+                return executor(*args, **kwargs)
         finally:
             _hooks.reset(before)
 
@@ -102,26 +121,52 @@ def reaching(options: dict) -> dict:
 
 
 def is_offered(value: object) -> bool:
-    """Whether an object patch, or what stands in the place of a forward, is of this module."""
-    return isinstance(value, OfferedBlock)
+    """Whether an object patch, or what stands in the place of a forward, is of this module or of inner_hooks.py."""
+    return isinstance(value, (OfferedBlock, OfferedInside))
+
+
+def hides(network: torch.nn.Module) -> bool:
+    """Whether the network asks the hook itself, but does not show it all that goes with tokens."""
+    hidden = (HIDDEN.keys() & set(_parameters(blocks[0])) for _, _, blocks in _lists(network) if len(blocks))
+    return any(hidden) and _asks(network)
+
+
+def loses(network: torch.nn.Module) -> bool:
+    """Whether the network leaves out an input of its blocks where it asks the hook."""
+    return any(len(blocks) and LOST in _parameters(blocks[0]) for _, _, blocks in _lists(network))
 
 
 def _of(options: dict) -> dict:
     return options.get("patches_replace", {}).get("dit", {})
 
 
-def _offered(network: torch.nn.Module) -> Iterator[tuple[str, OfferedBlock]]:
-    if isinstance(network, UNetModel) or _asks(network):
-        return
-    counts = {kind: 0 for kind, _ in LISTS}
+def _parameters(block: torch.nn.Module) -> list[str]:
+    return list(inspect.signature(type(block).forward).parameters)[1:]
+
+
+def _lists(network: torch.nn.Module) -> Iterator[tuple[str, str, torch.nn.ModuleList]]:
+    """The network's blocks: of a kind, where they stand, and themselves."""
+    found = False
     for kind, names in LISTS:
         for name in names:
-            blocks = getattr(network, name, None)
-            if not isinstance(blocks, torch.nn.ModuleList) or (any(counts.values()) and kind == LISTS[-1][0]):
-                continue
-            for i, block in enumerate(blocks):
-                yield f"{NETWORK}.{name}.{i}.forward", OfferedBlock(block, (kind, counts[kind]))
-                counts[kind] += 1
+            blocks = functools.reduce(lambda at, step: getattr(at, step, None), name.split("."), network)
+            if isinstance(blocks, torch.nn.ModuleList) and not (found and kind == LISTS[-1][0]):
+                found = True
+                yield kind, name, blocks
+
+
+def _offered(network: torch.nn.Module) -> Iterator[tuple[str, OfferedBlock | OfferedInside]]:
+    if isinstance(network, UNetModel):
+        return
+    hidden, asks = hides(network), _asks(network)
+    counts = dict.fromkeys((kind for kind, _ in LISTS), 0)
+    for kind, name, blocks in _lists(network):
+        for i, block in enumerate(blocks):
+            path = f"{NETWORK}.{name}.{i}"
+            if hidden or not asks:
+                yield f"{path}.forward", OfferedBlock(block, (OWN[kind] if hidden else kind, counts[kind]))
+            yield from offered_in(path, block)
+            counts[kind] += 1
 
 
 def _asks(network: torch.nn.Module) -> bool:

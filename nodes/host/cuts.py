@@ -14,7 +14,7 @@ numbered input, middle, output; input block j's output is read by output block n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -23,65 +23,53 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample, 
 from ...hybridiff_core import lines
 from ...hybridiff_core.network.split import Inner, Outer, Pass, State, central_openings
 from ...hybridiff_core.network.tokens import Look, Shard
-from .block_hooks import reaching
+from .block_hooks import OWN, hides, loses, reaching
 from .tokens import forward_of
 
 HOOKED = ("double_block", "single_block")
 MOST_BLOCKS = 256  # of a kind; no network is deeper
 NAMES = tuple((kind, i) for kind in HOOKED for i in range(MOST_BLOCKS))
+OWN_NAMES = tuple((OWN[kind], i) for kind, i in NAMES)
 LAYER_HOOK = "forward_timestep_embed_patch"
 
 
-def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit | NoSplit:
-    """The splitter for a model's network; one that offers no hook shows no blocks."""
+def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
+    """The splitter for a model's network."""
     if isinstance(network, UNetModel):
         return UnetSplit(network)
-    return NoSplit() if _loses_an_input(network) else DitSplit()
-
-
-def _loses_an_input(network: torch.nn.Module) -> bool:
-    """Whether the host leaves out an input of the blocks where a hook is asked: Stable Audio 3's local conditioning."""
-    blocks = getattr(getattr(network, "transformer", None), "layers", ())
-    return any(getattr(block, "to_local_embed", None) is not None for block in blocks)
+    return DitSplit(OWN_NAMES if loses(network) else NAMES, OWN_NAMES if hides(network) else NAMES)
 
 
 def may_divide(network: torch.nn.Module) -> bool:
     """Whether forwards may be divided by tokens, as far as that shows before the network is looked at."""
-    return not isinstance(network, UNetModel) and not _loses_an_input(network)
+    return not isinstance(network, UNetModel)
 
 
-def hooked(model_options: dict, splitter: DitSplit | UnetSplit | NoSplit, through: Pass | Look | Shard) -> dict:
+def hooked(model_options: dict, splitter: DitSplit | UnetSplit, through: Pass | Look | Shard) -> dict:
     """`model_options` with which the next forward asks `through` at each block."""
     options = model_options.get("transformer_options", {})
-    if not isinstance(splitter, DitSplit) and not isinstance(through, Pass):
-        unet = isinstance(splitter, UnetSplit)
-        through.form, through.reason = None, lines.UNET_HAS_NO_TOKENS() if unet else lines.NO_BLOCK_HOOK()
+    if isinstance(splitter, UnetSplit) and not isinstance(through, Pass):
+        through.form, through.reason = None, lines.UNET_HAS_NO_TOKENS()
     elif isinstance(through, Pass):
         options = {**options, **splitter.hooks(through)}
     else:
-        options = forward_of(options, through).hooks(options, NAMES)
+        options = forward_of(options, through).hooks(options, splitter.token_names)
     return {**model_options, "transformer_options": reaching(options)}
 
 
-class NoSplit:
-    """For a network whose blocks cannot be asked: a forward shows none."""
-
-    def hooks(self, through: Pass) -> dict:
-        return {}
-
-    def openings(self, blocks: int, segments: int) -> str:
-        return lines.NO_BLOCKS()
-
-
 class DitSplit:
-    """Takes a Pass through a transformer's forward. For one forward at a time."""
+    """Takes a Pass through a transformer's forward. For one forward at a time.
 
-    def __init__(self) -> None:
+    The hook is asked for blocks of these `names`; for dividing tokens, of `token_names`.
+    """
+
+    def __init__(self, names: Sequence[tuple[str, int]] = NAMES, token_names: Sequence[tuple[str, int]] = NAMES):
+        self.token_names = token_names
         self._keys: dict[str, tuple[str, ...]] = {}  # of a kind of block: what changes in it, img and perhaps txt
         self._odd: str | None = None
         self._through = Pass()
         self._block = 0
-        self._hooks = {(kind, i): functools.partial(self._at_block, kind) for kind, i in NAMES}
+        self._hooks = {(kind, i): functools.partial(self._at_block, kind) for kind, i in names}
 
     def hooks(self, through: Pass) -> dict:
         """The transformer_options with which the next forward asks `through` at each block."""

@@ -25,7 +25,7 @@ def wanted(call: HostCall, units: Sequence[Unit], most: int, divides: bool) -> i
     found = min(len(units) - 1, crossing)
     if crossing and undividable_batch(call) is None:
         found = max(found, crossing * len(call.x) - (crossing == len(units)))
-    if divides and not any(unit.local or unit.controls for unit in units):
+    if divides and not any(unit.local for unit in units):
         found = max(found, most)
     return min(found, most)
 

@@ -88,7 +88,7 @@ class Run:
         self._fault: str | None = None  # what shows on the way of code in the network
         # `_owed`: workers are waited for, once that code is trusted
         self._one_unit = self._timed = self._owed = False
-        self._divides = may_divide(self.patcher.model.diffusion_model) and not self.made.code
+        self._divides = may_divide(self.patcher.model.diffusion_model)
         if reason := _why_exact(plan, self.sigmas, self.made):
             self.report.note(reason)
             self.plan = HybridPlan(mode="exact")
@@ -100,8 +100,7 @@ class Run:
             self._divides &= self.leases.near and not never_divided(known()[2], name_of(self.leases.recipe))
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
-                tokens = self._divides and not any("control" in cond for cond in self.guidance.all_conds)
-                self.leases.start(self.leases.most if tokens else conds - 1)
+                self.leases.start(self.leases.most if self._divides else conds - 1)
 
     def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""

@@ -9,7 +9,6 @@ import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_sampling
 import torch
 
-from ...hybridiff_core import lines
 from ...hybridiff_core.paces import Paces
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.setting import Cuts, Forms, Setting
@@ -46,7 +45,6 @@ def setting_of(
         forms=forms,
         name=name_of(made.recipe) if made.recipe else None,
         proof=lambda: (fingerprint(held()), serial),
-        whole=lines.UNDIVIDED_WITH_CODE() if made.code else None,
         output=output_of(sampling),
         dtype=dtype_name(patcher.model.get_dtype_inference()),
         flow=isinstance(sampling, comfy.model_sampling.CONST),

@@ -1,8 +1,9 @@
 """A transformer's forward by tokens, through ComfyUI's hooks: looked at whole (Look), or one device's part (Shard).
 
-At the first block the image's tokens are sliced, at each block what goes with them (rotary positions, a timestep
-for each token), in each attention over all of them keys and values cross, and behind the last block the parts
-are put together. Text is not divided; it stands before the image in every network of this host.
+At each block the image's tokens are sliced, and what goes with them (rotary positions, a timestep for each token); in
+each attention over all of them keys and values cross. Between blocks a device has a row of the whole's length, in
+which its own tokens are right: so layers there (a ControlNet's, VACE's, a node's) add to them as they always do. Behind
+the last block the parts are put together. Text is not divided.
 
 Which attention that is, and whether a part gives what the whole gives, is not guessed from names: in the whole
 forward that is looked at, each block is run a second time with its last tokens, on the keys and values of the whole.
@@ -21,11 +22,11 @@ from torch import Tensor
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.network.tokens import Form, Look, NotDivided, Shard
-from .attention import AttentionCall
+from .attention import AttentionCall, window_of
+from .block_hooks import INSIDE
 from .token_slices import IMAGE, Slices, is_row, row_of
 
 LOOKED_AT = 8  # one token in so many is tried
-SAMPLED = 64  # tokens that are compared from one block to the next
 # of what a block changes: beyond rounding, in a wide format and in others
 LIMITS = {torch.float32: 1e-3, torch.float64: 1e-3}
 LIMIT = 0.1
@@ -66,7 +67,21 @@ class TokenForward:
         """`given`, a forward's transformer_options, with this one's hooks at the blocks of these names."""
         blocks = {name: functools.partial(self._asked, name) for name in names}
         replaced = {**given.get("patches_replace", {}), "dit": blocks}
-        return {**given, "patches_replace": replaced, "optimized_attention_override": self._attend}
+        patches = {name: [self._around(patch) for patch in some] for name, some in given.get("patches", {}).items()}
+        ours = {"patches_replace": replaced, "optimized_attention_override": self._attend, INSIDE: self}
+        return {**given, **ours, "patches": patches}
+
+    def _around(self, patch: object) -> object:
+        """A node's patch, which is given rows of the whole's length where it is asked inside a block, too."""
+        if not callable(patch):
+            return patch
+
+        @functools.wraps(patch, updated=())
+        def asked(*args, **kwargs):
+            part = self.part
+            return patch(*args, **kwargs) if part is None else part.at_length(patch, *args, **kwargs)
+
+        return asked
 
     def _asked(self, name: tuple[str, int], args: dict, extra: dict) -> dict:
         run = extra["original_block"]
@@ -90,9 +105,30 @@ class TokenForward:
     def _attend(self, function: Callable, *args, **kwargs) -> Tensor:
         if self._attention_given is not None:  # a user's own kernel stays
             function = functools.partial(self._attention_given, function)
+        return self.attend_plain(function, *args, **kwargs)
+
+    def attend_plain(self, function: Callable, *args, **kwargs) -> Tensor:
+        """In the place of the host's attention, where no kernel of the user's is asked."""
         if not self.inside:
             return function(*args, **kwargs)
         return self.attend(AttentionCall.read(function, args, kwargs))
+
+    def at_length(self, run: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
+        """What a layer that takes the row of all tokens apart gives for those in `row`."""
+        return run(row) if self.part is None else self.part.at_length(run, row)
+
+    def of_part(self, row: Tensor) -> Tensor:
+        """The part that is computed now of the rows of all tokens."""
+        return row if self.part is None else row[self.part.first : self.part.end]
+
+    def of_all(self, row: Tensor) -> Tensor:
+        """The rows of all tokens, of which `row` [tokens, width] is the part that is computed now."""
+        raise NotImplementedError
+
+    @property
+    def part(self) -> Slices | None:
+        """The part of the tokens that is computed now, in a block; None for all, and between blocks."""
+        raise NotImplementedError
 
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         raise NotImplementedError
@@ -114,23 +150,33 @@ class ShardForward(TokenForward):
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         if self._slices is None:
             self._slices = Slices(args, self.shard.mine, self.shard.form.image_first)
-            args = self._slices.image(args)
-        out = run(self._slices.along(args))
-        if self.block != self.shard.form.blocks - 1:
-            return out
-        return {**out, IMAGE: self._slices.gathered(out[IMAGE], self.shard)}
+        out, slices = run(self._slices.part(args)), self._slices
+        last = self.block == self.shard.form.blocks - 1
+        return {**out, IMAGE: slices.gathered(out[IMAGE], self.shard) if last else slices.spread(out[IMAGE])}
+
+    @property
+    def part(self) -> Slices | None:
+        return self._slices if self.inside else None
+
+    def of_all(self, row: Tensor) -> Tensor:
+        [(whole,)] = self.shard.exchange([(row[None],)], 1, self._slices.tokens)
+        return whole[0]
 
     def attend(self, call: AttentionCall) -> Tensor:
         number, self._calls = self._calls, self._calls + 1
-        return call.over_all(self._slices, self.shard) if number in self._attends else call()
+        if number not in self._attends:
+            return call()
+        return call.in_window(self._slices, self.shard.form.window).over_all(self._slices, self.shard)
 
 
 @dataclass
 class Block:
     """A block that is tried: what the whole's attention was called with, and how many of these calls the trial has
-    come to; which of them are over all tokens, and the bytes of what crosses in these, for a token."""
+    come to; which of them are over all tokens, and the bytes of what crosses in these, for a token. `rows` are those
+    that all devices are to have whole."""
 
     calls: list[AttentionCall]
+    rows: list[Tensor] = field(default_factory=list)
     tried: int | None = None
     attends: list[int] = field(default_factory=list)
     bytes: int = 0
@@ -146,15 +192,15 @@ class LookForward(TokenForward):
         self._seen: set[tuple[str, int]] = set()
         self._before = self._bytes = 0  # attention calls in earlier blocks; bytes of what crosses, for a token
         self._attends: list[int] = []
+        self._window: tuple[int, float] | None = None
         self._slices: Slices | None = None
-        self._left: Tensor | None = None
         self._now = Block([])
 
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         if self.block == 0:
             self.look.reason = None if is_row(args.get(IMAGE)) else lines.TOKENS_NOT_A_ROW()
         elif self.look.reason is None:
-            self.look.reason = self._changed_since(name, args)
+            self.look.reason = self._unlike_before(name, args)
         if self.look.reason is not None:
             self.look.form = None
             return run(args)
@@ -165,19 +211,16 @@ class LookForward(TokenForward):
         out = run(args)
         self.look.reason = self._try(tried, few, run, out)
         self._now = Block([])
-        if self.look.reason is None:
-            self._left = self._sample(out[IMAGE])
-        else:
+        if self.look.reason is not None:
             self.look.form = None
         return out
 
-    def _changed_since(self, name: tuple[str, int], args: dict) -> str | None:
-        """Why what comes to a block is not what the one before it left."""
+    def _unlike_before(self, name: tuple[str, int], args: dict) -> str | None:
+        """Why what comes to a block is no row of the tokens that came to the first."""
         if name in self._seen:
             return lines.TOKENS_ASKED_TWICE()
-        if not is_row(args.get(IMAGE)) or row_of(args[IMAGE]).shape[1] < self._slices.tokens:
-            return lines.TOKENS_NOT_A_ROW()
-        return None if torch.equal(self._left, self._sample(args[IMAGE])) else lines.ADDED_BETWEEN_BLOCKS()
+        fits = is_row(args.get(IMAGE)) and row_of(args[IMAGE]).shape[1] >= self._slices.tokens
+        return None if fits else lines.TOKENS_NOT_A_ROW()
 
     def _try(self, tried: list[Slices], few: list[dict], run: Callable[[dict], dict], out: dict) -> str | None:
         """Run the block with its last tokens, in each of the orders of text and image that are tried.
@@ -186,7 +229,7 @@ class LookForward(TokenForward):
         """
         if not is_row(out.get(IMAGE)) or not out.keys() <= few[0].keys():
             return lines.TOKENS_NOT_A_ROW()
-        if not self._now.calls:
+        if not (self._now.calls or self._now.rows):
             return lines.ATTENTION_HIDDEN()
         for slices, args in zip(tried, few):
             self._slices = slices
@@ -205,14 +248,28 @@ class LookForward(TokenForward):
         before = row_of(args[IMAGE]).clone()
         part = row_of(run(args)[IMAGE])
         right = slices.part_of(whole, 1)
-        if part.shape != right.shape or not block.attends or changes_apart(before, right, part) > limit_of(part):
+        if part.shape != right.shape or not block.bytes or changes_apart(before, right, part) > limit_of(part):
             return False
         self._attends += [self._before + number for number in block.attends]
         self._before += len(block.calls)
         self._bytes += block.bytes
         form = Form(self.block + 1, tuple(self._attends), slices.tokens, slices.undivided, self._bytes)
-        self.look.form = dataclasses.replace(form, image_first=slices.image_first)
+        self.look.form = dataclasses.replace(form, image_first=slices.image_first, window=self._window)
         return True
+
+    @property
+    def part(self) -> Slices | None:
+        return None if self._now.tried is None else self._slices
+
+    def of_all(self, row: Tensor) -> Tensor:
+        block, part = self._now, self.part
+        if part is None:
+            block.rows.append(row)
+            return row
+        block.bytes += row.shape[-1] * row.element_size()
+        whole = block.rows.pop(0)
+        block.rows.append(whole)  # for another trial
+        return torch.cat([whole[: part.first], row, whole[part.end :]])
 
     def attend(self, call: AttentionCall) -> Tensor:
         block = self._now
@@ -226,12 +283,11 @@ class LookForward(TokenForward):
             return call()
         block.attends.append(number)
         block.bytes += call.bytes_a_token()
+        if window := window_of(whole):
+            if self._window not in (None, window):
+                raise NotDivided(lines.TOKENS_NOT_ALONE())
+            self._window, call = window, call.in_window(self._slices, window)
         return call.over_all(self._slices, Recorded(whole, call, self._slices))
-
-    def _sample(self, passed: object) -> Tensor:
-        """Some of the image's tokens."""
-        row = self._slices.image_in(row_of(passed), 1, self._slices.tokens)
-        return row[:, :: max(1, self._slices.tokens // SAMPLED)].clone()
 
 
 def last_ones(tokens: int) -> tuple[int, int]:

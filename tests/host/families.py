@@ -124,6 +124,11 @@ LTXAV = {
     "connector_attention_head_dim": 64, "rope_type": "split", "frequencies_precision": "float64",
     "use_middle_indices_grid": True, "causal_temporal_positioning": True,
 }  # fmt: skip
+# its window is 128 tokens, two of the latent's steps each
+ACE15 = {
+    "hidden_size": 256, "num_dit_layers": 4, "num_heads": 8, "intermediate_size": 512, "encoder_hidden_size": 256,
+    "encoder_intermediate_size": 512, "encoder_num_heads": 8,
+}  # fmt: skip
 PIXART = {"image_model": "pixart_sigma", "depth": 4, "model_max_length": 300, "micro_condition": False}
 
 SCALE = ((r"(_norm|norms\.\d+)\.weight$", r"\1.scale"),)
@@ -238,6 +243,19 @@ FAMILIES: dict[str, Family] = {
         "checkpoints", "comfy.ldm.audio.dit:AudioDiffusionTransformer", STABLE_AUDIO,
         ("transformer.project_out.weight",), (1, 64, 32), text(16, 768), ("transformer.layers",),
         prefix="model.model.", beside=SECONDS,
+    ),
+    "wan_vace": dit(
+        "comfy.ldm.wan.model:VaceWanModel",
+        wan_config(model_type="vace", num_layers=4, vace_layers=2, vace_in_dim=96), "head.head.weight", VIDEO,
+        text(16, 4096), "blocks",
+    ),
+    "wan_s2v": dit(
+        "comfy.ldm.wan.model:WanModel_S2V", wan_config(model_type="s2v", num_layers=5), "head.head.weight", VIDEO,
+        text(16, 4096), "blocks", extra={"audio_embed": (1, 25, 1024, 12)},
+    ),
+    "ace15": dit(
+        "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 400),
+        text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)}, note="offers no block hook",
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),

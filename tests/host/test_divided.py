@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ..tiers import full
+from .comfy_server import make_controls
 from .conftest import FamilyBench, large
+from .test_controls import with_control
 from .test_exact import LIMIT
 
 TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
 # by tokens; a U-Net has none
 FAMILIES = ["sd3", "sd35", "flux", "flux2", "wan21", "wan21_i2v", "wan22_5b", "wan22_i2v", "hunyuan_video", "ltxv"]
-FAMILIES += ["krea2", "ltxav", "stable_audio"]
-OFTEN = ("sd3", "flux", "wan21")
+FAMILIES += ["krea2", "ltxav", "stable_audio", "pixart", "wan_vace", "wan_s2v", "ace15"]
+OFTEN = ("sd3", "flux", "wan21", "wan_vace")
 LARGE = ["chroma", "qwen_image", "lumina2", "z_image", "auraflow"]
 
 
@@ -52,6 +54,23 @@ def test_what_graphs_have_is_divided_by_tokens(bench, comfy, what):
             side.latent = add("SetLatentNoiseMask", samples=side.latent, mask=add("TestMask", size=128))
         case "a reference latent":
             side.positive = add("ReferenceLatent", conditioning=side.positive, latent=side.latent)
+    compared_by_tokens(side)
+
+
+@pytest.mark.parametrize("end", [1.0, full(0.5)])
+def test_a_prompt_with_a_controlnet_is_divided_by_tokens(bench, comfyui_root, end):
+    make_controls(comfyui_root)
+    difference, report = at_cfg_1(with_control(bench("sd3"), end_percent=end), steps=6).compare()
+    assert difference <= LIMIT
+    assert "tokens" in ways(report)[1:3] and ways(report)[-1] == "tokens", report["lines"]
+
+
+@pytest.mark.full
+def test_references_at_timestep_zero_are_divided_by_tokens(comfy):
+    side = at_cfg_1(FamilyBench(comfy, "flux2"))
+    referred = side.graph.add("ReferenceLatent", conditioning=side.positive, latent=side.latent)
+    method = {"reference_latents_method": "index_timestep_zero"}
+    side.positive = side.graph.add("FluxKontextMultiReferenceLatentMethod", conditioning=referred, **method)
     compared_by_tokens(side)
 
 

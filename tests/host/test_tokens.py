@@ -16,7 +16,7 @@ from .asked import Asked
 from .comfy_server import PACK
 from .conftest import large
 
-LIMIT = 1e-6  # of the prediction and of what the network put out, each at unit scale
+LIMIT = 1e-5  # of the prediction and of what the network put out, each at unit scale
 OFTEN = ("sd3:3:odd", "flux:2:halves2", "wan21:3:odd", "krea2:2", "wan22_5b:2:inpaint")
 CASES = [
     "sd3:3:odd", "sd3:2:batch", "sd35:3:odd:halves3", "flux:2:halves2", "flux:3:odd:mask", "flux:2:two_references",
@@ -24,7 +24,8 @@ CASES = [
     "wan22_5b:3:odd:inpaint:frames", "wan22_i2v:2:odd", "hunyuan_video:2:mask", "hunyuan_video:3:odd:mask:halves2",
     "ltxv:3:odd", "ltxv:2:inpaint", "ltxav:2", "ltxav:2:sound", "ltxav:3:sound:inpaint:odd", "stable_audio:2",
     "krea2:2", "krea2:3:odd:batch", "sd3:2:kernel", "flux:2:bf16", "wan22_5b:2:inpaint:bf16",
-    "hunyuan_video:2:mask:fp16",
+    "hunyuan_video:2:mask:fp16", "pixart:2", "flux2:2:reference:zero", "flux2:3:odd:reference:zero:bf16",
+    "krea2:2:reference:zero",
 ]  # fmt: skip
 LARGE = [
     "chroma:2", "qwen_image:3:odd", "qwen_image:2:mask:halves2", "qwen_image:2:reference", "lumina2:2", "z_image:2",
@@ -33,20 +34,15 @@ LARGE = [
 NOT = {
     "sd15:2": lines.UNET_HAS_NO_TOKENS(),
     "sdxl:2": lines.UNET_HAS_NO_TOKENS(),
-    "pixart:2": lines.ATTENTION_HIDDEN(),
-    "flux2:2:reference:zero": lines.TOKENS_NOT_ALONE(),
-    "flux2:2:reference:zero:bf16": lines.TOKENS_NOT_ALONE(),
-    "krea2:2:reference:zero": lines.TOKENS_NOT_ALONE(),
 }
 WRONG = ["flux:2:wrong", "wan21:2:wrong", "ltxav:2:sound:wrong", "krea2:2:wrong", "sd3:2:missing", "flux:2:missing"]
 # without their models: text-to-image and video networks that are no family of families.py
 NETWORKS = ["anima", "boogu", "cogvideo", "cosmos_predict2_video", "hunyuan3d", "ideogram4", "joyimage", "lens_mask",
-            "mage_flow_mask", "omnigen2", "wan_bernini", "wan_camera", "wan_scail2"]  # fmt: skip
-NETWORKS_NOT = {
-    "wan_vace": lines.ADDED_BETWEEN_BLOCKS(), "hunyuan3d_21": lines.NO_BLOCK_HOOK(), "hidream": lines.NO_BLOCK_HOOK(),
-    "stable_audio_3": lines.NO_BLOCK_HOOK(), "wan_humo": lines.TOKENS_NOT_ALONE(),
-    "wan_s2v": lines.ADDED_BETWEEN_BLOCKS(),
-}  # fmt: skip
+            "mage_flow_mask", "omnigen2", "wan_bernini", "wan_camera", "wan_scail2", "wan_vace", "wan_s2v", "wan_humo",
+            "hidream", "stable_audio_3", "ace15", "ernie", "qwen_zero", "minimax_h3", "seedvr2"]  # fmt: skip
+# the same with ComfyUI's own patches in them (token_patches.py)
+PATCHED = ["z_image_control", "qwen_diffsynth", "wan_talk", "anima_lllite"]
+NETWORKS_NOT = {"hunyuan3d_21": lines.NO_BLOCK_HOOK()}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +54,8 @@ def network(comfyui_root):
 
 
 def assert_it_is_exact(result: dict) -> None:
+    if "missing" in result:
+        pytest.skip(f"this ComfyUI has no {result['missing']}")
     assert result["reason"] is None
     assert result["forms"] and result["finite"]
     assert result["looked"] == 0
@@ -71,17 +69,24 @@ def test_the_parts_are_the_whole(token_split, case):
     assert_it_is_exact(token_split(case))
 
 
-@pytest.mark.parametrize("name", full_but(NETWORKS, "anima"))
+@pytest.mark.parametrize("name", full_but(NETWORKS, "anima", "wan_vace"))
 def test_the_parts_of_other_networks_are_the_whole(network, name):
     assert_it_is_exact(network(name))
 
 
+@pytest.mark.parametrize("name", full_but(PATCHED, "z_image_control"))
+def test_patches_inside_a_network_are_asked_for_all_tokens(network, name):
+    result = network(name)
+    assert_it_is_exact(result)
+    assert result["acts"] > 0.01
+
+
 @pytest.mark.parametrize("case", full_but(WRONG, "flux:2:wrong", "sd3:2:missing"))
 def test_what_is_sliced_wrongly_does_not_pass(token_split, case):
-    assert token_split(case)["difference"] > 1000 * LIMIT
+    assert token_split(case)["difference"] > 100 * LIMIT
 
 
-@pytest.mark.parametrize("case", full_but(NOT, "sd15:2", "flux2:2:reference:zero"))
+@pytest.mark.parametrize("case", full_but(NOT, "sd15:2"))
 def test_why_a_network_is_not_divided(token_split, case):
     result = token_split(case)
     assert result["reason"] == NOT[case]

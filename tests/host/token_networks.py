@@ -8,7 +8,7 @@ of their models.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 from dataclasses import dataclass, field
@@ -53,6 +53,34 @@ HIDREAM = {
     "num_attention_heads": 2, "caption_channels": [64, 64], "text_emb_dim": 64, "llama_layers": [0, 1, 2, 3],
     "axes_dims_rope": [64, 32, 32],
 }  # fmt: skip
+ACE15 = {
+    "in_channels": 48, "hidden_size": 64, "text_hidden_dim": 64, "timbre_hidden_dim": 16, "num_dit_layers": 4,
+    "audio_acoustic_hidden_dim": 16, "num_lyric_layers": 1, "num_timbre_layers": 1, "num_tokenizer_layers": 1,
+    "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128, "sliding_window": 7, "fsq_dim": 64,
+    "encoder_hidden_size": 64, "encoder_intermediate_size": 128, "encoder_num_heads": 4,
+}  # fmt: skip
+ERNIE = {
+    "hidden_size": 128, "num_attention_heads": 2, "num_layers": 3, "ffn_hidden_size": 256, "text_in_dim": 64,
+    "rope_axes_dim": (16, 24, 24),
+}  # fmt: skip
+PIXART = {"depth": 3, "hidden_size": 144, "num_heads": 2, "caption_channels": 64, "micro_condition": False}
+QWEN = {
+    "num_layers": 3, "attention_head_dim": 32, "num_attention_heads": 2, "joint_attention_dim": 64,
+    "axes_dims_rope": (8, 12, 12),
+}  # fmt: skip
+MINIMAX = {
+    "hidden_size": 128, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 128, "ffn_hidden_size": 192,
+    "text_dim": 64, "time_embed_hidden_size": 64, "time_embed_dim": 64,
+}  # fmt: skip
+SEEDVR = {
+    "norm_eps": 1e-5, "num_layers": 4, "mlp_type": "swiglu", "vid_dim": 128, "txt_in_dim": 64, "heads": 2,
+    "head_dim": 64, "mm_layers": 2, "rope_dim": 64,
+}  # fmt: skip
+NEXT_DIT = {
+    "patch_size": 2, "in_channels": 16, "dim": 256, "cap_feat_dim": 64, "n_layers": 6, "qk_norm": True, "n_heads": 4,
+    "n_kv_heads": 4, "axes_dims": [16, 24, 24], "axes_lens": [300, 512, 512], "rope_theta": 256.0,
+    "ffn_dim_multiplier": 1.0, "z_image_modulation": True, "time_scale": 1000.0,
+}  # fmt: skip
 SCAIL = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4, "text_dim": 64, "in_dim": 20}
 
 AUDIO3 = {
@@ -72,6 +100,8 @@ class Network:
     latent: tuple[int, ...]
     context: tuple[int, ...]
     more: dict = field(default_factory=dict)
+    patches: str = ""  # of token_patches.py
+    options: dict = field(default_factory=dict)
 
 
 IMAGE, FRAMES, TEXT = (1, 16, 16, 12), (1, 16, 3, 8, 10), (1, 16, 64)
@@ -108,6 +138,23 @@ NETWORKS = {
     "wan_s2v": Network("comfy.ldm.wan.model:WanModel_S2V",
                        {**WAN, "audio_dim": 64, "audio_inject_layers": [0, 2], "num_audio_token": 4}, FRAMES, TEXT,
                        {"audio_embed": (1, 25, 64, 12)}),
+    "ace15": Network("comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, (1, 16, 45), TEXT,
+                     {"lyric_embed": (1, 12, 64), "refer_audio": (1, 16, 45), "is_covers": False}),
+    "ernie": Network("comfy.ldm.ernie.model:ErnieImageModel", ERNIE, (1, 128, 8, 6), TEXT),
+    "qwen_zero": Network("comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", QWEN, (1, 16, 1, 16, 12), TEXT,
+                         {"ref_latents": [(1, 16, 1, 8, 10), (1, 16, 1, 6, 6)],
+                          "ref_latents_method": "index_timestep_zero"}),
+    "minimax_h3": Network("comfy.ldm.minimax.model:MiniMaxH3Model", MINIMAX, [(1, 24, 3, 8, 10), (1, 32, 2, 20)], TEXT),
+    "seedvr2": Network("comfy.ldm.seedvr.model:NaDiT", SEEDVR, (1, 16, 3, 12, 10), (1, 8, 64),
+                       {"condition": (1, 17, 3, 12, 10)}, options={"cond_or_uncond": [0]}),
+    "z_image_control": Network("comfy.ldm.lumina.model:NextDiT", NEXT_DIT, IMAGE, TEXT, {"num_tokens": 16},
+                               patches="z_image_control"),
+    "qwen_diffsynth": Network("comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", QWEN, (1, 16, 1, 16, 12), TEXT,
+                              patches="qwen_diffsynth"),
+    "wan_talk": Network("comfy.ldm.wan.model:WanModel", {**WAN, "dim": 320, "num_heads": 2}, FRAMES, TEXT,
+                        patches="wan_talk", options={"audio_embeds": (3, 8, 32)}),
+    "anima_lllite": Network("comfy.ldm.cosmos.predict2:MiniTrainDIT", COSMOS, (1, 16, 1, 16, 12), TEXT,
+                            patches="anima_lllite"),
     "hidream": Network("comfy.ldm.hidream.model:HiDreamImageTransformer2DModel", HIDREAM, IMAGE, (1, 64),
                        {"context": (1, 16, 64), "encoder_hidden_states_llama3": (1, 4, 16, 64)}),
 }  # fmt: skip
@@ -127,10 +174,13 @@ def run(name: str, host) -> dict:
     import comfy.ops
     import comfy.utils
     import torch
+    from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
     from hybridiff_pack.hybridiff_core.network.tokens import Look
 
     asked = NETWORKS[name]
     module, cls = asked.network.split(":")
+    if importlib.util.find_spec(module) is None:
+        return {"case": name, "missing": module}
     make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
     network = getattr(importlib.import_module(module), cls)(**asked.config, **make).eval()
     make_models.fill(network, 1, ())
@@ -142,18 +192,24 @@ def run(name: str, host) -> dict:
     for key, value in patcher.object_patches.items():
         comfy.utils.set_attr(holder, key, value)
     generator = torch.Generator().manual_seed(3)
-    x, context = (torch.randn(shape, generator=generator) for shape in (asked.latent, asked.context))
+    x, context = (value_of(shape, generator) for shape in (asked.latent, asked.context))
     more = {key: value_of(value, generator) for key, value in asked.more.items()}
+    patches = getattr(token_patches, asked.patches)(make, make_models.fill, generator) if asked.patches else {}
+    told = {key: value_of(value, generator) for key, value in asked.options.items()}
     splitter = host.cuts.splitter_for(network)
 
-    def here(units: list, through=None) -> dict:
-        options: dict = {"transformer_options": {}}
+    def here(units: list, through=None, patched: bool = bool(patches)) -> dict:
+        given = {"patches": token_patches.own(patches), "model_patch_data": {}} if patched else {}
+        options: dict = {"transformer_options": {**given, **told}}
         if through is not None:
             options = host.cuts.hooked(options, splitter, through)
-        time = torch.full((len(x),), 0.7)
+        time = torch.full((len(context),), 0.7)
         given = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in more.items()}
-        out = network(x.clone(), time, context.clone(), transformer_options=options["transformer_options"], **given)
-        return {0: out}
+        given["transformer_options"] = options["transformer_options"]
+        around = get_all_wrappers(WrappersMP.APPLY_MODEL, options["transformer_options"])
+        latent = [row.clone() for row in x] if isinstance(x, list) else x.clone()
+        out = WrapperExecutor.new_executor(network, around).execute(latent, time, context.clone(), **given)
+        return {0: torch.cat([row.flatten() for row in out]) if isinstance(x, list) else out}
 
     whole, look = here([])[0], Look()
     looked = here([], look)[0]
@@ -161,6 +217,8 @@ def run(name: str, host) -> dict:
         "case": name, "reason": look.reason, "difference": 0.0, "looked": (looked - whole).abs().max().item(),
         "finite": bool(whole.isfinite().all()), "forms": [], "offered": len(patcher.object_patches),
     }  # fmt: skip
+    if patches:
+        result["acts"] = (here([], patched=False)[0] - whole).abs().max().item()
     if look.form is not None:
         form = look.form
         result["forms"] = [[form.blocks, len(form.attends), form.tokens, form.text, form.bytes_a_token]]
@@ -176,6 +234,7 @@ if __name__ == "__main__":
     import families
     import frozen
     import make_models
+    import token_patches
     import token_split
 
     frozen.families = families

@@ -15,7 +15,10 @@ STAGES = {None: "all_steps", "warm-up": "warm_up", "parallelism": "middle", "ful
 # and for ways of sharing a call other than by prompts
 WAYS = {"rows": "by_images", "tokens": "by_tokens", "rows and tokens": "by_images_and_tokens"}
 # lines that say why a device does not help, though nothing is to be done about it
-LEFT_OUT = {"RAN_ON_ONE_DEVICE", "TOO_SLOW", "SHARING_LOST_TIME", "STILL_TOO_SLOW", "ANOTHER_PICTURE", "NOT_READY"}
+LEFT_OUT = {
+    "RAN_ON_ONE_DEVICE", "TOO_SLOW", "SHARING_LOST_TIME", "STILL_TOO_SLOW", "ANOTHER_PICTURE", "NOT_READY",
+    "BEING_SENT",
+}  # fmt: skip
 
 
 def device_times(record: Mapping, devices: int) -> list[dict]:
@@ -86,8 +89,11 @@ def timeline(report: Mapping) -> dict:
     return {**head(report), "steps": steps.found}
 
 
-def head(report: Mapping, starting: Sequence[str] = ()) -> dict:
-    """The same without the steps: what a run came to, or is about. `starting` are devices that are not ready yet.
+def head(report: Mapping, starting: Sequence[str] = (), sending: Sequence[Mapping] = ()) -> dict:
+    """The same without the steps: what a run came to, or is about.
+
+    `starting` are devices that are not ready yet; `sending` the files on their way to other machines, each with its
+    name, the machine and a share of 1.
 
     `gain` is (times, measured) or None, `no_gain` why a gain would mean nothing; `workers` the places of the devices
     that computed something; `told` each line as telling.py has it, and whether it `matters`; those that do are first.
@@ -100,6 +106,7 @@ def head(report: Mapping, starting: Sequence[str] = ()) -> dict:
         "total": report["total"],
         "state": report["state"],
         "starting": list(starting),
+        "sending": [dict(file) for file in sending],
         "seconds": report["seconds"],
         "calls": len(report["steps"]),
         "shared": sum(record["helpers"] > 0 for record in report["steps"]),

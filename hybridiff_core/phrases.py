@@ -24,6 +24,7 @@ PHRASES: dict[str, str] = {
     "with_reason": "{who}: {reason}",
     "starting": "starting {devices}",
     "joins_later": "one device begins; {devices} joins when it is ready",
+    "sending": "{file} is being sent to {machine}: {percent} %",
     "failed": "failed at step {step} of {total}",
     "failed_early": "failed before the first step",
     "stopped": "stopped at step {step} of {total}",

@@ -17,10 +17,14 @@ OTHER_PACKS = ("run their nodes in the worker too", "off")
 
 @dataclass(frozen=True)
 class Devices:
-    """What goes from Hybridiff Devices nodes to the others: device names, and whether other packs' nodes may be run."""
+    """What goes from Hybridiff Devices nodes to the others: device names, and what the user allows.
+
+    That is whether workers may run other packs' nodes, and whether other machines are sent model files.
+    """
 
     names: tuple[str, ...] = ("auto",)
     other_packs: bool = True
+    send_files: bool = False
 
 
 class HybridiffDevices(io.ComfyNode):
@@ -64,6 +68,14 @@ class HybridiffDevices(io.ComfyNode):
                     tooltip="Models that nodes of other packs loaded or patched: the device's process runs the same "
                     "nodes, once, to make the same model. off: such a model is sampled on one device.",
                 ),
+                io.Boolean.Input(
+                    "send_files",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A device of another machine whose ComfyUI has no file like the model's: send the file "
+                    "there, once, in the background. It is kept among that machine's models.",
+                ),
             ],
             outputs=[DEVICES.Output(display_name="devices")],
         )
@@ -76,7 +88,12 @@ class HybridiffDevices(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, device: str, where: str = HERE, devices: Devices | None = None, other_packs: str = OTHER_PACKS[0]
+        cls,
+        device: str,
+        where: str = HERE,
+        devices: Devices | None = None,
+        other_packs: str = OTHER_PACKS[0],
+        send_files: bool = False,
     ) -> io.NodeOutput:
         if not _is_name(device):
             raise ValueError(f"device is {shown(device)}; use one of {', '.join(choices())}")
@@ -86,7 +103,9 @@ class HybridiffDevices(io.ComfyNode):
         before = Devices(()) if devices is None else checked(devices)
         others = (OTHERS,) if device == "auto" and where == EVERYWHERE else ()
         allowed = before.other_packs and other_packs == OTHER_PACKS[0]
-        return io.NodeOutput(Devices((*before.names, device, *others), allowed))
+        return io.NodeOutput(
+            Devices((*before.names, device, *others), allowed, before.send_files or send_files is True)
+        )
 
 
 def checked(devices: object) -> Devices:

@@ -130,7 +130,7 @@ def _hidden() -> list[io.Hidden]:
 def _acceleration(cls: type[io.ComfyNode], model, plan: object, devices: object, picture: str) -> Acceleration:
     chosen, told = checked(devices), getattr(cls, "hidden", None)
     origin = told and Origin.of(model, told.dynprompt, told.unique_id, told.extra_pnginfo)
-    return Acceleration(_plan(plan, picture), chosen.names, origin, chosen.other_packs)
+    return Acceleration(_plan(plan, picture), chosen.names, origin, chosen.other_packs, chosen.send_files)
 
 
 def _sample(

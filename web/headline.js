@@ -71,6 +71,8 @@ export function result(view) {
 export function what(view) {
   const state = stateOf(view)
   if (state === 'empty') return say('empty')
+  const [sent] = view.state === 'running' ? view.sending ?? [] : []
+  if (sent) return say('sending', { file: sent.name, machine: sent.machine, percent: Math.floor(100 * sent.share) })
   if (view.state === 'running' && !view.shared && view.starting.length) return say('joins_later', { devices: starting(view) })
   if (state === 'starting') return ''
   const [total, count] = [view.calls, notComputed(view)]

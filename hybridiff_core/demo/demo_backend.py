@@ -24,7 +24,7 @@ class DemoBackend:
 
     kinds: ClassVar[dict] = {}
     remarks = ()
-    doubt = None
+    doubt = shelf = None
 
     def __init__(self, start: dict):
         self.device = torch.device(start["device"])

@@ -134,6 +134,18 @@ PACK_CHANGED = Line(
     "Restart ComfyUI.",
     Group.INSTALL,
 )
+PACK_NOT_ON_MACHINE = Line(
+    "{machine} does not have the pack {pack}",
+    "A node of it made or patched the model, and its code is not sent.",
+    "Install the pack there in the same version, and start `join` there again.",
+    Group.INSTALL,
+)
+PACK_OF_ANOTHER_VERSION = Line(
+    "{machine} has another version of the pack {pack}",
+    "The Python files of the pack are not the same there, and may compute something else.",
+    "Update the pack on both machines, restart ComfyUI, and start `join` there again.",
+    Group.INSTALL,
+)
 PACK_NOT_LOADED = Line(
     "the pack {pack} could not be loaded: {reason}",
     "It can be loaded only once on this machine, or it asks for something that a worker does not have.",
@@ -162,6 +174,12 @@ NODE_FAILED = Line(
     "{node} failed there: {reason}",
     "The node ran in ComfyUI, and not in the second process.",
     "Nothing: the picture is right. Tell the node's authors, or set other_packs to off.",
+    Group.INSTALL,
+)
+NODE_FAILED_ELSEWHERE = Line(
+    "{node} failed on {machine}: {reason}",
+    "The node ran in ComfyUI, and not on the other machine. Files that it loads may be missing there.",
+    "See that what it loads is there too, under the same name; start `join` there again.",
     Group.INSTALL,
 )
 SEVERAL_MODELS = Line(

@@ -95,6 +95,54 @@ CUT_STAYS_HERE = Line(
 FILE_NOT_THERE = Line(
     "{machine} has no file like {file} in its model folders",
     "A worker reads the model from its own machine. It knows the file by its size and samples of it, by any name.",
+    "Copy the file into that machine's folder of the same kind, or set send_files in Hybridiff Devices.",
+    Group.SETTING,
+)
+BEING_SENT = Line(
+    "{file} is being sent to {machine}: {share:.0%}",
+    "That machine has no file like it. The run does not wait for it.",
+    "Nothing: a later run has that machine.",
+    Group.NOTHING,
+)
+FILE_SENT = Line(
+    "{file} was sent to {machine}, {gb:.2f} GB in {seconds:.0f} s: {place}",
+    "It lies among that machine's models from now on, under a name of that machine's own.",
+    "Nothing; it stands in the log. Delete it there when it is not wanted any more.",
+    Group.NOTHING,
+)
+FILE_NOT_SENT = Line(
+    "{file} was not sent to {machine}: {reason}",
+    "The file could not be read here.",
+    "Do what the reason says, or copy the file to that machine.",
+    Group.FAULT,
+)
+NOT_SENT_KIND = Line(
+    "{machine} has no file like {file}, and only files that end in {ending} are sent",
+    "Other forms of files may have code in them.",
     "Copy the file into that machine's folder of the same kind.",
     Group.SETTING,
+)
+NO_ROOM_FOR_FILE = Line(
+    "{machine} has no room for a file of {gb:.2f} GB ({free:.2f} GB are free)",
+    "The file was to be sent there, as send_files in Hybridiff Devices says.",
+    "Make room on that machine's disk.",
+    Group.MEMORY,
+)
+FILE_NOT_KEPT = Line(
+    "{machine} could not keep a file that was sent: {reason}",
+    "That machine's system did not let Hybridiff write among its models.",
+    "Do what the reason says, or copy the file to that machine.",
+    Group.FAULT,
+)
+FILE_CAME_OTHERWISE = Line(
+    "a file did not arrive at {machine} as it was sent",
+    "It was changed here meanwhile, or there.",
+    "Run again.",
+    Group.FAULT,
+)
+DID_NOT_TAKE_FILE = Line(
+    "it did not take a file",
+    "The other machine is stuck, or the way to it.",
+    "See to the machine and the connection.",
+    Group.FAULT,
 )

@@ -41,6 +41,8 @@ SYSTEM = {
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 2,
 }
+# as KEEP_HEAP, for the messages of a worker on a GPU alone
+KEEP_MESSAGES = {**KEEP_HEAP, "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 STORE = 100 << 20  # Ray's object store, which is hardly used
 
 
@@ -143,7 +145,7 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         "HYBRIDIFF_HERE": json.dumps(here),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(MODULE_FOLDER), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": str(here["threads"]),
-        **({} if any(device.model for device in machine.devices) else KEEP_HEAP),
+        **(KEEP_MESSAGES if any(device.model for device in machine.devices) else KEEP_HEAP),
     }
     print(f"joining {cluster} as {name}; Ctrl-C ends it", flush=True)
     return _keep(arguments, token, more, lambda node: _until_ended(node))

@@ -16,7 +16,7 @@ from ..workers.gpus import uuid_of
 from ..workers.loop import Loop, describe
 from ..workers.token_ways import TokenChannels
 from ..workers.wire import read_description
-from .parcels import Stream, chunks, pack, unpack
+from .parcels import NOTHING, Stream, chunks, opened, parcel
 
 log = logging.getLogger("hybridiff.worker")
 
@@ -65,12 +65,13 @@ class Desk:
     def put(self, piece: np.ndarray) -> None:
         self._endpoint.parent.put(piece)
 
-    def do(self, parcel: np.ndarray) -> np.ndarray:
+    def do(self, text: bytes, piece: np.ndarray) -> tuple[bytes, np.ndarray]:
         """Frames and messages' sizes, and the first bytes of these; `more` gives the others."""
-        frame, last = unpack(parcel)
+        frame, last = opened(text, piece)
         endpoint = self._endpoint
         endpoint.parent.put(last)
-        endpoint.frames, endpoint.parent.outgoing = [], []
+        endpoint.frames = []
+        endpoint.parent.begin()
         try:
             parts = [read_description(frame[name]) for name in ("x", "sigma")] if frame["op"] == "step" else None
             with torch.inference_mode():
@@ -80,11 +81,11 @@ class Desk:
             endpoint.frames = [{"op": "lost", "text": describe(error)}]
         endpoint.parent.clear()
         messages = endpoint.parent.outgoing
-        data = np.concatenate(messages) if len(messages) > 1 else messages[0] if messages else np.empty(0, np.uint8)
+        data = np.concatenate(messages) if len(messages) > 1 else messages[0] if messages else NOTHING
         first, *left = chunks(data)
         self._left = deque(left)
         sizes = [message.nbytes for message in messages]
-        return pack({"frames": endpoint.frames, "messages": sizes, "left": len(left)}, first)
+        return parcel({"frames": endpoint.frames, "messages": sizes, "left": len(left)}, first)
 
     def more(self) -> np.ndarray:
-        return self._left.popleft() if self._left else np.empty(0, np.uint8)
+        return self._left.popleft() if self._left else NOTHING

@@ -16,11 +16,11 @@ import numpy as np
 
 from .. import lines
 from .machines import Cluster, Machine, resource
-from .parcels import CHUNK, chunks, pack, unpack
+from .parcels import CHUNK, chunks, opened, parcel
 
 MODULE_FOLDER = Path(__file__).resolve().parent / "path"
 PLACED_LIMIT_S = 60.0  # for a process there; importing comes after it
-OUT_LIMIT = 48  # pieces that are on their way, and so megabytes
+OUT_LIMIT = 24  # pieces that are on their way
 PING_S = 4.0
 HEARD_S = 2.5  # an answer so lately is as good as a sign
 END_LIMIT_S = 1.5  # pool.py ends a worker that takes over two seconds
@@ -33,6 +33,7 @@ class Lost(Exception):
 class Link:
     """A worker on `machine`. Calls come from one thread; answers are given to `answered` by another, in their order.
 
+    An answer is what the worker told, its messages' bytes in pieces as they came, and the seconds since it was asked.
     `lost` is called once, with words for users, where the worker can no longer be had.
     """
 
@@ -40,7 +41,7 @@ class Link:
         self,
         cluster: Cluster,
         machine: Machine,
-        answered: Callable[[dict, np.ndarray, float], None],
+        answered: Callable[[dict, list[np.ndarray], float], None],
         lost: Callable[[str], None],
     ):
         self.machine, self._answered, self._lost = machine, answered, lost
@@ -91,7 +92,7 @@ class Link:
     # -- calls
 
     def put(self, data: np.ndarray) -> None:
-        """Bytes that belong to the frame that `do` sends next."""
+        """Bytes that belong to the frame that `do` sends next. Ray packs them at once: they may change afterwards."""
         for piece in chunks(data):
             self._calls.put((self._actor.put.remote(piece), None, 0.0))
 
@@ -105,7 +106,7 @@ class Link:
             *first, last = chunks(data)
             for piece in first:
                 self._calls.put((self._actor.put.remote(piece), None, 0.0))
-        answer = self._actor.do.remote(pack(frame, last))
+        answer = self._actor.do.remote(*parcel(frame, last))
         more = [self._actor.more.remote() for _ in range((max(expected, 1) - 1) // CHUNK)]
         self._calls.put((answer, more, since))
 
@@ -118,16 +119,14 @@ class Link:
                 self._heard = time.monotonic()
                 if more is None:
                     continue
-                told, data = unpack(came)
+                told, first = opened(*came)
+                pieces = [first]
                 more += [self._actor.more.remote() for _ in range(told["left"] - len(more))]
-                if more:
-                    rest = [data]
-                    for piece in more:
-                        rest.append(get(piece))
-                        self._heard = time.monotonic()
-                    data = np.concatenate(rest)
+                for piece in more:
+                    pieces.append(get(piece))
+                    self._heard = time.monotonic()
                 self._out -= 1
-                self._answered(told, data, time.perf_counter() - since)
+                self._answered(told, pieces, time.perf_counter() - since)
         except Exception as error:  # noqa: BLE001 - whatever it is, this worker is lost
             self._lost(self.reason(error))
 

@@ -1,4 +1,4 @@
-"""What a worker's bridge and a worker on another machine send each other: a frame, and a message's bytes, in one array.
+"""What a worker's bridge and a worker on another machine send each other: a frame, and a message's bytes.
 
 Both know the forms of workers/frames.py and channel.py; a message is relayed as the bytes that it is, unread. What is
 larger than CHUNK goes in several calls, so that one is packed while another is on the wire.
@@ -7,7 +7,6 @@ larger than CHUNK goes in several calls, so that one is packed while another is 
 from __future__ import annotations
 
 import json
-import struct
 from collections import deque
 from collections.abc import Iterable
 
@@ -17,30 +16,23 @@ import torch
 from .. import lines
 from ..workers.channel import MESSAGE_LIMIT, ChannelBroken, layout
 
-CHUNK = 256 << 10
-LENGTH = struct.Struct("<I")
+CHUNK = 2 << 20  # Ray alone is fastest so with a message of 8 MiB, and one of 1 MiB is better not divided
+NOTHING = np.empty(0, np.uint8)
 
 
-def pack(frame: dict, data: np.ndarray | None = None) -> np.ndarray:
-    """A frame as JSON, and bytes behind it."""
-    text = json.dumps(frame, separators=(",", ":")).encode()
-    size = LENGTH.size + len(text)
-    whole = np.empty(size + (0 if data is None else data.nbytes), np.uint8)
-    whole[:size] = np.frombuffer(LENGTH.pack(len(text)) + text, np.uint8)
-    if data is not None:
-        whole[size:] = data
-    return whole
+def parcel(frame: dict, data: np.ndarray | None = None) -> tuple[bytes, np.ndarray]:
+    """A frame as JSON, and the bytes behind it."""
+    return json.dumps(frame, separators=(",", ":")).encode(), NOTHING if data is None else data
 
 
-def unpack(whole: np.ndarray) -> tuple[dict, np.ndarray]:
-    """Undo `pack`; the bytes are a view. Raises ValueError."""
-    if not isinstance(whole, np.ndarray) or whole.dtype != np.uint8 or whole.nbytes < LENGTH.size:
+def opened(text: object, data: object) -> tuple[dict, np.ndarray]:
+    """Undo `parcel`. Raises ValueError."""
+    if not isinstance(text, bytes) or not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
         raise ValueError(lines.NO_MESSAGE())
-    end = LENGTH.size + LENGTH.unpack(bytes(whole[: LENGTH.size]))[0]
-    frame = json.loads(bytes(whole[LENGTH.size : end]))
+    frame = json.loads(text)
     if not isinstance(frame, dict):
         raise ValueError(lines.FRAME_NO_OBJECT(kind=type(frame).__name__))
-    return frame, whole[end:]
+    return frame, data
 
 
 def chunks(data: np.ndarray) -> list[np.ndarray]:
@@ -48,11 +40,31 @@ def chunks(data: np.ndarray) -> list[np.ndarray]:
     return [data[start : start + CHUNK] for start in range(0, max(data.nbytes, 1), CHUNK)]
 
 
+def taken(pieces: deque[np.ndarray], size: int) -> list[np.ndarray]:
+    """The first `size` bytes of `pieces`, out of them, as they lie. Raises ChannelBroken where there are fewer."""
+    found, left = [], size
+    while left:
+        if not pieces:
+            raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=size - left, expected=size))
+        piece = pieces.popleft()
+        if piece.nbytes > left:
+            pieces.appendleft(piece[left:])
+            piece = piece[:left]
+        found.append(piece)
+        left -= piece.nbytes
+    return found
+
+
 class Stream:
-    """Bytes that come in pieces, taken out as messages: the end of a Channel that a worker's loop needs."""
+    """Bytes that come in pieces, taken out as messages: the end of a Channel that a worker's loop needs.
+
+    Its memory is used again, for new memory costs a large message as much time as a copy does.
+    """
 
     def __init__(self) -> None:
         self._pieces: deque[np.ndarray] = deque()
+        self.unused: torch.Tensor | None = None  # the memory of a message that is done with
+        self._sent: list[torch.Tensor] = []
         self.outgoing: list[np.ndarray] = []
 
     def put(self, piece: np.ndarray) -> None:
@@ -63,6 +75,10 @@ class Stream:
         """What a failed request left."""
         self._pieces.clear()
 
+    def begin(self) -> None:
+        """Another call: what the last one gave is on its way, so its memory is free."""
+        self.outgoing, self._sent = [], self._sent[:1]
+
     def expect(self, parts: Iterable, into: torch.Tensor | None = None) -> Came:
         """As Channel.expect; what is expected is here already. Raises ChannelBroken."""
         return Came(self, list(parts), into)
@@ -71,24 +87,26 @@ class Stream:
         """As Channel.send: a message to be given back with the call's answer."""
         tensors = [tensor.detach() for tensor in tensors]
         offsets, size = layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
-        whole = torch.empty(size, dtype=torch.uint8)
+        whole = self._sent.pop() if self._sent and not self.outgoing else None
+        if whole is None or whole.nbytes != size:
+            whole = torch.empty(size, dtype=torch.uint8)
+        self._sent.append(whole)
         for offset, tensor in zip(offsets, tensors):
             whole[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
         self.outgoing.append(whole.numpy())
         return size
 
+    def memory(self, size: int) -> torch.Tensor:
+        """Room for a message."""
+        found, self.unused = self.unused, None
+        return found if found is not None and found.nbytes == size else torch.empty(size, dtype=torch.uint8)
+
     def fill(self, buffer: np.ndarray) -> None:
         """The next bytes. Raises ChannelBroken where fewer came."""
         filled = 0
-        while filled < buffer.nbytes:
-            if not self._pieces:
-                raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=filled, expected=buffer.nbytes))
-            piece = self._pieces.popleft()
-            count = min(piece.nbytes, buffer.nbytes - filled)
-            buffer[filled : filled + count] = piece[:count]
-            filled += count
-            if count < piece.nbytes:
-                self._pieces.appendleft(piece[count:])
+        for piece in taken(self._pieces, buffer.nbytes):
+            buffer[filled : filled + piece.nbytes] = piece
+            filled += piece.nbytes
 
 
 class Came:
@@ -98,10 +116,9 @@ class Came:
         self._offsets, self.size = layout(parts)
         if self.size > MESSAGE_LIMIT:
             raise ChannelBroken(lines.MESSAGE_OVER_LIMIT(size=self.size, limit=MESSAGE_LIMIT))
-        self._parts = parts
-        self._buffer = (
-            into if into is not None and into.nbytes == self.size else torch.empty(self.size, dtype=torch.uint8)
-        )
+        self._stream, self._parts = stream, parts
+        self._own = into is None or into.nbytes != self.size
+        self._buffer = stream.memory(self.size) if self._own else into
         stream.fill(self._buffer.numpy())
 
     def wait(self, limit_s: float) -> list[torch.Tensor]:
@@ -112,4 +129,6 @@ class Came:
         return found
 
     def release(self) -> None:
-        """The buffer is this message's own."""
+        """Its memory may hold a later message."""
+        if self._own:
+            self._stream.unused = self._buffer

@@ -88,4 +88,4 @@ def _place(machine: Machine, device: Device) -> Place:
     kind = device.name.partition(":")[0]
     alone = "cpu" if kind == "cpu" else f"{kind}:0"  # a worker sees no other
     key = f"{machine.name}/{device.name}#0"
-    return Place(key, _title(machine, device), alone, machine=machine.name, there=device.name)
+    return Place(key, _title(machine, device), alone, machine=machine.name, there=device.name, node=machine.node)

@@ -7,6 +7,8 @@ import logging
 import os
 import socket
 import threading
+import warnings
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -23,15 +25,18 @@ from ..workers.wire import read_description
 from ..workers.worker import follow_parent, private_pipe
 from .link import Link, Lost
 from .machines import read
+from .parcels import taken
 
 log = logging.getLogger("hybridiff.worker")
 
 CPU = torch.device("cpu")
+HEAD_BYTES = layout([HEAD])[1]
 NOT_THERE = ("link", "tokens", "cut", "measured", "history")  # what takes the other devices of its machine
 
 
 def serve() -> None:
     """A bridge's life, from its first frame to the end of its pipe."""
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # Ray's memory, which is only read
     pipe = private_pipe()
     start = pipe.receive()
     if start is None:
@@ -122,28 +127,29 @@ class Relay:
     def _message(self, size: int, then: Callable[[np.ndarray], None]) -> None:
         expected = self.endpoint.parent.expect([((size,), torch.uint8)])
         (data,) = expected.wait(MESSAGE_LIMIT_S)
-        then(data.numpy().copy())  # Ray packs a call's arguments later, maybe
+        then(data.numpy())
         expected.release()
 
     # -- and back
 
-    def _answered(self, told: dict, data: np.ndarray, seconds: float) -> None:
+    def _answered(self, told: dict, pieces: list[np.ndarray], seconds: float) -> None:
         for frame in told["frames"]:
             self.endpoint.send(frame)
-        start = 0
+        left = deque(pieces)
         for size in told["messages"]:
-            message = np.array(data[start : start + size])  # Ray's own memory cannot be written
-            start += size
-            self._with_the_way(message, seconds)
-            self.endpoint.parent.send([torch.from_numpy(message)])
+            head, *others = taken(left, size)
+            numbers = self._with_the_way(np.array(head[:HEAD_BYTES]), seconds)
+            parts = [numbers, head[HEAD_BYTES:], *others]
+            self.endpoint.parent.send([torch.from_numpy(part) for part in parts if part.nbytes])
 
-    def _with_the_way(self, message: np.ndarray, seconds: float) -> None:
+    def _with_the_way(self, head: np.ndarray, seconds: float) -> np.ndarray:
         """What a step took: computing, and the way there and back, which is what a device far away costs."""
-        numbers = message[:32].view(np.int64)
+        numbers = head.view(np.int64)
         alone, self._steps = self._steps == 1, self._steps - 1
         if alone:
             self._way_s = max(0.0, seconds - numbers[2] / 1e6)
         numbers[2] += int(1e6 * self._way_s)
+        return head
 
     # -- the end
 

@@ -69,6 +69,7 @@ class WorkerProcess:
     def __init__(self, script: str, place: Place):
         windows = sys.platform == "win32"
         flags = subprocess.CREATE_NO_WINDOW if windows else 0
+        keeps = place.device == "cpu" or script == "bridge"
         # the way by which sockets are handed to the worker
         self._way, inherited = (None, None) if windows else socket.socketpair()
         # a constant script, no arguments, no shell: SECURITY.md
@@ -77,7 +78,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**(KEEP_HEAP if place.device == "cpu" else {}), **environment(os.environ), **place.visibility},
+            env={**(KEEP_HEAP if keeps else {}), **environment(os.environ), **place.visibility},
             creationflags=flags,
             # Ctrl-C in ComfyUI's console is ComfyUI's to handle; the worker follows by its death pipe
             start_new_session=not windows,

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -36,12 +36,20 @@ class FailedBefore(RuntimeError):
     """A request failed, so a step cannot be computed; the text is that failure's, for users."""
 
 
+class Shelf(Protocol):
+    """Where models' files that come from another machine are put."""
+
+    def take(self, frame: dict, piece: Callable[[], torch.Tensor]) -> dict:
+        """Do what a frame of `bringing.py` asks for; `piece` gives the bytes that come behind it."""
+
+
 class Backend(Protocol):
     """What a worker computes with: ComfyUI's model, or the demo's."""
 
     device: torch.device
     kinds: Kinds
     remarks: Sequence[str]  # what users must know of this process, in their words
+    shelf: Shelf | None  # takes files that come, where ComfyUI's process is on another machine
     doubt: str | None  # why predictions may not be those of a single device from now on, in words for users
 
     def load(self, recipe: object) -> dict:
@@ -134,6 +142,8 @@ class Loop:
                 pass
             case "memory":
                 return self.endpoint.enlarge(frame)
+            case "file" if self.backend.shelf:
+                return self.backend.shelf.take(frame, lambda: self.received(frame["tensors"][0]))
             case "load":
                 self.failure = None
                 info = dict(self.backend.load(self.unpack(frame)))
@@ -167,10 +177,13 @@ class Loop:
         for number in frame["forget"]:
             self.tensors.pop(number, None)
         for item in frame["tensors"]:
-            tensor = receive_whole(self.endpoint.parent, item["shape"], DTYPES[item["dtype"]])
+            tensor = self.received(item)
             self.tensors[item["number"]] = tensor.to(self.backend.device) if item["on_device"] else tensor
         self.needed.clear()
         return decode(frame["value"], self.needed_tensor, self.backend.kinds)
+
+    def received(self, item: dict) -> torch.Tensor:
+        return receive_whole(self.endpoint.parent, item["shape"], DTYPES[item["dtype"]])
 
     def needed_tensor(self, number: int) -> torch.Tensor:
         """A tensor that the value which is being unpacked has in it."""

@@ -11,7 +11,8 @@ class Place:
 
     `key` tells workers apart (two may share a device); `label` is what users read; `uuid` is its GPU's, where known,
     and `slot` its PCI address, where the memory there is all that the GPU can take. `machine` is the name of another
-    machine, "" for this one, and `there` the device's name in that machine's own list.
+    machine, "" for this one, `there` the device's name in that machine's own list, and `node` what tells that machine's
+    joining from an earlier one.
     """
 
     key: str
@@ -22,3 +23,4 @@ class Place:
     slot: str = ""
     machine: str = ""
     there: str = ""
+    node: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -13,6 +14,7 @@ from concurrent.futures import wait as wait_for
 import torch
 
 from .. import lines
+from .bringing import ModelFile, Progress, bring, told_of
 from .devices import Place
 from .exchange import Exchange
 from .launch_local import WorkerProcess
@@ -39,6 +41,7 @@ class Lease:
         self.owed = ""  # what the worker is to do once no run holds it: "unload" or "end"
         self.lacking: str | None = None  # a line, where the model was loaded in part
         self.held: dict[object, Need] = {}  # the models that the worker was given
+        self.sending: Progress | None = None  # while the worker's machine is sent a file
         self._answers = 0
         self._blamed: Exchange | None = None
         self._prepared: Future | None = None
@@ -108,7 +111,13 @@ class Pool:
         atexit.register(self.close)
 
     def prepare(
-        self, place: Place, own: torch.device, recipe: object, wish: object = None, need: Need | None = None
+        self,
+        place: Place,
+        own: torch.device,
+        recipe: object,
+        wish: object = None,
+        need: Need | None = None,
+        file: ModelFile | None = None,
     ) -> Lease | None:
         """Get the worker at `place` ready for a run with the model of `recipe`, in the background.
 
@@ -116,6 +125,7 @@ class Pool:
         device that failed by itself in several runs in a row is left alone until `wish`, what the
         user asked for, is another. With `need`, memory is asked for first: `Lease.lacking` is then a
         line where the model is loaded in part, and a worker for which there is no RAM is not started.
+        `file` is what the worker's machine is sent before, where it has none like it.
         """
         with self._lock:
             lease = self._leases.get(place.key)
@@ -134,14 +144,20 @@ class Pool:
                 lease._idle_timer.cancel()
         threading.Thread(
             target=self._prepare,
-            args=(lease, recipe, need, lease._prepared, before),
+            args=(lease, recipe, need, file, lease._prepared, before),
             name=f"hybridiff-prepare-{place.key}",
             daemon=True,
         ).start()
         return lease
 
     def _prepare(
-        self, lease: Lease, recipe: object, need: Need | None, prepared: Future, before: Future | None
+        self,
+        lease: Lease,
+        recipe: object,
+        need: Need | None,
+        file: ModelFile | None,
+        prepared: Future,
+        before: Future | None,
     ) -> None:
         try:
             if before:
@@ -150,7 +166,7 @@ class Pool:
                 self._drain(lease)
             lease.require_fit()
             self._ask_for_memory(lease, need)
-            self._make_ready(lease, recipe)
+            self._make_ready(lease, recipe, file)
             if need:
                 lease.held[need.key] = need
             prepared.set_result(lease.exchange)
@@ -178,10 +194,12 @@ class Pool:
             if not there:
                 self._promised[lease] = need.ram(lease.place)
 
-    def _make_ready(self, lease: Lease, recipe: object) -> None:
+    def _make_ready(self, lease: Lease, recipe: object, file: ModelFile | None) -> None:
         try:
             if not lease.usable():
                 self._launch(lease)
+            if file:
+                self._bring(lease, file)
             lease.exchange.loading = lease.exchange.load(recipe)
         except Exception as error:
             ended = lease.exchange is None or not lease.exchange.alive()
@@ -190,6 +208,14 @@ class Pool:
                 lease.blame()
             raise
         lease.begin()
+
+    def _bring(self, lease: Lease, file: ModelFile) -> None:
+        def tell(progress: Progress | None) -> None:
+            lease.sending = progress
+
+        since, machine = time.perf_counter(), lease.place.machine
+        if place := bring(lease.exchange, file, tell):
+            log.info("Hybridiff: %s", told_of(file, machine, place, since))
 
     def _drain(self, lease: Lease) -> None:
         """Finish what an interrupted run left in the worker, or give the worker up."""

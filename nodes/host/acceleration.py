@@ -29,14 +29,19 @@ class Acceleration:
     """Hybridiff on a model: what the nodes put there. `report` is the last run's.
 
     `origin` is the graph that the model comes from, where it is known; with `other_packs` workers may run nodes of
-    other packs that are in it.
+    other packs that are in it, and with `sends` other machines are sent the model's file, where they lack it.
     """
 
     def __init__(
-        self, plan: HybridPlan, devices: tuple[str, ...], origin: Origin | None = None, other_packs: bool = True
+        self,
+        plan: HybridPlan,
+        devices: tuple[str, ...],
+        origin: Origin | None = None,
+        other_packs: bool = True,
+        sends: bool = False,
     ):
         self.plan, self.devices = plan, devices
-        self.origin, self.other_packs = origin, other_packs
+        self.origin, self.other_packs, self.sends = origin, other_packs, sends
         self.report: RunReport | None = None
         self.called_at: float | None = None
         self.node: str | None = None
@@ -72,11 +77,11 @@ class Acceleration:
         options = guider.model_options["transformer_options"]
         made = Remaking(guider.model_patcher, guider.model_options, self.origin, self.other_packs)
         shapes = kwargs.get("latent_shapes")
-        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, shapes, self.node, made)
+        run = Run(guider, self.plan, self.devices, noise, sampler, sigmas, shapes, self.node, made, self.sends)
         if self.called_at is not None:
             run.report.called_at = self.called_at
         self.report, self.called_at = run.report, None
-        run.events.begin(lambda: run.leases.starting)
+        run.events.begin(lambda: {"starting": run.leases.starting, "sending": run.leases.sending})
         options[KEY] = run
         # last in the chain, so that other packs' wrappers see every branch, and we the sampler's own sigmas
         for kind in (WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLER_SAMPLE):

@@ -32,6 +32,7 @@ class ComfyBackend:
         from .rounding import is_dynamic
         from .rows import of_rows
         from .settings import lay, lay_args
+        from .shelf import Shelf
         from .state import Watching
 
         self._comfy, self._told, self.remarks = comfy, start["device"], list(remarks)
@@ -40,7 +41,8 @@ class ComfyBackend:
         self._machine = start.get("machine")  # its name, where ComfyUI's process is on another one
         self._folders = model_folders() if self._machine else start["model_folders"]
         self._located = located
-        self._kitchen = Kitchen(self._folders)
+        self.shelf = Shelf(self._machine, self._folders) if self._machine else None
+        self._kitchen = Kitchen(self._folders, machine=self._machine)
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
         self._offer, self._withdraw, self._inner = offer, withdraw, inner_options

@@ -35,11 +35,11 @@ class StepEvents:
         self._page = getattr(server, "client_id", None)
         self._on = node is not None and self._page is not None and self._page in server.sockets
         self._workflow = _workflow_id(server) if self._on else None
-        self._starting: Callable[[], list[str]] = list
+        self._about: Callable[[], dict] = dict
 
-    def begin(self, starting: Callable[[], list[str]]) -> None:
-        """Tell that a run begins. `starting` gives the devices that are being started, each time it is asked."""
-        self._starting = starting
+    def begin(self, about: Callable[[], dict]) -> None:
+        """Tell that a run begins. `about` gives what account.head is told of workers to come, each time it is asked."""
+        self._about = about
         if self._on:
             self._send(done=False)
 
@@ -53,7 +53,7 @@ class StepEvents:
         self.report.end(finished)
         if self._on:
             self._send(done=True)
-        self._starting = list  # what was given holds the run, which holds this
+        self._about = dict  # what was given holds the run, which holds this
 
     def _send(self, done: bool) -> None:
         self._sent_at = time.monotonic()
@@ -67,7 +67,7 @@ class StepEvents:
             steps = [{**step, "times": [dict(t) for t in step["times"]]} for step in fresh]
             run = {"node": self.node, "workflow": self._workflow, "steps": steps, "done": done}
             whole = {**vars(report), "steps": [vars(record) for record in report.steps]}
-            told = head(whole, [] if done else self._starting()) | run
+            told = head(whole, **({} if done else self._about())) | run
             self._unsent = {}
             PromptServer.instance.send_sync(EVENT, told, self._page)
         except Exception:

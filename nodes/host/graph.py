@@ -95,7 +95,7 @@ class Origin:
             "force_cast_weights": False, "patches": {}, "controls": list(controls),
             "graph": {
                 "nodes": plain, "output": list(self.output), "classes": self.packs, "seen": self.seen,
-                "pnginfo": pnginfo, "since": STARTED, "size": patcher.model_size(),
+                "pnginfo": pnginfo, "since": STARTED, "versions": {}, "size": patcher.model_size(),
             },
         }  # fmt: skip
 

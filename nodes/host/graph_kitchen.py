@@ -31,8 +31,8 @@ log = logging.getLogger("hybridiff.worker")
 
 KEEPER = "HybridiffKeptModel"
 FIELDS = {
-    "nodes": dict, "output": list, "classes": dict, "seen": dict, "pnginfo": (dict, type(None)), "since": float,
-    "size": int,
+    "nodes": dict, "output": list, "classes": dict, "seen": dict, "pnginfo": (dict, type(None)),
+    "since": (float, type(None)), "versions": dict, "size": int,
 }  # fmt: skip
 
 _prompts = itertools.count(1)
@@ -98,12 +98,16 @@ class Account:
 
 
 class GraphKitchen:
-    """Makes models by graphs, and keeps the last ones with what their nodes gave."""
+    """Makes models by graphs, and keeps the last ones with what their nodes gave.
 
-    def __init__(self) -> None:
+    `machine` is this one's name, where graphs come from another one.
+    """
+
+    def __init__(self, machine: str | None = None) -> None:
+        self.machine = machine
         self.loop = asyncio.new_event_loop()
         self.server = self._server()
-        self.packs = Packs(self.loop)
+        self.packs = Packs(self.loop, machine)
         nodes.NODE_CLASS_MAPPINGS[KEEPER] = KeptModel
         self.made: list[Made] = []  # in the order of their use
         self.account = Account()
@@ -126,7 +130,7 @@ class GraphKitchen:
             self.made.remove(made)
             self.made.append(made)
             return made.patcher
-        self.account.packs = self.packs.load(graph["classes"], graph["since"])
+        self.account.packs = self.packs.load(graph["classes"], graph["since"], graph["versions"])
         made = self.kin(graph) or Made(graph, self._executor())
         if made in self.made:
             self.made.remove(made)
@@ -152,7 +156,10 @@ class GraphKitchen:
             words = " ".join(str(outcome.get("exception_message", "")).split())[:200]
             kind = str(outcome.get("exception_type", "")).rsplit(".", 1)[-1]
             node = lines.NODE_TITLE(kind=outcome.get("node_type"), id=outcome.get("node_id"))
-            raise ValueError(lines.NODE_FAILED(node=node, reason=f"{kind}: {words}"))
+            reason = f"{kind}: {words}"
+            if self.machine:
+                raise ValueError(lines.NODE_FAILED_ELSEWHERE(node=node, machine=self.machine, reason=reason))
+            raise ValueError(lines.NODE_FAILED(node=node, reason=reason))
         came = [model for model in KeptModel.came if isinstance(model, ModelPatcher)]
         if len(KeptModel.came) > 1:
             raise ValueError(lines.SEVERAL_MODELS(count=len(KeptModel.came)))

@@ -65,11 +65,16 @@ class Kitchen:
 
     Reads models from `folders` alone, by the loaders named here: a recipe comes from another process. Models in turn
     (two experts, base and refiner) stay, the last used longest, while `free` bytes of the system's memory would hold
-    the next one too.
+    the next one too. `machine` is this one's name, where recipes come from another one.
     """
 
-    def __init__(self, folders: Sequence[str], free: Callable[[], int] = lambda: psutil.virtual_memory().available):
-        self.folders, self.free = folders, free
+    def __init__(
+        self,
+        folders: Sequence[str],
+        free: Callable[[], int] = lambda: psutil.virtual_memory().available,
+        machine: str | None = None,
+    ):
+        self.folders, self.free, self.machine = folders, free, machine
         self.networks = Networks()
         self._bases: list[Base] = []  # in the order of their use
         self.refusals: list[str | None] = []  # why not, for each ControlNet of the last recipe
@@ -98,7 +103,7 @@ class Kitchen:
         if self._graphs is None:
             from .graph_kitchen import GraphKitchen  # brings the host's executor and server with it
 
-            self._graphs = GraphKitchen()
+            self._graphs = GraphKitchen(self.machine)
         self._graphs.check(graph)
         if not self._graphs.kin(graph):
             self._make_room(graph["size"])

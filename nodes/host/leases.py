@@ -45,8 +45,8 @@ def _told(device: str, details: dict) -> str:
 
 
 @functools.cache
-def failed_graphs() -> dict[tuple[str, str], str]:
-    """What workers said that could not make a model by its graph, by device and graph."""
+def failed_graphs() -> dict[tuple[str, str, str], str]:
+    """What workers said that could not make a model by its graph, by device, its machine's joining, and graph."""
     return {}
 
 
@@ -64,7 +64,8 @@ class Leases:
     """A run's workers, with the model of `recipe`.
 
     `places` are asked in their order, as many as are wanted; with `whole` all of them. `wish` is the devices that the
-    user asked for, `need` what the model takes. What keeps a worker from its part is noted in `report`.
+    user asked for, `need` what the model takes; with `sends` other machines are sent the model's file, where they lack
+    it. What keeps a worker from its part is noted in `report`.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class Leases:
         whole: bool,
         paces: Paces,
         need: Need | None = None,
+        sends: bool = False,
     ):
         self.patcher, self.recipe, self.wish = patcher, recipe, wish
         self.controls, self.report, self.whole = controls, report, whole
-        self.need = need
+        self.need, self.sends = need, sends
         self.places = [place for place in places if not (self._failed(place) or self._was_slow(place, paces))]
         self.most = len(self.places)  # workers that there may come to be
         self.near = not all(place.machine for place in self.places)  # some of them on this machine
@@ -94,10 +96,14 @@ class Leases:
 
     def _failed(self, place: Place) -> bool:
         """Whether the device could not make this model by its graph: it would fail again."""
-        line = None if self.recipe is None else failed_graphs().get((place.key, repr(self.recipe["graph"])))
+        line = None if self.recipe is None else failed_graphs().get(self._graph_at(place))
         if line is not None:
             self.report.note(line)
         return line is not None
+
+    def _graph_at(self, place: Place) -> tuple[str, str, str]:
+        """The model at that device; a machine that joined anew may have what it lacked."""
+        return place.key, place.node, repr(self.recipe["graph"])
 
     def _was_slow(self, place: Place, paces: Paces) -> bool:
         """Whether the device was too slow for this model in a run before: it is then not even loaded."""
@@ -112,11 +118,12 @@ class Leases:
             place = self.places.pop(0)
             try:
                 model = files.portable(self.recipe) if place.machine else self.recipe
-            except OSError as error:
+                file = files.to_send(self.recipe) if place.machine and self.sends else None
+            except (OSError, ValueError) as error:
                 self.report.note(lines.PART_DONE_HERE(reason=error))
                 continue
             order = {"model": model, "args": settings.read_args()}
-            lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need)
+            lease = pool().prepare(place, self.patcher.load_device, order, self.wish, self.need, file)
             if lease is None:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
@@ -126,6 +133,11 @@ class Leases:
     def starting(self) -> list[str]:
         """The devices whose workers are not ready yet, by their names."""
         return [lease.place.label for lease in self._leases if lease not in self._met]
+
+    @property
+    def sending(self) -> list[dict]:
+        """The files that are on their way to other machines: the file's name, the machine's, a share of 1."""
+        return [vars(lease.sending) for lease in self._leases if lease.sending]
 
     def ready(self, wanted: int) -> list[Exchange]:
         """Wait for the workers; gives those that are ready, another device's in the place of one that is not."""
@@ -163,9 +175,13 @@ class Leases:
 
     def late(self, others: Sequence[Exchange]) -> None:
         """The run is over: say which workers were not ready in time, those of `others` too."""
-        starting = [lease.place for lease in self._leases if lease not in self._met]
-        for place in [*starting, *(exchange.place for exchange in others)]:
-            self.report.note(lines.NOT_READY(device=place.label))
+        for lease in self._leases:
+            if lease not in self._met and (to := lease.sending):
+                self.report.note(lines.BEING_SENT(file=to.name, machine=to.machine, share=to.share))
+            elif lease not in self._met:
+                self.report.note(lines.NOT_READY(device=lease.place.label))
+        for exchange in others:
+            self.report.note(lines.NOT_READY(device=exchange.place.label))
 
     def _meet(self, lease: Lease) -> Exchange | None:
         if lease not in self._met:
@@ -205,7 +221,7 @@ class Leases:
     def _note_failure(self, lease: Lease, error: Exception) -> None:
         alive = lease.exchange is not None and lease.exchange.alive()
         if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
-            failed_graphs()[lease.place.key, repr(self.recipe["graph"])] = lines.PART_DONE_HERE(reason=error)
+            failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=error)
 
     def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.

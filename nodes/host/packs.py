@@ -6,6 +6,7 @@ A pack is told by its name alone, and the name only compared with what lies in t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import logging
 import os
@@ -29,14 +30,15 @@ log = logging.getLogger("hybridiff.worker")
 
 CORE, EXTRAS, CUSTOM = "nodes", "comfy_extras.", "custom_nodes."
 CODE = (".py", ".pyd", ".so")
+UNUSED = {"test", "tests"}  # folders of a pack
 PRESTARTUP = "prestartup_script.py"
 
 
 class Packs:
-    """Those that this process has loaded."""
+    """Those that this process has loaded. `machine` is this one's name, where ComfyUI's process is on another one."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
-        self.loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, machine: str | None = None):
+        self.loop, self.machine = loop, machine
         self._loaded: set[str] = set()
         self.all_extras = False
         # as the host does where it loads packs (nodes.py, init_external_custom_nodes)
@@ -46,18 +48,21 @@ class Packs:
         if kept:
             kept.save_functions()
 
-    def load(self, classes: dict[str, str], since: float) -> dict[str, float]:
+    def load(
+        self, classes: dict[str, str], since: float | None, versions: dict[str, str] | None = None
+    ) -> dict[str, float]:
         """Have each of `classes` in the host's table, from the module named there; gives the seconds of new ones.
 
-        Raises ValueError, in words for users, where a pack is not here, is not the one that ComfyUI loaded `since`
-        (in seconds since the epoch), or has no such class.
+        Raises ValueError, in words for users, where a pack is not here, has no such class, or is not the one that
+        ComfyUI has: loaded `since` (in seconds since the epoch) on this machine, or on another one, whose clock says
+        nothing here, of these `versions`.
         """
         took = {}
         # ComfyUI's own first: packs' classes do not take the place of those
         for module in sorted(set(classes.values()), key=lambda module: (module.startswith(CUSTOM), module)):
             if module != CORE and module not in self._loaded:
                 started = time.perf_counter()
-                self._load(module, since)
+                self._load(module, since, (versions or {}).get(module))
                 self._loaded.add(module)
                 if module.startswith(CUSTOM):
                     took[module.removeprefix(CUSTOM)] = round(time.perf_counter() - started, 3)
@@ -74,24 +79,25 @@ class Packs:
             module = EXTRAS + nodes.get_module_name(path)
             if os.path.basename(path).startswith("nodes_") and module not in self._loaded:
                 try:
-                    self._load(module, float("inf"))
+                    self._load(module, None)
                     self._loaded.add(module)
                 except ValueError as error:
                     log.info("%s", error)
 
-    def _load(self, module: str, since: float) -> None:
-        parent, name = module.split(".", 1) if "." in module else ("", module)
+    def _load(self, module: str, since: float | None, version: str | None = None) -> None:
+        parent = module.split(".", 1)[0] if "." in module else ""
         if f"{parent}." not in (EXTRAS, CUSTOM):
             raise ValueError(lines.WRONG_VALUE(what="a pack", value=shown(module)))
         of_extras = f"{parent}." == EXTRAS
-        folders = [os.path.join(_root(), parent)] if of_extras else folder_paths.get_folder_paths(parent)
-        path = next(
-            (path for folder in folders for path in _listed(folder) if nodes.get_module_name(path) == name), None
-        )
+        path = _path_of(module)
+        if path is None and self.machine:
+            raise ValueError(lines.PACK_NOT_ON_MACHINE(machine=self.machine, pack=_name(module)))
         if path is None:
             raise ValueError(lines.PACK_NOT_THERE(pack=_name(module)))
-        if _newest(path) > since:
+        if since is not None and _newest(path) > since:
             raise ValueError(lines.PACK_CHANGED(pack=_name(module)))
+        if self.machine and not of_extras and _version(path) != version:
+            raise ValueError(lines.PACK_OF_ANOTHER_VERSION(machine=self.machine, pack=_name(module)))
         told = Told()
         logging.getLogger().addHandler(told)
         try:
@@ -107,6 +113,25 @@ class Packs:
             _as_the_host_left_it()
         if not done:
             raise ValueError(lines.PACK_NOT_LOADED(pack=_name(module), reason=told.words()))
+
+
+def version_of(module: str, since: float) -> str:
+    """What tells the pack that this process loaded from others: a digest of its code.
+
+    Raises ValueError where it is not on the disk any more as it was `since`, in seconds since the epoch.
+    """
+    path = _path_of(module)
+    if path is None or _newest(path) > since:
+        raise ValueError((lines.PACK_CHANGED if path else lines.PACK_NOT_THERE)(pack=_name(module)))
+    return _version(path)
+
+
+def _path_of(module: str) -> str | None:
+    """The file or folder that the host would load under this name; None where there is none."""
+    parent, name = module.split(".", 1)
+    of_extras = f"{parent}." == EXTRAS
+    folders = [os.path.join(_root(), parent)] if of_extras else folder_paths.get_folder_paths(parent)
+    return next((path for folder in folders for path in _listed(folder) if nodes.get_module_name(path) == name), None)
 
 
 def _as_the_host_left_it() -> None:
@@ -159,11 +184,30 @@ def _listed(folder: str) -> Iterator[str]:
 
 def _newest(path: str) -> float:
     """When the newest file of code in a pack was changed, in seconds since the epoch."""
-    files = [path] if os.path.isfile(path) else []
+    return max(map(_changed_at, _files(path)), default=0.0)
+
+
+def _version(path: str) -> str:
+    """A digest of a pack's Python files, whatever a system does to the ends of their lines.
+
+    Not of its tests, which a copy from a registry may lack.
+    """
+    root, digest = os.path.realpath(path), hashlib.blake2b(digest_size=16)
+    named = {os.path.relpath(file, root).replace(os.sep, "/"): file for file in _files(path) if file.endswith(".py")}
+    for name, file in sorted(named.items()):
+        if not UNUSED.intersection(name.split("/")[:-1]):
+            with open(file, "rb") as code:
+                digest.update(name.encode() + b"\0" + code.read().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def _files(path: str) -> list[str]:
+    """A pack's files of code."""
+    files = [os.path.realpath(path)] if os.path.isfile(path) else []
     for folder, folders, names in os.walk(os.path.realpath(path)):
         folders[:] = [name for name in folders if name not in ("__pycache__", ".git", "node_modules")]
         files += [os.path.join(folder, name) for name in names if name.endswith(CODE)]
-    return max(map(_changed_at, files), default=0.0)
+    return files
 
 
 def _changed_at(file: str) -> float:

@@ -54,8 +54,8 @@ def known() -> tuple[Cuts, Paces, Forms]:
 class Run:
     """One sampling: its workers, its engine, its report.
 
-    `alone` is why no device helps, `misfit` what is wrong with the latent, both in words for users. The caller sets
-    `finished` where the sampling came to its end.
+    `alone` is why no device helps, `misfit` what is wrong with the latent, both in words for users. With `sends` other
+    machines may be sent the model's file. The caller sets `finished` where the sampling came to its end.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Run:
         shapes: list | None = None,
         node: str | None = None,
         made: Remaking | None = None,
+        sends: bool = False,
     ):
         steps = len(sigmas) - 1
         plan.for_run(steps)  # before anything runs: a plan that does not fit is refused
@@ -95,14 +96,14 @@ class Run:
         self.mode = mode_for(self.plan, steps)
         self.misfit = obstacles.misfit(self.patcher, noise, shapes)
         self.alone: str | None = None
-        self.leases = self._leases(devices, guider.model_options, noise.shape)
+        self.leases = self._leases(devices, guider.model_options, noise.shape, sends)
         if self.alone is None:
             self._divides &= self.leases.near and not never_divided(known()[2], name_of(self.leases.recipe))
             sampling = self.patcher.get_model_object("model_sampling")
             if conds := obstacles.expected_conds(self.guidance, self.controls, sampling, self.sigmas):
                 self.leases.start(self.leases.most if self._divides else conds - 1)
 
-    def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int]) -> Leases:
+    def _leases(self, devices: tuple[str, ...], model_options: dict, shape: Sequence[int], sends: bool) -> Leases:
         """The workers, none started yet; where there can be none, `alone` says why."""
         found, missing = places_for(devices, self.patcher.load_device, self.mode in CUTTING)
         nobody = None if found else "; ".join(missing) or lines.NO_DEVICE_CHOSEN()
@@ -118,7 +119,7 @@ class Run:
             self.report.note(line)
         need = need_of(self.patcher, recipe, shape) if recipe else None
         given = (self.controls, self.report, self.mode == "pipeline", known()[1])
-        return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need)
+        return Leases(self.patcher, recipe, found if recipe else (), devices, *given, need, sends)
 
     # -- the sampler's course
 

@@ -18,7 +18,8 @@ LAYERS = [
     "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
     "workers.candidates workers.place remote.machines remote.places workers.devices workers.torch_settings",
     "schedule report call setting network.lead workers.shared workers.channel workers.launch_local remote.facts",
-    "workers.pieces workers.token_ways workers.watch workers.memory workers.requests workers.room workers.steps "
+    "workers.pieces workers.bringing workers.token_ways workers.watch workers.memory workers.requests workers.room "
+    "workers.steps "
     "workers.exchange workers.chain workers.token_links workers.endpoint "
     "workers.loop workers.worker",
     "handshake token_group",

@@ -15,7 +15,7 @@ import torch
 from hybridiff_core.network.tokens import Form
 from hybridiff_core.remote import machines
 from hybridiff_core.remote.machines import Cluster, Device, Machine, from_labels, pack_version, to_labels
-from hybridiff_core.remote.parcels import CHUNK, Stream, chunks, pack, unpack
+from hybridiff_core.remote.parcels import CHUNK, Stream, chunks, opened, parcel
 from hybridiff_core.share import Unit, by_tokens
 from hybridiff_core.workers.channel import ChannelBroken
 from hybridiff_core.workers.devices import choices, places, short_name
@@ -117,7 +117,7 @@ def test_a_token_is_kept(shared):
 
 
 def test_a_message_comes_whole_in_pieces():
-    tensors = [torch.randn(3, 70001), torch.arange(5), torch.randn(2, 3).bfloat16()]
+    tensors = [torch.randn(3, 400_001), torch.arange(5), torch.randn(2, 3).bfloat16()]
     there, here = Stream(), Stream()
     there.send(tensors)
     (message,) = there.outgoing
@@ -130,14 +130,35 @@ def test_a_message_comes_whole_in_pieces():
         here.expect([((1,), torch.uint8)])
 
 
-@pytest.mark.parametrize("whole", [np.zeros(3, np.uint8), np.zeros(8, np.float32), b"xxxx", np.full(40, 255, np.uint8)])
-def test_what_is_no_parcel_is_refused(whole):
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        (b"{}", np.zeros(8, np.float32)), (b"{}", np.zeros((2, 2), np.uint8)), (b"{}", b"xxxx"),
+        (b"[]", np.zeros(1, np.uint8)), (b"{", np.zeros(1, np.uint8)), ("{}", np.zeros(1, np.uint8)),
+    ],
+)  # fmt: skip
+def test_what_is_no_parcel_is_refused(text, data):
     with pytest.raises(ValueError):
-        unpack(whole)
+        opened(text, data)
+
+
+def test_the_memory_of_a_message_is_used_again():
+    there, here = Stream(), Stream()
+    places = []
+    for _ in range(2):
+        there.begin()
+        there.send([torch.arange(9)])
+        (message,) = there.outgoing
+        here.put(message)
+        came = here.expect([((9,), torch.int64)])
+        assert came.wait(0.0)[0].tolist() == list(range(9))
+        places.append((message.ctypes.data, came.wait(0.0)[0].data_ptr()))
+        came.release()
+    assert places[0] == places[1]
 
 
 def test_a_parcel_is_a_frame_and_bytes():
-    frame, data = unpack(pack({"op": "step"}, np.arange(7, dtype=np.uint8)))
+    frame, data = opened(*parcel({"op": "step"}, np.arange(7, dtype=np.uint8)))
     assert frame == {"op": "step"} and data.tolist() == list(range(7))
 
 

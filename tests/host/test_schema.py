@@ -63,6 +63,7 @@ GOLDEN = {
         ("where", "COMBO", "this machine"),
         ("devices", "HYBRIDIFF_DEVICES", None),
         ("other_packs", "COMBO", "run their nodes in the worker too"),
+        ("send_files", "BOOLEAN", False),
     ],
     "HybridiffReport": [("report", "HYBRIDIFF_REPORT", None)],
     "HybridiffCompare": [("a", "IMAGE,LATENT", None), ("b", "IMAGE,LATENT", None)],

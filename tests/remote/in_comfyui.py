@@ -3,7 +3,7 @@
     python in_comfyui.py COMFYUI_ROOT
 
 Reads a case a line (JSON) and prints a line of JSON for it: {"model": "trained" or a depth, "size", "steps", "devices",
-"wait", "mode"}. The first of a model's runs is stock's, which all of them are compared with.
+"wait", "mode", "sends"}. The first of a model's runs is stock's, which all of them are compared with.
 """
 
 import json
@@ -118,7 +118,9 @@ class Bench:
             self.sample(model, {**case, "steps": 1})
             self.stock[key] = self.sample(model, case)
         stock, alone_s = self.stock[key]
-        ours = self.acceleration.Acceleration(HybridPlan(mode=case.get("mode", "exact")), tuple(case["devices"]))
+        ours = self.acceleration.Acceleration(
+            HybridPlan(mode=case.get("mode", "exact")), tuple(case["devices"]), sends=case.get("sends", False)
+        )
         print("begins", flush=True)
         latent, seconds = self.sample(ours.apply(model), case)
         report = ours.report

@@ -72,6 +72,9 @@ test('a run that begins, goes on, fails or is stopped says so', () => {
   const begun = { ...VIEW, state: 'running', steps: [], shared: 0, calls: 0, starting: [VIEW.devices[1]], devices: [VIEW.devices[0]], workers: [0], gain: null }
   assert.equal(badgeOf(begun), 'starting cuda:1')
   assert.equal(what(begun), 'one device begins; cuda:1 joins when it is ready')
+  const sending = [{ name: 'sdxl.safetensors', machine: 'pc-b', share: 0.358 }]
+  assert.equal(what({ ...begun, sending }), 'sdxl.safetensors is being sent to pc-b: 35 %')
+  assert.equal(what({ ...VIEW, sending }), what(VIEW))
   const alone = { ...begun, steps: STEPS.slice(0, 2), calls: 2 }
   assert.equal(badgeOf(alone), '1 GPU: step 2 of 5')
   assert.equal(what(alone), 'one device begins; cuda:1 joins when it is ready')

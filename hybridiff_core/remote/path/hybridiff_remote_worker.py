@@ -45,9 +45,9 @@ class RemoteWorker:
         """A piece of the message that the next call announces."""
         self._desk.put(piece)
 
-    def do(self, parcel):
-        """Do what a frame asks for; returns the answer, or its first piece."""
-        return self._desk.do(parcel)
+    def do(self, text, piece):
+        """Do what a frame asks for, with the last piece of its message; returns the same: what is told, and bytes."""
+        return self._desk.do(text, piece)
 
     def more(self):
         """The next piece of the answer."""

@@ -51,9 +51,11 @@ class Case:
     cfg: float = 5.0
     lora: float = 0.0
     steps: int = 4
+    size: int = 8
+    free_u: float = 0.0  # strength of a patch in a U-Net, which a worker makes by the graph
 
     def bench(self, comfy: Comfy, seed: int) -> Bench:
-        side = Bench(comfy, self.family, size=8)
+        side = Bench(comfy, self.family, size=self.size)
         side.settings |= {"seed": seed, "cfg": self.cfg, "steps": self.steps}
         side.devices = self.devices
         if self.mode == "exact" and len(self.devices) > 1:  # a third device helps with a third cond
@@ -63,6 +65,8 @@ class Case:
             side.model = side.graph.add(
                 "LoraLoaderModelOnly", model=side.model, lora_name="sd3_depth4.safetensors", strength_model=self.lora
             )
+        if self.free_u:
+            side.model = side.graph.add("FreeU_V2", model=side.model, b1=self.free_u, b2=1.2, s1=0.9, s2=0.2)
         return side
 
 
@@ -75,6 +79,9 @@ CASES = [
     Case("pipeline, in turns", 12, mode="pipeline", steps=12),
     Case("pipeline, three devices", 10, mode="pipeline", devices=("same", "same"), steps=12),
     Case("pipeline, CFG 1", 8, mode="pipeline", cfg=1.0, steps=12),
+    Case("by tokens, CFG 1", 8, cfg=1.0, size=32, steps=6),
+    Case("by tokens, LoRA at 0.6", 4, cfg=1.0, size=32, steps=6, lora=0.6),
+    *(Case(f"SD1.5, by its graph, FreeU at {strength}", 3, family="sd15", free_u=strength) for strength in (1.1, 1.3)),
     Case("SD1.5, exact", 4, family="sd15", steps=2),
     Case("SD1.5, predict", 1, family="sd15", mode="predict", steps=10),
     Case("SD1.5, pipeline", 1, family="sd15", mode="pipeline", steps=10),
@@ -237,13 +244,17 @@ def markdown(result: dict) -> str:
     calm = [row for row in rows if "lines" in row and row["happening"] != "kill" and not row["case"].startswith("SD")]
     alone = [row for row in calm if row["case"].startswith("exact") and row["shared"] < row["calls"]]
     happenings = Counter(row["happening"] for row in rows)
+    tokens, graphs = (
+        sum(what in row["case"] and row.get("shared", 0) > 0 for row in rows) for what in ("by tokens", "by its graph")
+    )
     lines += [
         "",
         f"{len(rows)} runs: {happenings['interrupt']} asked to stop ({sum(row['interrupted'] for row in rows)} before "
         f"their end), {happenings['kill']} with a worker killed. {len(compared)} exact runs compared with KSampler, at "
         f"most {max(compared):.1e} off (limit {LIMIT:g}). {len(alone)} undisturbed exact runs were not shared in every "
-        f"step. Grew: more than {MOST['uss_mb']:g} MB, {MOST['fds']:g} descriptors, {MOST['threads']:g} threads or "
-        f"half a process, both between the medians and a 100 runs. Verdict: {'BAD' if result['bad'] else 'good'}.",
+        f"step; {tokens} runs were shared by tokens, {graphs} with a model made by its graph. Grew: more than "
+        f"{MOST['uss_mb']:g} MB, {MOST['fds']:g} descriptors, {MOST['threads']:g} threads or half a process, both "
+        f"between the medians and a 100 runs. Verdict: {'BAD' if result['bad'] else 'good'}.",
     ]
     return "\n".join(lines)
 

@@ -124,7 +124,9 @@ def test_merged_models_are_shared(bench, kind):
     side = bench("sd3")
     lora = {"lora_name": "sd3_depth4.safetensors", "strength_model": 1.0}
     other = side.graph.add("LoraLoaderModelOnly", model=side.model, **lora)
-    if kind == "ModelMergeAdd":  # what the LoRA adds: twice the weights would make too much of every rounding
+    # what the LoRA adds: with twice the weights a rounding grows, so that KSampler's own latent moves by 5e-2 where the
+    # prompts are computed one after the other
+    if kind == "ModelMergeAdd":
         other = side.graph.add("ModelMergeSubtract", model1=other, model2=side.model, multiplier=1.0)
     more = {"ModelMergeSimple": {"ratio": 0.3}, "ModelMergeAdd": {}, "ModelMergeSubtract": {"multiplier": 0.2}}[kind]
     side.model = side.graph.add(kind, model1=side.model, model2=other, **more)

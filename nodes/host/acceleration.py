@@ -18,6 +18,7 @@ from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
 from .block_hooks import offer, withdraw
 from .events import executing_node
+from .foreign import make_way_for_classes
 from .graph import Origin
 from .host_call import KEY, HostCall
 from .remaking import Remaking
@@ -74,6 +75,7 @@ class Acceleration:
         if len(sigmas) < 2:  # no steps
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         guider = executor.class_obj
+        make_way_for_classes(guider.model_patcher)
         options = guider.model_options["transformer_options"]
         made = Remaking(guider.model_patcher, guider.model_options, self.origin, self.other_packs)
         shapes = kwargs.get("latent_shapes")

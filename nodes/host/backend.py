@@ -26,6 +26,7 @@ class ComfyBackend:
         from .conditioning import KINDS, OBJECTS
         from .cuts import hooked, splitter_for
         from .files import located
+        from .foreign import make_way_for_classes
         from .kitchen import Kitchen
         from .loaders import model_folders
         from .recipe import ADAPTER_KINDS
@@ -46,6 +47,7 @@ class ComfyBackend:
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
         self._offer, self._withdraw, self._inner = offer, withdraw, inner_options
+        self._make_way = make_way_for_classes
         self._lay, self._lay_args, self._of_rows = lay, lay_args, of_rows
         self._patcher = self._model = self._loaded = self._splitter = None
         self._content, self._watches = content, Watching
@@ -87,6 +89,7 @@ class ComfyBackend:
             self._options = self._inner.prepared(self._patcher, self._own, crossed)
         self._patcher.model_options = self._inner.laid(self._options, run["options"])
         if fresh:
+            self._make_way(self._patcher)
             self._model, _, self._loaded = self._comfy.sampler_helpers.prepare_sampling(
                 self._patcher, run["shape"], crossed, self._patcher.model_options
             )

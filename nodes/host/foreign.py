@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 import comfy.model_management
 import torch
+from comfy.model_patcher import ModelPatcher
 
 COMFY = os.path.dirname(os.path.abspath(comfy.model_management.__file__))
 MODULE_INTERNALS = frozenset(vars(torch.nn.Module()))
@@ -41,6 +42,16 @@ def clear_own_methods(owner: torch.nn.Module) -> None:
         for name in vars(module).keys() - MODULE_INTERNALS:
             if callable(getattr(type(module), name, None)) and not replaced(module, name):
                 delattr(module, name)
+
+
+def make_way_for_classes(patcher: ModelPatcher) -> None:
+    """Before `patcher` is loaded: where it gives modules other classes, no method of an earlier patch is to hide them.
+
+    The host takes the earlier patches off in loading, and leaves methods behind. Here they are taken off before it.
+    """
+    if any(name.endswith(".__class__") for name in patcher.object_patches):
+        patcher.unpatch_model(unpatch_weights=False)
+        clear_own_methods(patcher.model)
 
 
 def changed_methods(model: torch.nn.Module, but: Collection[str] = ()) -> str | None:

@@ -17,8 +17,11 @@ from typing import NamedTuple
 
 import torch
 
+from tests.remote.network import can_be_made
+
 from . import (
     about,
+    by_graph,
     choice,
     curve,
     dividing,
@@ -30,6 +33,7 @@ from . import (
     places,
     projection,
     quality,
+    remote,
     samplings,
     speed,
     stages,
@@ -63,6 +67,8 @@ ONLY = [
     "messages",
     "start",
     "false_alarms",
+    "by_graph",
+    "remote",
     "samplings",
     "places",
     "templates",
@@ -103,6 +109,9 @@ def parts(unet: Path, prompts: int) -> list[Part]:
         Part("messages", ["messages.py"], messages.render, "workers", "Messages to a worker and back", about.MESSAGES),
         Part("start", ["start.py"], start.render, "workers", "The first run of a fresh ComfyUI", about.START),
         Part("false_alarms", ["false_alarms.py"], false_alarms.render, "workers", NEAR, about.FALSE_ALARMS),
+        Part("by_graph", ["by_graph.py"], by_graph.render, "workers", "A model that packs made", about.BY_GRAPH),
+        Part("remote", ["remote.py"], remote.render, "workers", "A device of another machine", about.REMOTE),
+        Part("remote_picture", [], remote.render, "workers", "A picture by two machines", about.REMOTE_PICTURE),
         Part("templates", ["templates.py"], template_rows.render, "templates", "How they are shared", about.TEMPLATES),
         Part("templates_newer", [], template_rows.render, "templates", "Newer templates", about.NEWER),
         Part("gpu", ["gpu.py"], gpu_rows.render, "gpu", "On a GPU", about.GPU),
@@ -178,6 +187,10 @@ def main() -> None:
             continue
         if str(options.unet) in part.command and not (options.unet / "emoji_unet.safetensors").exists():
             print(f"no emoji_unet.safetensors in {options.unet}: the U-Net is left out (training/README.md makes it)")
+        elif part.name == "by_graph" and by_graph.missing():
+            print(f"HYBRIDIFF_PACKS has no {', '.join(by_graph.missing())}: by_graph.py is left out")
+        elif part.name == "remote" and not can_be_made():
+            print("remote.py is left out: it needs root, ip and tc")
         elif part.name.startswith("gpu") and not torch.cuda.is_available():
             print(f"no GPU here: {part.command[0]} is left out")
         else:

@@ -37,6 +37,17 @@ second half, are compared with this process's own; beyond what is allowed the de
 computes with other instructions of the processor, and so rounds otherwise, as unlike devices do: no run may raise an
 alarm."""
 
+BY_GRAPH = """A GGUF file, a LoRA, a merge and patches of two more packs. The worker imports the packs and runs the
+nodes once; then it runs those whose settings changed, and nothing where none did. The run waits for the worker here;
+without HYBRIDIFF_WAIT it goes on alone meanwhile."""
+
+REMOTE = """What a step takes beyond computing: a latent there and back between two network namespaces of this machine,
+joined by a link of a given rate; the worker computes nothing. Beside it what the link alone takes. The first 256 KiB
+pass the shaped link at once, so small messages can be faster than it."""
+
+REMOTE_PICTURE = """SD3's layout at 8 blocks, 64x64 latents, 10 exact steps at CFG 5, with a second machine as above.
+Each machine has a core, and its own copy of the model's file. The worker runs already."""
+
 GPU = """Networks of the true sizes with random weights in half precision; what two GPUs would bring is projected. A
 message goes through the host's memory. A figure above the bound means that a batch of two takes longer than two of one.
 On so fast a card a small step is bound by the time in which Python launches its kernels, not by the GPU: SDXL's forward

@@ -43,6 +43,12 @@ def render(block: dict) -> str:
     return table(block["rows"], COLUMNS)
 
 
+def missing() -> list[str]:
+    """The packs that are not here."""
+    here = [path.name for path in published.present()]
+    return [name for name in PACKS if name not in here]
+
+
 def graph(comfy, lora: float, ratio: float) -> Bench:
     """The sampler's side, with the model that the packs' nodes make."""
     side = Bench(comfy, "sd3")
@@ -82,8 +88,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     root = find_comfyui()
-    missing = [name for name in PACKS if name not in [path.name for path in published.present()]]
-    if root is None or missing:
+    if root is None or missing():
         sys.exit("a ComfyUI (COMFYUI_PATH) and HYBRIDIFF_PACKS with " + ", ".join(PACKS) + " are needed")
     make_models(root)
     published.make_gguf(root, LORA, "sd3")

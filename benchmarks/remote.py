@@ -4,7 +4,7 @@
 
 Two machines of tests/remote/network.py, joined by a link of each rate (tc's token bucket, both ways); a worker on the
 second one that computes nothing. Needs root, `ip` and `tc`, and Ray. With --comfyui ROOT, run by a Python that has both
-ComfyUI's packages and Ray, also a picture with and without the second machine: SD3's layout at 8 blocks, 64x64, CFG 5.
+ComfyUI's packages and Ray, a picture with and without the second machine: SD3's layout at 8 blocks, 64x64, CFG 5.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ COLUMNS = [
     ("p90, ms", lambda row: f"{row['p90']:.1f}"),
     ("wire alone, ms", lambda row: f"{row['wire']:.1f}"),
     ("beyond it, ms", lambda row: f"{row['median'] - row['wire']:.1f}"),
+]
+OF_PICTURES = [
+    ("Mbit/s", lambda row: row["megabit"]),
+    ("one machine, s", lambda row: f"{row['alone_s']:.1f}"),
+    ("two machines, s", lambda row: f"{row['seconds']:.1f}"),
+    ("speed-up", lambda row: f"**{row['alone_s'] / row['seconds']:.2f}x**"),
+    ("largest difference", lambda row: f"{row['off']:.0e}"),
 ]
 SPEED = {"model": 8, "size": 64, "steps": 10, "devices": ["pc-b/cpu"], "wait": 1}
 
@@ -69,7 +76,7 @@ def picture(root: Path, megabit: int, repeats: int) -> list[dict]:
 
 
 def render(block: dict) -> str:
-    return table(block["rows"], COLUMNS)
+    return table(block["rows"], OF_PICTURES if "alone_s" in block["rows"][0] else COLUMNS)
 
 
 def main() -> None:
@@ -77,16 +84,14 @@ def main() -> None:
     parser.add_argument("--megabit", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024, 8192], help="KiB")
     parser.add_argument("--repeats", type=int, default=60)
-    parser.add_argument("--comfyui", type=Path, help="measure a picture too")
+    parser.add_argument("--comfyui", type=Path, help="measure pictures instead, over the first of --megabit")
+    parser.add_argument("--pictures", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.comfyui:
-        for one in picture(options.comfyui.resolve(), options.megabit[0], 3):
-            gain = one["alone_s"] / one["seconds"]
-            print(f"{one['megabit']} Mbit/s: alone {one['alone_s']:.1f} s, two machines {one['seconds']:.1f} s, "
-                  f"{gain:.2f}x, off by {one['off']:.1e}; load {one['load']:.1f}", flush=True)  # fmt: skip
-        return
-    rows = list(rows_of(options.megabit, options.sizes, options.repeats))
+        rows = picture(options.comfyui.resolve(), options.megabit[0], options.pictures)
+    else:
+        rows = list(rows_of(options.megabit, options.sizes, options.repeats))
     keep(options.json, rows, "none")
     print(f"{heading('none')}\n\n{render({'rows': rows})}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -81,6 +82,26 @@ def first_run(rows: Sequence[dict]) -> str:
   a run of {rows[0]["seconds"]:.0f} s: {told}. [More](benchmarks/workers.md)"""
 
 
+def elsewhere(rows: Sequence[dict]) -> str:
+    """What a second machine brought."""
+    if not rows:
+        return ""
+    gained = sorted(row["alone_s"] / row["seconds"] for row in rows)
+    return f"""- **A second computer.** Over {rows[0]["megabit"] / 1000:g} Gbit/s, with steps of
+  {rows[0]["alone_s"] / 10:.1f} s on one of them: {statistics.median(gained):.2f}x ({gained[0]:.2f}x to
+  {gained[-1]:.2f}x), exact, CFG 5. [More](benchmarks/workers.md)"""
+
+
+def by_graph(rows: Sequence[dict]) -> str:
+    """What a model takes that other packs' nodes made."""
+    if not rows:
+        return ""
+    first, again = rows[0], rows[1]
+    return f"""- **A model that other packs' nodes made.** With three packs its worker has it after
+  {first["first_s"]:.0f} s, once; the same graph again begins after {1000 * again["first_s"]:.0f} ms.
+  [More](benchmarks/workers.md)"""
+
+
 def on_gpus(parts: Sequence[dict], by_tokens: Sequence[dict]) -> str:
     """What gpu.py found for exact sharing, by model and size, the later of two rows counts; and gpu_tokens.py."""
     found = {(row["model"], row["size"]): row for row in parts if row["part"] == "projected" and row["mode"] == "exact"}
@@ -105,6 +126,7 @@ def gains(
     parts: Sequence[dict],
     by_tokens: Sequence[dict],
     started: Sequence[dict],
+    others: str,
 ) -> str:
     """When a user gains how much, in plain words."""
 
@@ -142,6 +164,7 @@ def gains(
 - **Fewer than {LEAST_STEPS} steps.** *auto* is *exact*.
 {on_gpus(parts, by_tokens)}
 {first_run(started)}
+{others}
 - **Small pictures.** Each step costs two messages and a wait, tokens a message at each attention. Where a step takes a
   few milliseconds, sharing does not pay, and the run stays on one device.
 - **More than two devices.** *exact* uses as many as there are prompts and images to compute, and with a transformer
@@ -155,12 +178,13 @@ def text(blocks: Mapping[str, dict], rows: Sequence[dict]) -> str:
         return [row for name in names for row in blocks.get(name, {"rows": []})["rows"]]
 
     rows = [row for row in rows if row["sampler"] != "ddim"]
+    others = "\n".join(filter(None, [elsewhere(of("remote_picture")), by_graph(of("by_graph"))]))
     lowest = min(row["psnr_worst"] for row in rows if row["what"] == "auto")
     listed = "\n".join(f"- [{title}](benchmarks/{name}.md)" for name, title in PAGES.items())
     paragraphs = [
         HEAD, "## Two devices, by the clock", fast(of("speed"), of("dividing")), FAST,
         "## When you gain, and when not",
-        gains(rows, of("speed"), of("gpu", "gpu_sdxl"), of("gpu_tokens"), of("start")),
+        gains(rows, of("speed"), of("gpu", "gpu_sdxl"), of("gpu_tokens"), of("start"), others),
         "## How close the pictures are",
         "*exact* is equal to KSampler to 1e-5 in fp32, in all that [COMPATIBILITY.md](COMPATIBILITY.md) lists. *auto* "
         f"is made to keep 95 of 100 pictures at {FLOOR:g} dB PSNR or better, where a difference is hardly visible; the "

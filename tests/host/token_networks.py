@@ -183,7 +183,7 @@ def run(name: str, host) -> dict:
         return {"case": name, "missing": module}
     make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
     network = getattr(importlib.import_module(module), cls)(**asked.config, **make).eval()
-    make_models.fill(network, 1, ())
+    make_models.fill(network.requires_grad_(False), 1, ())
     holder = torch.nn.Module()
     holder.diffusion_model = network
     patcher = SimpleNamespace(model=holder, object_patches={})

@@ -41,7 +41,6 @@ CFGS = ("cfg", "video_cfg", "audio_cfg")
 
 # why a family's forwards are not divided by tokens
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
-ROWS = "its blocks pass on something else than a row of tokens"
 UNSHARED = ("not", "not told")
 # by its file's name: the family, and whether its forwards are divided by tokens: True, False with why, or not tried
 FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
@@ -99,7 +98,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"stable_audio_3", "Stable Audio 3", True),
     (r"ace_?step_v?1\.5", "ACE-Step 1.5", True),
     (r"ace_?step", "ACE-Step", None),
-    (r"hidream_o1", "HiDream O1", ROWS),
+    (r"hidream_o1", "HiDream O1", True),
     (r"hidream", "HiDream", True),
     (r"kandinsky5", "Kandinsky 5", None),
     (r"ernie", "Ernie-Image", True),

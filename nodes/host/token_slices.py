@@ -15,7 +15,8 @@ from ...hybridiff_core.network.tokens import NotDivided, Shard
 
 IMAGE, TEXT = "img", "txt"
 ROW = "x"  # what HiDream O1's hook calls the image
-OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
+# what blocks pass on; `skip` is an earlier block's, which a later one reads, `beside` what goes with the image
+OF_IMAGE = (IMAGE, "skip", "beside")
 ROTARY = re.compile(r"(^|_)pe$|freqs|rope|rotary|^pos_img$|^position_embeddings$")
 MODULATION = re.compile(r"vec|timestep|temb|adaln|^emb|^t$")
 MASK = re.compile("mask")

@@ -24,7 +24,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.network.tokens import Form, Look, NotDivided, Shard
 from .attention import AttentionCall, window_of
 from .block_hooks import INSIDE
-from .token_slices import IMAGE, ROW, Slices, each_tensor, is_row, row_of
+from .token_slices import IMAGE, OF_IMAGE, ROW, Slices, each_tensor, is_row, row_of
 
 LOOKED_AT = 8  # one token in so many is tried
 # of what a block changes: beyond rounding, in a wide format and in others
@@ -155,8 +155,9 @@ class ShardForward(TokenForward):
             form = self.shard.form
             self._slices = Slices(args, self.shard.mine, form.image_first, form.prefix)
         out, slices = run(self._slices.part(args)), self._slices
-        last = self.block == self.shard.form.blocks - 1
-        return {**out, IMAGE: slices.gathered(out[IMAGE], self.shard) if last else slices.spread(out[IMAGE])}
+        if self.block == self.shard.form.blocks - 1:
+            return {**out, IMAGE: slices.gathered(out[IMAGE], self.shard)}
+        return {name: slices.spread(value) if name in OF_IMAGE else value for name, value in out.items()}
 
     @property
     def part(self) -> Slices | None:

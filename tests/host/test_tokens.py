@@ -102,11 +102,11 @@ def test_why_another_network_is_not_divided(network, name):
     assert result["looked"] == 0  # nor does looking change what the network gives
 
 
-@pytest.mark.parametrize("name", ["krea2", full("pixart"), full("flux")])
+@pytest.mark.parametrize("name", ["krea2", full("pixart"), full("flux"), full("sd3")])
 def test_block_hooks_change_nothing_for_others(token_split, name):
     """Neither the recipe nor the fingerprint, from which caches and comparisons are told, nor a picture."""
     found = token_split(f"{name}:1:offered")
     assert found["told"] == 1
     assert found["same"] == [True] * 3
-    assert bool(found["offered"]) == (name != "flux")
+    assert bool(found["offered"]) == (name != "sd3")
     assert found["left"] == []

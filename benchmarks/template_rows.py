@@ -70,7 +70,7 @@ MEANT = {
     "conds": "by conds (CFG above 1)",
     "rows": "by rows (a batch at CFG 1)",
     "tokens": "by tokens (one latent at CFG 1)",
-    "graph": "by graph (code in the network), by conds",
+    "graph": "by graph (code in the network), by conds or tokens",
     "not told": "not told: this family was not tried by tokens",
     "not": "not shared",
     "no sampler on": "no sampler is switched on",

@@ -22,6 +22,10 @@ PLAIN = {
     "LTXVReferenceAudio", "TripoSplatSamplingPreview", "ContextWindowsManual", "WanContextWindowsManual",
     "ComfySwitchNode", "Reroute", "HybridiffModel",
 }  # fmt: skip
+# whose patches were tried where forwards are divided by tokens
+DIVIDED = {
+    "ZImageFunControlnet", "QwenImageDiffsynthControlnet", "AnimaLLLiteApply", "WanInfiniteTalkToVideo",
+}  # fmt: skip
 # that keep something in the network from step to step, which no other process has
 STATEFUL = {
     "EasyCache": "EasyCache keeps what the network gave before",
@@ -37,7 +41,6 @@ CFGS = ("cfg", "video_cfg", "audio_cfg")
 
 # why a family's forwards are not divided by tokens
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
-ROWS = "its blocks pass on something else than a row of tokens"
 UNSHARED = ("not", "not told")
 # by its file's name: the family, and whether its forwards are divided by tokens: True, False with why, or not tried
 FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
@@ -95,7 +98,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"stable_audio_3", "Stable Audio 3", True),
     (r"ace_?step_v?1\.5", "ACE-Step 1.5", True),
     (r"ace_?step", "ACE-Step", None),
-    (r"hidream_o1", "HiDream O1", ROWS),
+    (r"hidream_o1", "HiDream O1", True),
     (r"hidream", "HiDream", True),
     (r"kandinsky5", "Kandinsky 5", None),
     (r"ernie", "Ernie-Image", True),
@@ -103,7 +106,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"ovis", "Ovis-Image", None),
     (r"pixeldit", "PixelDiT", None),
     (r"triposplat", "TripoSplat", None),
-    (r"seedvr2", "SeedVR2", BLOCKS),
+    (r"seedvr2", "SeedVR2", True),
     (r"auraflow|aura_flow", "AuraFlow", True),
     (r"pixart", "PixArt", True),
     (r"mochi", "Mochi", None),
@@ -325,7 +328,10 @@ def way(made: Sampling) -> tuple[str, str]:
     if code:
         if made.branches > 1 or made.batch > 1:
             return "graph", f"code of {', '.join(code)} in the network"
-        return "not", f"one branch, and code of {', '.join(code)} in the network"
+        tried = set(code) <= DIVIDED and family_of(made.files[0])[1] is True
+        if tried and not made.hooks:
+            return "graph", f"code of {', '.join(code)} in the network, by tokens"
+        return "not told", f"one branch, and tokens with code of {', '.join(code)} not tried"
     if made.hooks:
         return "not", "a LoRA on the prompt"
     if made.branches > 1:

@@ -32,8 +32,9 @@ class Form:
     `blocks` is how often its block hook was asked; `attends` which attention calls within them, counted from 0
     through the forward, are over all image tokens: their keys and values cross. `tokens` and `text` are the image's
     and the text's tokens, `bytes_a_token` the bytes of all that crosses for one token of one batch item: for estimates.
-    `image_first`: where text and image stand in one row, the image's tokens come before the text's. `window`: how far
-    from itself a token attends to others, where attention makes a mask of that, and what it adds for those beyond.
+    `image_first`: where text and image stand in one row, the image's tokens come before the text's. `prefix`: how many
+    tokens of the first block's row are text. `window`: how far from itself a token attends to others, where attention
+    makes a mask of that, and what it adds for those beyond.
     """
 
     blocks: int
@@ -42,6 +43,7 @@ class Form:
     text: int
     bytes_a_token: int
     image_first: bool = False
+    prefix: int = 0
     window: tuple[int, float] | None = None
 
     @classmethod

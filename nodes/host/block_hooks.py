@@ -45,6 +45,9 @@ HIDDEN = {
     "vid_shape": ("img", "txt", "vid_shape", "txt_shape"),
 }
 LOST = "local_add_cond"
+# blocks beside the network's, which read the image and give what is added to it, and what the next of them goes on with
+BESIDE = "vace_blocks"
+BESIDE_KIND = "beside_block"
 OWN = {"double_block": "double_layer", "single_block": "single_layer"}  # the names for these
 OPTIONS = "transformer_options"
 KEY = "hybridiff_blocks"
@@ -60,9 +63,11 @@ class OfferedBlock:
     def __init__(self, block: torch.nn.Module, name: tuple[str, int]):
         self._block, self.name = weakref.ref(block), name  # the block's own: it would hold itself
         self._names = _parameters(block)
-        self._image, *others = self._names
-        self._text = next(filter(TEXT.fullmatch, others), None)
+        image, *others = self._names
+        self._keys = {image: "img", next(filter(TEXT.fullmatch, others), None): "txt"}
         self._gives = next((gives for other, gives in HIDDEN.items() if other in others), ("img", "txt"))
+        if name[0] == BESIDE_KIND:
+            self._keys[others[0]], self._gives = "beside", ("img", "beside")
 
     def __call__(self, *args, **kwargs):
         block, given = self._block(), {**dict(zip(self._names, args)), **kwargs}
@@ -77,11 +82,11 @@ class OfferedBlock:
 
         args = {self._key(name): value for name, value in given.items()}
         out = asked(args, {"original_block": original_block})
-        return tuple(out[name] for name in self._gives) if "txt" in out else out["img"]
+        return tuple(out[name] for name in self._gives) if len(out) > 1 else out["img"]
 
     def _key(self, name: str) -> str:
         """What the hook knows an argument by."""
-        return {self._image: "img", self._text: "txt"}.get(name, name)
+        return self._keys.get(name, name)
 
 
 def offer(patcher: ModelPatcher) -> None:
@@ -167,6 +172,8 @@ def _offered(network: torch.nn.Module) -> Iterator[tuple[str, OfferedBlock | Off
                 yield f"{path}.forward", OfferedBlock(block, (OWN[kind] if hidden else kind, counts[kind]))
             yield from offered_in(path, block)
             counts[kind] += 1
+    for i, block in enumerate(getattr(network, BESIDE, ())):
+        yield f"{NETWORK}.{BESIDE}.{i}.forward", OfferedBlock(block, (BESIDE_KIND, i))
 
 
 def _asks(network: torch.nn.Module) -> bool:

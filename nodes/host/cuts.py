@@ -23,13 +23,14 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample, 
 from ...hybridiff_core import lines
 from ...hybridiff_core.network.split import Inner, Outer, Pass, State, central_openings
 from ...hybridiff_core.network.tokens import Look, Shard
-from .block_hooks import OWN, hides, loses, reaching
+from .block_hooks import BESIDE_KIND, OWN, hides, loses, reaching
 from .tokens import forward_of
 
 HOOKED = ("double_block", "single_block")
 MOST_BLOCKS = 256  # of a kind; no network is deeper
 NAMES = tuple((kind, i) for kind in HOOKED for i in range(MOST_BLOCKS))
 OWN_NAMES = tuple((OWN[kind], i) for kind, i in NAMES)
+BESIDE_NAMES = tuple((BESIDE_KIND, i) for i in range(MOST_BLOCKS))
 LAYER_HOOK = "forward_timestep_embed_patch"
 
 
@@ -37,7 +38,8 @@ def splitter_for(network: torch.nn.Module) -> DitSplit | UnetSplit:
     """The splitter for a model's network."""
     if isinstance(network, UNetModel):
         return UnetSplit(network)
-    return DitSplit(OWN_NAMES if loses(network) else NAMES, OWN_NAMES if hides(network) else NAMES)
+    token_names = OWN_NAMES if hides(network) else NAMES
+    return DitSplit(OWN_NAMES if loses(network) else NAMES, token_names + BESIDE_NAMES)
 
 
 def may_divide(network: torch.nn.Module) -> bool:

@@ -14,7 +14,9 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.network.tokens import NotDivided, Shard
 
 IMAGE, TEXT = "img", "txt"
-OF_IMAGE = (IMAGE, "skip")  # what blocks pass on; `skip` is an earlier block's, which a later one reads
+ROW = "x"  # what HiDream O1's hook calls the image
+# what blocks pass on; `skip` is an earlier block's, which a later one reads, `beside` what goes with the image
+OF_IMAGE = (IMAGE, "skip", "beside")
 ROTARY = re.compile(r"(^|_)pe$|freqs|rope|rotary|^pos_img$|^position_embeddings$")
 MODULATION = re.compile(r"vec|timestep|temb|adaln|^emb|^t$")
 MASK = re.compile("mask")
@@ -25,16 +27,18 @@ class Slices:
     """A part of the image's tokens, from `first` to `end` of `tokens`, and what belongs to it of a block's arguments.
 
     `args` are the first block's, whole; `mine` gives the part of a number of tokens. Where text and image stand in
-    one row, the text is before the image, or with `image_first` behind it. Where blocks pass on several rows (a
+    one row, the text is before the image, or with `image_first` behind it; `prefix` tokens of the first block's row
+    are text where it is known that such a row has them (HiDream O1). Where blocks pass on several rows (a
     video and its sound), the first is divided.
     """
 
-    def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]], image_first: bool = False):
-        self.tokens, self._shape = row_of(args[IMAGE]).shape[1], rows_of(args[IMAGE])[0].shape
+    def __init__(self, args: dict, mine: Callable[[int], tuple[int, int]], image_first: bool = False, prefix: int = 0):
+        self.tokens, self._shape = row_of(args[IMAGE]).shape[1] - prefix, rows_of(args[IMAGE])[0].shape
         self.first, self.end = mine(self.tokens)
         self.image_first = image_first
         text, batched = args.get(TEXT), len(self._shape) > 2
-        self.text = text.shape[batched] if isinstance(text, Tensor) and text.ndim > 1 else 0
+        self.text = text.shape[batched] if isinstance(text, Tensor) and text.ndim > 1 else prefix
+        self.prefix = prefix
         self.undivided = self.text + sum(row.shape[1] for row in rows_of(args[IMAGE])[1:])
         self._cuts = (ROTARY, self._rotary), (MODULATION, self._modulation), (MASK, self._mask)
         self._named = {
@@ -121,7 +125,7 @@ class Slices:
         return with_row(value, whole.view(len(whole), *self._shape[1:4], whole.shape[-1]) if five else whole)
 
     def _few(self, value: object, ready: Callable[[Tensor], Tensor]) -> object:
-        return _each_tensor(with_row(value, self.part_of(row_of(value), 1)), ready)
+        return each_tensor(with_row(value, self.part_of(row_of(value), 1)), ready)
 
     # -- code that takes all tokens
 
@@ -155,7 +159,7 @@ class Slices:
         if cut is None or value is None or name.startswith(OF_SOUND):
             return value
         if id(value) not in self._cut:
-            self._cut[id(value)] = (value, _each_tensor(value, cut))
+            self._cut[id(value)] = (value, each_tensor(value, cut))
         return self._cut[id(value)][1]
 
     def _place(self, token: int | None, text: int = 0) -> int | None:
@@ -246,20 +250,20 @@ def with_row(value: Tensor | tuple | list, row: Tensor) -> Tensor | tuple | list
     return row if isinstance(value, Tensor) else type(value)((row, *value[1:]))
 
 
-def _each_tensor(value: object, cut: Callable) -> object:
+def each_tensor(value: object, cut: Callable) -> object:
     """`value` with each tensor in it cut."""
     if isinstance(value, Tensor) or hasattr(value, "patches_per_frame"):
         return cut(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(_each_tensor(item, cut) for item in value)
+        return type(value)(each_tensor(item, cut) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **{name: _each_tensor(item, cut) for name, item in fields.items()})
+        return dataclasses.replace(value, **{name: each_tensor(item, cut) for name, item in fields.items()})
     return value
 
 
 def _in_dicts(value: object, cut: Callable) -> object:
     """The same, in a dict's values too; the options of a forward stay what they are, for code writes into them."""
     if type(value) is dict:
-        return {name: item if name.endswith("_options") else _each_tensor(item, cut) for name, item in value.items()}
-    return _each_tensor(value, cut)
+        return {name: item if name.endswith("_options") else each_tensor(item, cut) for name, item in value.items()}
+    return each_tensor(value, cut)

@@ -24,7 +24,7 @@ from ...hybridiff_core import lines
 from ...hybridiff_core.network.tokens import Form, Look, NotDivided, Shard
 from .attention import AttentionCall, window_of
 from .block_hooks import INSIDE
-from .token_slices import IMAGE, Slices, is_row, row_of
+from .token_slices import IMAGE, OF_IMAGE, ROW, Slices, each_tensor, is_row, row_of
 
 LOOKED_AT = 8  # one token in so many is tried
 # of what a block changes: beyond rounding, in a wide format and in others
@@ -85,6 +85,9 @@ class TokenForward:
 
     def _asked(self, name: tuple[str, int], args: dict, extra: dict) -> dict:
         run = extra["original_block"]
+        if IMAGE not in args and ROW in args:
+            out = self._asked(name, renamed(args, ROW, IMAGE), {**extra, "original_block": as_row(run)})
+            return renamed(out, IMAGE, ROW)
         if name in self._blocks_given:
             run = functools.partial(self._by_others, self._blocks_given[name], extra)
         out = self.at_block(name, args, functools.partial(self._run, run))
@@ -149,10 +152,12 @@ class ShardForward(TokenForward):
 
     def at_block(self, name: tuple[str, int], args: dict, run: Callable[[dict], dict]) -> dict:
         if self._slices is None:
-            self._slices = Slices(args, self.shard.mine, self.shard.form.image_first)
+            form = self.shard.form
+            self._slices = Slices(args, self.shard.mine, form.image_first, form.prefix)
         out, slices = run(self._slices.part(args)), self._slices
-        last = self.block == self.shard.form.blocks - 1
-        return {**out, IMAGE: slices.gathered(out[IMAGE], self.shard) if last else slices.spread(out[IMAGE])}
+        if self.block == self.shard.form.blocks - 1:
+            return {**out, IMAGE: slices.gathered(out[IMAGE], self.shard)}
+        return {name: slices.spread(value) if name in OF_IMAGE else value for name, value in out.items()}
 
     @property
     def part(self) -> Slices | None:
@@ -181,6 +186,11 @@ class Block:
     attends: list[int] = field(default_factory=list)
     bytes: int = 0
 
+    def prefix(self, row: int) -> int:
+        """How many of a row's tokens the first ones to attend to all of it leave out, so that they are text."""
+        lengths = ((call.q.shape[call.dim], call.k.shape[call.dim]) for call in self.calls)
+        return next((row - asking for asking, found in lengths if asking < found == row), 0)
+
 
 class LookForward(TokenForward):
     """A whole forward that shows how the network can be divided. Its outcome is the plain forward's."""
@@ -207,8 +217,12 @@ class LookForward(TokenForward):
         self._seen.add(name)
         tried = [self._slices] if self._slices else [Slices(args, last_ones, first) for first in (False, True)]
         few = [slices.copied(args) for slices in tried]  # before the block, which may write into what it is given
+        before = None if self._slices else {**args, IMAGE: each_tensor(args[IMAGE], Tensor.clone)}
         self._now = Block([])
         out = run(args)
+        if before and (prefix := self._now.prefix(row_of(args[IMAGE]).shape[1])):
+            tried.append(Slices(before, last_ones, prefix=prefix))
+            few.append(tried[-1].copied(before))
         self.look.reason = self._try(tried, few, run, out)
         self._now = Block([])
         if self.look.reason is not None:
@@ -254,7 +268,8 @@ class LookForward(TokenForward):
         self._before += len(block.calls)
         self._bytes += block.bytes
         form = Form(self.block + 1, tuple(self._attends), slices.tokens, slices.undivided, self._bytes)
-        self.look.form = dataclasses.replace(form, image_first=slices.image_first, window=self._window)
+        order = {"image_first": slices.image_first, "prefix": slices.prefix}
+        self.look.form = dataclasses.replace(form, **order, window=self._window)
         return True
 
     @property
@@ -288,6 +303,16 @@ class LookForward(TokenForward):
                 raise NotDivided(lines.TOKENS_NOT_ALONE())
             self._window, call = window, call.in_window(self._slices, window)
         return call.over_all(self._slices, Recorded(whole, call, self._slices))
+
+
+def renamed(values: dict, name: str, other: str) -> dict:
+    """`values` with `other` as the name of what is called `name` in it."""
+    return {other if key == name else key: value for key, value in values.items()}
+
+
+def as_row(run: Callable[[dict], dict]) -> Callable[[dict], dict]:
+    """`run`, a block that calls its image ROW."""
+    return lambda args: renamed(run(renamed(args, IMAGE, ROW)), ROW, IMAGE)
 
 
 def last_ones(tokens: int) -> tuple[int, int]:

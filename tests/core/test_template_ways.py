@@ -29,7 +29,7 @@ INFOS = {
     "ManualSigmas": info(SIGMAS, sigmas="STRING"),
     "SamplerARVideo": info("SAMPLER"),
     "ComfySwitchNode": info("*", switch="BOOLEAN", on_true="*", on_false="*"),
-    **{name: info(MODEL, model=MODEL) for name in ("LoraLoaderModelOnly", "FreeU", "EasyCache")},
+    **{name: info(MODEL, model=MODEL) for name in ("LoraLoaderModelOnly", "FreeU", "EasyCache", "ZImageFunControlnet")},
 }
 
 
@@ -65,10 +65,11 @@ def ways(nodes):
         (prompt(batch=2), "rows"),
         (prompt("LoraLoaderModelOnly"), "tokens"),
         (prompt("FreeU", cfg=5), "graph"),
-        (prompt("FreeU"), "not"),
+        (prompt("FreeU"), "not told"),
+        (prompt("ZImageFunControlnet"), "graph"),
         (prompt("EasyCache", cfg=5), "not"),
         (prompt(file="sd_xl_turbo_1.0.safetensors"), "not"),
-        (prompt(file="ernie-image.safetensors"), "not"),
+        (prompt(file="hunyuan_3d_v2.1.safetensors"), "not"),
         (prompt(file="a_model_of_nobody.safetensors"), "not told"),
         (prompt(cfg=["elsewhere", 0]), "not told"),
     ],
@@ -80,11 +81,11 @@ def test_the_way_of_one_sampler(nodes, expected):
 
 
 @pytest.mark.parametrize("what", ["ControlNetApplyAdvanced", "ReferenceMethod"])
-def test_conds_that_keep_a_branch_whole(what):
+def test_what_is_in_the_conds_is_divided_too(what):
     more = {"conditioning": ["text", 0], "reference_latents_method": "index_timestep_zero"}
     nodes = prompt(control=node(what, **(more if what == "ReferenceMethod" else {"positive": ["text", 0]})))
     nodes["sampler"]["inputs"]["positive"] = ["control", 0]
-    assert [found for found, _ in ways(nodes)] == ["not"]
+    assert [found for found, _ in ways(nodes)] == ["tokens"]
     nodes["sampler"]["inputs"]["cfg"] = 4
     assert [found for found, _ in ways(nodes)] == ["conds"]
 

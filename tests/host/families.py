@@ -126,7 +126,7 @@ LTXAV = {
 }  # fmt: skip
 # its window is 128 tokens, two of the latent's steps each
 ACE15 = {
-    "hidden_size": 256, "num_dit_layers": 4, "num_heads": 8, "intermediate_size": 512, "encoder_hidden_size": 256,
+    "hidden_size": 256, "num_dit_layers": 4, "num_heads": 8, "intermediate_size": 512, "encoder_hidden_size": 2048,
     "encoder_intermediate_size": 512, "encoder_num_heads": 8,
 }  # fmt: skip
 PIXART = {"image_model": "pixart_sigma", "depth": 4, "model_max_length": 300, "micro_condition": False}
@@ -255,7 +255,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "ace15": dit(
         "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 400),
-        text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)}, note="offers no block hook",
+        text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)},
+        note="offers no block hook; the host fixes its encoder's width at 2048",
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),

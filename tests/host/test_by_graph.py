@@ -9,7 +9,7 @@ import pytest
 
 from ..tiers import full
 from .comfy_server import PACK, Comfy, make_models
-from .conftest import Bench
+from .conftest import Bench, FamilyBench
 from .test_exact import LIMIT
 from .test_fallbacks import assert_alone
 
@@ -195,6 +195,14 @@ def test_what_packs_do_is_shared(unet, comfy, way):
             comfy.post("/free", {"unload_models": True})
             time.sleep(1.0)  # the server does it between two prompts
     assert report["loadings"][0]["packs"] == {}
+
+
+def test_a_network_with_code_in_it_is_divided_by_tokens(comfy):
+    side = behind(FamilyBench(comfy, "wan21"), "PackPatch", way="between_blocks", scale=0.9)
+    side.settings |= {"cfg": 1.0, "steps": 6}
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert report["lines"] == [] and {step["way"] for step in report["steps"][-2:]} == {"tokens"}
 
 
 def test_what_is_put_into_the_network_for_a_run_is_taken_out_after_it(unet, comfy):

@@ -13,9 +13,9 @@ from .test_exact import LIMIT
 TWO, THREE, FOUR = ("same",), ("same", "cpu"), ("same", "cpu", "cpu")
 # by tokens; a U-Net has none
 FAMILIES = ["sd3", "sd35", "flux", "flux2", "wan21", "wan21_i2v", "wan22_5b", "wan22_i2v", "hunyuan_video", "ltxv"]
-FAMILIES += ["krea2", "ltxav", "stable_audio", "pixart", "wan_vace", "wan_s2v", "ace15"]
+FAMILIES += ["krea2", "ltxav", "stable_audio", "pixart", "wan_vace", "wan_s2v"]
 OFTEN = ("sd3", "flux", "wan21", "wan_vace")
-LARGE = ["chroma", "qwen_image", "lumina2", "z_image", "auraflow"]
+LARGE = ["chroma", "qwen_image", "lumina2", "z_image", "auraflow", "ace15"]
 
 
 def ways(report: dict) -> list[str]:

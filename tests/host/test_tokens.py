@@ -39,7 +39,8 @@ WRONG = ["flux:2:wrong", "wan21:2:wrong", "ltxav:2:sound:wrong", "krea2:2:wrong"
 # without their models: text-to-image and video networks that are no family of families.py
 NETWORKS = ["anima", "boogu", "cogvideo", "cosmos_predict2_video", "hunyuan3d", "ideogram4", "joyimage", "lens_mask",
             "mage_flow_mask", "omnigen2", "wan_bernini", "wan_camera", "wan_scail2", "wan_vace", "wan_s2v", "wan_humo",
-            "hidream", "stable_audio_3", "ace15", "ernie", "qwen_zero", "minimax_h3", "seedvr2"]  # fmt: skip
+            "hidream", "stable_audio_3", "ace15", "ernie", "qwen_zero", "minimax_h3", "seedvr2",
+            "hidream_o1"]  # fmt: skip
 # the same with ComfyUI's own patches in them (token_patches.py)
 PATCHED = ["z_image_control", "qwen_diffsynth", "wan_talk", "anima_lllite"]
 NETWORKS_NOT = {"hunyuan3d_21": lines.NO_BLOCK_HOOK()}
@@ -101,11 +102,11 @@ def test_why_another_network_is_not_divided(network, name):
     assert result["looked"] == 0  # nor does looking change what the network gives
 
 
-@pytest.mark.parametrize("name", ["krea2", full("pixart"), full("flux")])
+@pytest.mark.parametrize("name", ["krea2", full("pixart"), full("flux"), full("sd3")])
 def test_block_hooks_change_nothing_for_others(token_split, name):
     """Neither the recipe nor the fingerprint, from which caches and comparisons are told, nor a picture."""
     found = token_split(f"{name}:1:offered")
     assert found["told"] == 1
     assert found["same"] == [True] * 3
-    assert bool(found["offered"]) == (name != "flux")
+    assert bool(found["offered"]) == (name != "sd3")
     assert found["left"] == []

@@ -76,6 +76,15 @@ SEEDVR = {
     "norm_eps": 1e-5, "num_layers": 4, "mlp_type": "swiglu", "vid_dim": 128, "txt_in_dim": 64, "heads": 2,
     "head_dim": 64, "mm_layers": 2, "rope_dim": 64,
 }  # fmt: skip
+O1 = {
+    "text_config_overrides": {
+        "vocab_size": 151680, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+    },
+    "vision_config_overrides": {
+        "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "depth": 1, "num_position_embeddings": 16,
+    },
+}  # fmt: skip
 NEXT_DIT = {
     "patch_size": 2, "in_channels": 16, "dim": 256, "cap_feat_dim": 64, "n_layers": 6, "qk_norm": True, "n_heads": 4,
     "n_kv_heads": 4, "axes_dims": [16, 24, 24], "axes_lens": [300, 512, 512], "rope_theta": 256.0,
@@ -147,6 +156,8 @@ NETWORKS = {
     "minimax_h3": Network("comfy.ldm.minimax.model:MiniMaxH3Model", MINIMAX, [(1, 24, 3, 8, 10), (1, 32, 2, 20)], TEXT),
     "seedvr2": Network("comfy.ldm.seedvr.model:NaDiT", SEEDVR, (1, 16, 3, 12, 10), (1, 8, 64),
                        {"condition": (1, 17, 3, 12, 10)}, options={"cond_or_uncond": [0]}),
+    "hidream_o1": Network("comfy.ldm.hidream_o1.model:HiDreamO1Transformer", O1, (1, 3, 192, 128), TEXT,
+                          {"input_ids": "ids", "position_ids": "positions", "ar_len": 11}),
     "z_image_control": Network("comfy.ldm.lumina.model:NextDiT", NEXT_DIT, IMAGE, TEXT, {"num_tokens": 16},
                                patches="z_image_control"),
     "qwen_diffsynth": Network("comfy.ldm.qwen_image.model:QwenImageTransformer2DModel", QWEN, (1, 16, 1, 16, 12), TEXT,
@@ -165,6 +176,10 @@ def value_of(value: object, generator):
 
     if value == "mask":
         return (torch.arange(16) < 12).long()[None]
+    if value == "ids":  # eleven of a text, and what stands for the timestep
+        return torch.cat([torch.randint(1000, (1, 11), generator=generator), torch.tensor([[151673]])], 1)
+    if value == "positions":
+        return torch.randint(40, (1, 3, 12 + 24), generator=generator)
     if isinstance(value, tuple):
         return torch.randn(value, generator=generator)
     return [value_of(one, generator) for one in value] if isinstance(value, list) else value
@@ -183,7 +198,7 @@ def run(name: str, host) -> dict:
         return {"case": name, "missing": module}
     make = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
     network = getattr(importlib.import_module(module), cls)(**asked.config, **make).eval()
-    make_models.fill(network, 1, ())
+    make_models.fill(network.requires_grad_(False), 1, ())
     holder = torch.nn.Module()
     holder.diffusion_model = network
     patcher = SimpleNamespace(model=holder, object_patches={})

@@ -118,8 +118,7 @@ def test_a_loader(comfy, row, put, name, lora, cfg):
     plain = without(side) if lora else None
     if lora:
         side.model = side.graph.add("LoraLoaderModelOnly", model=side.model, **LORA)
-    sage = "Sage" in name
-    check(row, side, plain, ONE_BRANCH if sage and cfg == 1 else None, sage)
+    check(row, side, plain, None, "Sage" in name)
 
 
 # -- patches
@@ -174,10 +173,9 @@ TOGETHER = "something else of a prompt that is computed alone"
 IPA, SPA, R4 = "ComfyUI_IPAdapter_plus", "sd-perturbed-attention", "RES4LYF"
 # pack, what it is, family, what it puts there, why it is on one device (None: it is on two)
 PATCHES = [
-    (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), (None, ONE_BRANCH)),
+    (KJ, "PathchSageAttentionKJ", "sd3", node("PathchSageAttentionKJ", sage_attention="auto"), None),
     (KJ, "PathchSageAttentionKJ", "sd15", node("PathchSageAttentionKJ", sage_attention="auto"), None),
-    (KJ, "ModelPatchTorchSettings", "sd3",
-     node("ModelPatchTorchSettings", enable_fp16_accumulation=True), (None, ONE_BRANCH)),
+    (KJ, "ModelPatchTorchSettings", "sd3", node("ModelPatchTorchSettings", enable_fp16_accumulation=True), None),
     (KJ, "CFGZeroStarAndInit", "sd3", node("CFGZeroStarAndInit"), None),
     (KJ, "WanVideoEnhanceAVideoKJ", "wan21", with_latent("WanVideoEnhanceAVideoKJ"), (TOGETHER, ONE_BRANCH)),
     (KJ, "WanVideoNAG", "wan21", attention_guidance("WanVideoNAG", "conditioning"), (TOGETHER, None)),

@@ -92,10 +92,7 @@ REASONS = [
     Reason("a model class of another pack", "18", PATCH, ("a model class of another",), "was not run"),
     Reason("GGUF", "14, and 55 at CFG 1", PATCH, ("GGUF: UnetLoader",), "-"),
     Reason("a merge", "12", PATCH, ("ModelMerge",), "-"),
-    Reason(
-        "Sage by a node", "6, and 12 at CFG 1", PATCH, ("Sage",),
-        "at CFG 1 one device: forwards with code in them are not divided by tokens",
-    ),
+    Reason("Sage by a node", "6, and 12 at CFG 1", PATCH, ("Sage",), "-"),
 ]  # fmt: skip
 
 

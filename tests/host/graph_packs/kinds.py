@@ -118,6 +118,22 @@ def ready_once(model, scale):
     patched(model, Block(scale).ready)
 
 
+def between_blocks(model, scale):
+    """Every other token of a transformer's, behind each block, and once more within the next."""
+
+    def patch(args):
+        args["img"][:, ::2] *= scale
+        return args
+
+    def inside(args):
+        frames = args["transformer_options"]["grid_sizes"][0]
+        by_frame = args["x"].unflatten(1, (frames, -1))
+        return (by_frame * torch.linspace(scale, 1.0, frames).view(-1, 1, 1)).flatten(1, 2)
+
+    model.set_model_double_block_patch(patch)
+    model.set_model_patch(inside, "attn2_patch")
+
+
 def by_branch(model, scale):
     """Each branch otherwise, by the host's number of it."""
 
@@ -240,8 +256,9 @@ WAYS = {
     function.__name__: function
     for function in (
         closure_state, attribute_state, global_state, network_state, late_state, late_for_one, random_patch,
-        by_batch, other_each_time, object_patch, ready_once, by_branch, function_wrapper, network_wrapper, injection,
-        callback, around_sampling, at_run, swapped, method_patch, class_patch, only_here, other_there,
+        by_batch, other_each_time, object_patch, ready_once, by_branch, between_blocks,
+        function_wrapper, network_wrapper, injection, callback, around_sampling, at_run,
+        swapped, method_patch, class_patch, only_here, other_there,
     )
 }  # fmt: skip
 

@@ -25,7 +25,8 @@ HEAD = """# What a run can say
 
 Made by `python dev/messages.py` from hybridiff_core/lines. These are the lines in ComfyUI's log, under the node's
 picture and in the report. What stands in <angle brackets> differs from run to run; often it is another line of this
-page. A run goes on and finishes its picture, but where the table says that it stopped."""
+page. A run goes on and finishes its picture, but where the table says that it stopped. A *worker* is the second ComfyUI
+process that Hybridiff starts for another device; a *node* here is one of the graph's."""
 
 
 def shown(line: Line) -> str:

@@ -54,7 +54,7 @@ def test_why_auto_takes_nobody(machine):
     machine.uuids = False
     rows = device_report.roles(torch.device("cuda", 0))
     assert {role.partition(";")[0] for _, _, role in rows[:3]} == {
-        "auto takes no GPU: it cannot be told which of them is cuda:0"
+        "auto takes no GPU, for it cannot tell which of them is ComfyUI's own (cuda:0)"
     }
 
 

@@ -192,7 +192,7 @@ def test_a_part_of_a_divided_gpu_does_not_know_itself(machine):
     host = machine([Card("NVIDIA A100", "GPU-a", (8, 0), 80 * GIB, mig=True), rtx3090()])
     host.show(Card("NVIDIA A100 MIG 3g.40gb", "0f0f", (8, 0), 40 * GIB))
     taken, (line,) = chosen(["auto"], FIRST)
-    assert taken == [] and line.startswith("auto takes no GPU: it cannot be told which of them is cuda:0")
+    assert taken == [] and "which of them is ComfyUI's own (cuda:0)" in line
     (place,), _ = places(["same"], FIRST)
     assert (place.device, place.visibility) == ("cuda:0", {})  # what ComfyUI was shown
     assert chosen(["cuda:1"], FIRST)[0] == ["GPU-3090"]
@@ -251,7 +251,7 @@ def test_on_intels_other_numberings_leave_auto_without_anybody(machine, monkeypa
     machine(ARC, nvml=False, backend="xpu", built=())
     monkeypatch.setenv(name, value)
     taken, (line,) = chosen(["auto"], torch.device("xpu", 0))
-    assert taken == [] and line.startswith("auto takes no GPU: it cannot be told which of them is xpu:0")
+    assert taken == [] and "which of them is ComfyUI's own (xpu:0)" in line
 
 
 # -- whom auto leaves out

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import lines
-from .machines import Cluster, Machine, resource
+from .machines import Cluster, Machine, read, resource
 from .parcels import CHUNK, chunks, opened, parcel
 
 MODULE_FOLDER = Path(__file__).resolve().parent / "path"
 PLACED_LIMIT_S = 60.0  # for a process there; importing comes after it
+LOOK_S = 1.0
 OUT_LIMIT = 24  # pieces that are on their way
 PING_S = 4.0
 HEARD_S = 2.5  # an answer so lately is as good as a sign
@@ -77,8 +78,12 @@ class Link:
         try:
             self._actor = made.options(num_cpus=0, resources=held, scheduling_strategy=there, max_restarts=0).remote()
             placed = self._actor.ping.options(concurrency_group="life").remote()
-            if not ray.wait([placed], timeout=PLACED_LIMIT_S)[0]:
-                raise Lost(lines.DEVICE_HELD(machine=self.machine.name, device=order["there"]))
+            deadline = time.monotonic() + PLACED_LIMIT_S
+            while not ray.wait([placed], timeout=LOOK_S)[0]:
+                if not _is_there(self.machine):  # Ray may go on trying to reach it
+                    raise Lost(lines.MACHINE_OFF(machine=self.machine.name))
+                if time.monotonic() > deadline:
+                    raise Lost(lines.DEVICE_HELD(machine=self.machine.name, device=order["there"]))
             ray.get(placed)
             threading.Thread(target=self._ping, name="life", daemon=True).start()
             ready = json.loads(ray.get(self._actor.start.remote(json.dumps(order).encode())))
@@ -182,6 +187,12 @@ class Link:
         return lines.WORKER_ERROR(kind=type(error).__name__, words=_first_line(error))
 
 
+def _is_there(machine: Machine) -> bool:
+    """Whether the machine has been there since it joined, as far as `share` knows."""
+    cluster = read()
+    return cluster is None or any(one.node == machine.node and one.alive for one in cluster.machines)
+
+
 def ray_environment(token: str) -> dict[str, str]:
     """What Ray's processes find in their environment; the token is never in a command line."""
     return {
@@ -192,6 +203,7 @@ def ray_environment(token: str) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # a model's worker takes most of a machine, and Ray would end it
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # by itself Ray lets every other program on a machine go first
     }
 
 

@@ -86,10 +86,10 @@ class Relay:
         if importlib.util.find_spec("ray") is None:
             raise Lost(lines.NO_RAY())
         cluster = read()
-        machine = next((m for m in cluster.machines if m.name == name and m.alive), None) if cluster else None
-        if machine is None:
+        there = [m for m in cluster.machines if m.name == name and m.alive] if cluster else []
+        if not there:
             raise Lost(lines.MACHINE_OFF(machine=name))
-        return Link(cluster, machine, self._answered, self._lost)
+        return Link(cluster, there[-1], self._answered, self._lost)
 
     # -- there
 

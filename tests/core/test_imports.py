@@ -102,6 +102,13 @@ def test_only_the_host_folder_knows_the_hosts_internals():
         assert inner <= {"comfy_api.latest", "comfy.samplers", "nodes"}, path.name
 
 
+def test_the_calendar_is_asked_where_only_files_of_the_same_machine_are_compared_with_it():
+    """Two machines' clocks need not agree: all limits and paces are of clocks that count from a machine's start."""
+    calendars = {"time.time()", "datetime", "time.localtime", "time.gmtime"}
+    found = {path.name for path in SOURCES if any(name in path.read_text(encoding="utf-8") for name in calendars)}
+    assert found == {"graph.py", "shelf.py"}
+
+
 def test_one_file_starts_processes_and_none_unpickles():
     starters = {p.name for p in SOURCES if {"subprocess", "multiprocessing"} & {name for _, name in imported(p)}}
     assert starters == {"launch_local.py"}

@@ -129,7 +129,8 @@ class Bench:
             "off": ((latent - stock).abs().max() / stock.abs().max()).item(),
             "seconds": seconds, "alone_s": alone_s, "shared": report.shared_steps, "lines": report.lines,
             "devices": report.devices, "longest_s": max(steps), "step_s": sorted(steps)[len(steps) // 2],
-            "ray": "ray" in sys.modules,
+            "ray": "ray" in sys.modules, "ways": [step.way for step in report.steps],
+            "helpers": [step.helpers for step in report.steps],
         }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Machine:
         self.name, self.namespace, self.address = name, namespace, address
         self.folder = Path(tempfile.mkdtemp(prefix=f"hyb{name}"))
         self.processes: list[subprocess.Popen] = []
+        self.environment: dict[str, str] = {}  # of all that is started there
 
     def start(self, *arguments: str, **environment: str) -> Running:
         return Running(self, [sys.executable, *arguments], environment)
@@ -76,7 +77,8 @@ class Running:
         own = {"TMPDIR": str(machine.folder), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [*machine.command(), *command], cwd=PACK, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env={**os.environ, **own, **environment}, start_new_session=True,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env={**os.environ, **own, **machine.environment, **environment},
         )  # fmt: skip
         machine.processes.append(self.process)
         self.printed: list[str] = []
@@ -154,9 +156,13 @@ def _ip(line: str, machine: Machine | None = None) -> None:
 
 
 @contextlib.contextmanager
-def cluster(megabit: int | None, *join: str, port: int = 6399, **environment: str):
-    """Machines "a", which shares, and "b", which has joined; gives them and the two programs."""
+def cluster(megabit: int | None, *join: str, port: int = 6399, there: dict[str, str] | None = None, **environment: str):
+    """Machines "a", which shares, and "b", which has joined; gives them and the two programs.
+
+    `there` is for the environment of "b" alone.
+    """
     with machines(megabit) as (a, b):
+        b.environment |= there or {}
         given = {"HYBRIDIFF_TOKEN": TOKEN, **environment}
         share = a.start("-m", "hybridiff_core", "share", "--address", a.address, "--port", str(port), **given)
         share.wait_for("join")

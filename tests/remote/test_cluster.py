@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from .network import PACK, TOKEN, Running, cluster, machines
+from .network import PACK, TOKEN, Running, can_be_made, cluster, machines
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (pip install ray)"),
     pytest.mark.skipif(sys.platform != "linux", reason="addresses as 127.0.0.2, and /proc, are Linux's"),
 ]
 LEFT_S = 30.0
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketimeMT.so.1")
 IMPORTED = "import sys, hybridiff_core.workers.pool, hybridiff_core.cli; print('ray' in sys.modules)"
 
 
@@ -143,6 +145,50 @@ def test_the_pack_is_imported_without_ray():
         cwd=PACK, capture_output=True, text=True,
     )  # fmt: skip
     assert told.stdout.strip() == "False"
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not can_be_made(), reason="network namespaces cannot be made here (root, ip and tc)")
+def test_what_listens_and_for_how_long():
+    """Only the ports that `share` names and the firewall is told of, and none before it or after."""
+    with machines(1000) as (a, b):
+        assert listening(a) == listening(b) == {}
+        share = a.start("-m", "hybridiff_core", "share", "--address", a.address, HYBRIDIFF_TOKEN=TOKEN)
+        share.wait_for("join")
+        arguments = ["-m", "hybridiff_core", "join", f"{a.address}:6399", "--name", "pc-b", "--address", b.address]
+        joined = b.start(*arguments, HYBRIDIFF_TOKEN=TOKEN)
+        share.wait_for("pc-b joined", 90)
+        asked = Asked(a)
+        assert asked.ask(ask="exact")["off"] <= 1e-5
+        print("listening", listening(a), listening(b))
+        for machine in (a, b):
+            assert all(6399 <= port <= 6459 for port in listening(machine)), listening(machine)
+        asked.close()
+        joined.stop()
+        share.stop()
+        assert is_gone_within(LEFT_S, lambda: listening(a) or listening(b))
+
+
+def listening(machine) -> dict[int, str]:
+    """The ports that something listens on, and at which address."""
+    told = subprocess.run([*machine.command(), "ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
+    found = (line.split()[3].rpartition(":") for line in told.splitlines())
+    return {int(port): address for address, _, port in found}
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no libfaketime (apt install libfaketime)")
+@pytest.mark.parametrize("shift", ["+3d", "-3d"])
+def test_another_clock_changes_nothing(shift):
+    """The other machine's calendar is days off, as seen by all of its processes."""
+    there = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": shift}
+    with cluster(None, port=7299, there=there) as made:
+        asked = Asked(made[0])
+        for _ in range(2):
+            assert asked.ask(ask="exact")["off"] <= 1e-5
+        for pid in actors(made[1]):
+            assert FAKETIME.name in Path(f"/proc/{pid}/maps").read_text()
+        asked.close()
 
 
 @pytest.mark.full

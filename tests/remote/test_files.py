@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from hybridiff_core.demo import trained
+
 from ..host.comfy_server import MODELS, Comfy, make_models
 from ..host.conftest import Bench
 from ..host.test_exact import LIMIT
@@ -81,6 +83,23 @@ def test_a_run_does_not_wait_for_a_file_that_is_being_sent(joining, comfyui_root
             time.sleep(1.0)
         assert len(said) > 1 and all(line.startswith("trained.safetensors is being sent to pc-b: ") for line in said)
         assert len(side.files()) == 1
+
+
+def test_two_devices_elsewhere_share_prompts_and_images(joining, comfyui_root, tmp_path):
+    shutil.copy(trained.NETWORK, tmp_path / "b" / "models" / "unet" / "its name there.safetensors")
+    with cluster(None, *joining, port=6799) as made:
+        b, share, joined = made[1:]
+        given = " ".join(map(str, joined.process.args))
+        other = given.replace("pc-b", "pc-c").replace("127.0.0.2", "127.0.0.3").replace("6899", "6999").split()
+        b.start(*other[other.index("-m") :], HYBRIDIFF_TOKEN=TOKEN)
+        share.wait_for("pc-c joined", 90)
+        side = Sampling(made, comfyui_root, tmp_path)
+        both = {"devices": ["pc-b/cpu", "pc-c/cpu"]}
+        for case in ({"batch": 3, "cfg": 1.0}, {"batch": 3, "cfg": 5.0}, {"batch": 1, "cfg": 5.0}):
+            found = side.sample(**both, **case)
+            expected = 1 if case["batch"] == 1 else 2  # two prompts are for this process and one device
+            assert found["helpers"][-1] == expected and found["shared"] == 8, found
+            assert found["ways"][-1] == ("conds" if case["batch"] == 1 else "rows"), found
 
 
 # -- by graph

@@ -143,7 +143,7 @@ class PeerLink:
         peer, *peers = (hop[0] for hop in self.route)
         frame = inner_frame(0, unit, self.x, self.sigma, h, z, self.cut.segments, peers, self.endpoint.own_name)
         self.endpoint.send_to(peer, frame)
-        self.endpoint.to(peer).send(h, GROUP_LIMIT_S)
+        self.endpoint.to(peer).send((self.x, *h), GROUP_LIMIT_S)
         parts = [HEAD, *((tuple(tensor.shape), tensor.dtype) for tensor in z)]
         self._expected.append(self.endpoint.to(self.route[-1][0]).expect(parts))
 

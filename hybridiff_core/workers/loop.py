@@ -296,20 +296,20 @@ class Loop:
             expected = self.endpoint.expect(frame, parts)
             came = expected.wait(MESSAGE_LIMIT_S)
             try:
-                h = tuple(tensor.to(self.backend.device, copy=True) for tensor in came)
+                x, *h = (tensor.to(self.backend.device, copy=True) for tensor in came)
             finally:
                 expected.release()
             started = time.perf_counter()
             if self.failure:
                 raise FailedBefore(self.failure)
-            z = self.segment(frame, h)
+            z = self.segment(frame, x, tuple(h))
             self.settle()
             if frame["route"]:
                 (peer, *segment), *others = frame["route"]
-                state = [describe_tensor(tensor) for tensor in z]
+                state = [describe_tensor(tensor) for tensor in (x, *z)]
                 via = {"via": self.endpoint.own_name, "state": state, "segment": segment, "route": others}
                 self.endpoint.send_to(peer, {**frame, **via})
-                self.endpoint.to(peer).send(z, MESSAGE_LIMIT_S)
+                self.endpoint.to(peer).send((x, *z), MESSAGE_LIMIT_S)
             else:
                 if [describe_tensor(tensor) for tensor in z] != frame["answer"]:
                     raise RuntimeError(lines.INNER_SHAPE())
@@ -320,11 +320,9 @@ class Loop:
             whose = following if isinstance(error, ChannelBroken) else self.endpoint.own_name
             self.endpoint.send({"op": "failed", "number": number, "text": describe(error), "inner": whose})
 
-    def segment(self, frame: dict, h: State) -> State:
-        (shape, dtype), (values, sigma_dtype) = frame["x"], frame["sigma"]
-        device = self.backend.device
-        x = torch.zeros(shape, dtype=DTYPES[dtype], device=device)
-        sigma = torch.tensor(values, dtype=DTYPES[sigma_dtype], device=device)
+    def segment(self, frame: dict, x: torch.Tensor, h: State) -> State:
+        values, sigma_dtype = frame["sigma"]
+        sigma = torch.tensor(values, dtype=DTYPES[sigma_dtype], device=self.backend.device)
         try:
             self.backend.predict(x, sigma, [tuple(frame["unit"])], Inner(frame["first"], tuple(frame["segment"]), h))
         except Reached as reached:

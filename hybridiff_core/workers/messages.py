@@ -56,7 +56,9 @@ def inner_frame(
     peers: list[str],
     lead: str,
 ) -> dict:
-    """The frame that starts an inner part with the state `h`; `z` shows the result's shapes, x only its own.
+    """The frame that starts an inner part; its message is x and the state `h`. `z` shows the result's shapes.
+
+    A network may read x between its blocks (Wan VACE does), so an inner part has it too.
 
     `peers` are the names of the workers after the first, a segment for each; `lead` is the name of
     the one that sends it and is answered, "" for the parent.
@@ -66,9 +68,8 @@ def inner_frame(
         "op": "inner",
         "number": number,
         "unit": [unit.branch, unit.index],
-        "x": describe_tensor(x),
         "sigma": [sigma.tolist(), dtype_name(sigma.dtype)],
-        "state": [describe_tensor(tensor) for tensor in h],
+        "state": [describe_tensor(tensor) for tensor in (x, *h)],
         "answer": [describe_tensor(tensor) for tensor in z],
         "first": first[0],
         "segment": first,

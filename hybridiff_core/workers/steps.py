@@ -219,12 +219,12 @@ class Steps:
         `z` shows the shapes of the result.
 
         Returns the number under which the last worker of the route answers, and the bytes sent.
-        x is not sent: of it only the shape counts here. Raises WorkerLost.
+        Raises WorkerLost.
         """
         number = next(self._numbers)
-        self.room.see_to(sum(tensor.nbytes for tensor in h) + SPARE)
+        self.room.see_to(sum(tensor.nbytes for tensor in (x, *h)) + SPARE)
         self._handed = self.requests.send(inner_frame(number, unit, x, sigma, h, z, cut.segments, list(route), ""))
-        return number, self._send(h)
+        return number, self._send((x, *h))
 
     def expect_inner(self, number: int, z: State, sent: int) -> None:
         """Get ready for the result that `hand_on` started, of the shapes of `z`. Raises WorkerLost."""

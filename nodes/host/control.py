@@ -44,15 +44,15 @@ class _Stop(dict):
 
 
 def chain(control: ControlBase | None) -> Iterator[ControlBase]:
-    """`control` and those before it, last first."""
+    """`control` and those before it, last first. One of a pack may be of no class of the host's."""
     while control is not None:
         yield control
-        control = control.previous_controlnet
+        control = getattr(control, "previous_controlnet", None)
 
 
 def active(control: ControlBase | None, sigma: float) -> int:
     """How many of a chain are on at `sigma`, before the host's pre_run all of them."""
-    ranges = [link.timestep_range or (float("inf"), 0.0) for link in chain(control)]
+    ranges = [getattr(link, "timestep_range", None) or (float("inf"), 0.0) for link in chain(control)]
     return sum(bool(end <= sigma <= start) for start, end in ranges)
 
 
@@ -128,7 +128,7 @@ class Controls:
     # -- one link
 
     def _add(self, control: ControlBase, kept: dict[weakref.ref, dict]) -> str | None:
-        if control.extra_hooks is not None:
+        if getattr(control, "extra_hooks", None) is not None:
             return lines.CONTROLNET_HOOKS()
         if type(control) is not T2IAdapter and CROSSING.get(type(control).__name__) is not type(control):
             return lines.CONTROLNET_OF_A_PACK(name=type(control).__name__)

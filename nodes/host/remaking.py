@@ -9,7 +9,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
-from ...hybridiff_core.call import Here, Piece, Predictions, merge, to_eps
+from ...hybridiff_core.call import Here, Piece, Predictions, Rows, merge, to_eps
 from ...hybridiff_core.handshake import rounding
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.wire import CannotCross, dtype_name
@@ -86,9 +86,9 @@ class Remaking:
         """`here`, of which is noted what of a call it computes."""
         self._done = []
 
-        def noted(units: list[Unit], *how: object) -> Predictions:
-            self._done.append(list(units))
-            return here(units, *how)
+        def noted(units: list[Unit], *how: object, rows: Rows | None = None) -> Predictions:
+            self._done.append([] if rows else list(units))  # some of a batch is not the units
+            return here(units, *how, **({"rows": rows} if rows else {}))
 
         return noted if self.by_graph else here
 

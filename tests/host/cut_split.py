@@ -17,6 +17,15 @@ from pathlib import Path
 PART = ("host_call", "control", "cuts", "block_hooks")
 
 
+class Handed:
+    """What the outer part handed on: a copy, as if it were sent, for networks add to what they are given in place."""
+
+    state: tuple = ()
+
+    def take(self, state: tuple) -> None:
+        self.state = tuple(tensor.clone() for tensor in state)
+
+
 def run(case: str, models: str, root: str, host) -> dict:
     import comfy.sample
     import comfy.samplers
@@ -49,10 +58,10 @@ def run(case: str, models: str, root: str, host) -> dict:
             first, last = max(openings, key=lambda opening: opening[1] - opening[0])
             cut = Cut((*range(first, first + segments), last))
             result["bounds"] = cut.bounds
-            exact, handed = Whole(cut), []
+            exact, handed = Whole(cut), Handed()
             here([unit], exact)
-            outer = here([unit], Outer(cut, lambda z=exact: z.z, handed.append))[unit.branch]
-            state = handed[0]
+            outer = here([unit], Outer(cut, lambda z=exact: z.z, handed.take))[unit.branch]
+            state = handed.state
             for segment in cut.segments:
                 try:
                     here([unit], Inner(cut.first, segment, state))

@@ -103,6 +103,15 @@ def test_patches_of_a_unet_are_shared(unet, kind, inputs):
     assert kind in ran(report)
 
 
+def test_a_batch_at_cfg_1_is_divided_by_its_images(bench):
+    side = behind(bench("sd15", size=8, batch=3), "FreeU", **FREE_U)
+    side.settings |= {"cfg": 1.0, "steps": 6}
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert_shared(report)
+    assert {step["way"] for step in report["steps"] if step["helpers"]} == {"rows"}
+
+
 @pytest.mark.parametrize(
     ("kind", "inputs"),
     [("HyperTile", {**HYPER_TILE, "swap_size": 2}), ("TomePatchModel", {"ratio": 0.3})],

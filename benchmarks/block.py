@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +25,28 @@ def heading(seed: int | str) -> str:
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_plain, sys.argv[1:])])
     return (
         f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, {_gpus()}, "
-        f"{memory:.0f} GB, torch {torch.__version__}, seed {seed}: `{command}`"
+        f"{memory:.0f} GB, torch {torch.__version__}{_comfyui()}{_commit()}, seed {seed}: `{command}`"
     )
+
+
+def _comfyui() -> str:
+    """The version of the ComfyUI that this process has entered."""
+    if importlib.util.find_spec("comfyui_version") is None:
+        return ""
+    return f", ComfyUI {importlib.import_module('comfyui_version').__version__}"
+
+
+def _commit() -> str:
+    """Of this package, with "+" where code of it was changed since; nothing outside a checkout."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *arguments], cwd=RESULTS, capture_output=True, text=True)
+
+    told = git("rev-parse", "--short", "HEAD")
+    if told.returncode:
+        return ""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/hybridiff_core", ":/nodes").stdout
+    return f", commit {told.stdout.strip()}{'+' if changed.strip() else ''}"
 
 
 def _plain(argument: str) -> str:

@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrappersMP
 from ...hybridiff_core import lines
 from ...hybridiff_core.plan import HybridPlan
 from ...hybridiff_core.report import RunReport
-from .block_hooks import offer
+from .block_hooks import offer, withdraw
 from .events import executing_node
 from .graph import Origin
 from .host_call import KEY, HostCall
@@ -102,6 +102,7 @@ class Acceleration:
             # the clone is gone after the node's call, and the host goes on with the patcher before it, which does not
             # know that something was put in; the next loading puts it in again
             guider.model_patcher.eject_model()
+            withdraw(guider.model_patcher)
 
 
 def sampler_sample(executor: Callable, guider, sigmas, extra_args, *args, **kwargs):

@@ -22,7 +22,7 @@ class ComfyBackend:
         import torch
 
         from . import content, inner_options
-        from .block_hooks import offer
+        from .block_hooks import offer, withdraw
         from .conditioning import KINDS
         from .cuts import hooked, splitter_for
         from .files import located
@@ -43,7 +43,7 @@ class ComfyBackend:
         self._kitchen = Kitchen(self._folders)
         self._made_with: dict | None = None
         self._hooked, self._splitter_for, self._is_dynamic = hooked, splitter_for, is_dynamic
-        self._offer, self._inner = offer, inner_options
+        self._offer, self._withdraw, self._inner = offer, withdraw, inner_options
         self._lay, self._lay_args, self._of_rows = lay, lay_args, of_rows
         self._patcher = self._model = self._loaded = self._splitter = None
         self._content, self._watches = content, Watching
@@ -119,6 +119,7 @@ class ComfyBackend:
         if self._loaded is not None:
             self._patcher.cleanup()
             self._patcher.eject_model()  # another clone of the model may be next
+            self._withdraw(self._patcher)
         self._loaded = None
         self._conds = []
         self._let_go_of_controls()

@@ -16,12 +16,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .foreign import clear_own_methods
 from .inner_hooks import Entered, OfferedInside, offered_in
 
 NETWORK = "diffusion_model"
@@ -93,6 +95,17 @@ def offer(patcher: ModelPatcher) -> None:
     for name, value in _offered(patcher.model.diffusion_model):
         if not any(name == other or name.startswith(f"{other}.") for other in taken):  # another pack's stays
             patcher.add_object_patch(name, value)
+
+
+def withdraw(patcher: ModelPatcher) -> None:
+    """Take what `offer` laid into the network off again, where it is there: the next loading lays it anew.
+
+    The host would leave each block's own method behind, and that hides the class that a node may give a block later.
+    """
+    there = patcher.object_patches_backup
+    for name in [name for name in there if is_offered(comfy.utils.get_attr(patcher.model, name))]:
+        comfy.utils.set_attr(patcher.model, name, there.pop(name))
+        clear_own_methods(comfy.utils.get_attr(patcher.model, name.rpartition(".")[0]))
 
 
 def reaching(options: dict) -> dict:

@@ -35,6 +35,14 @@ def replaced_methods(owner: object) -> list[str]:
     return [name for name in sorted(names) if callable(getattr(type(owner), name, None)) and replaced(owner, name)]
 
 
+def clear_own_methods(owner: torch.nn.Module) -> None:
+    """Take away from `owner` and its modules what the host leaves behind of a patch: see `replaced`."""
+    for module in owner.modules():
+        for name in vars(module).keys() - MODULE_INTERNALS:
+            if callable(getattr(type(module), name, None)) and not replaced(module, name):
+                delattr(module, name)
+
+
 def changed_methods(model: torch.nn.Module, but: Collection[str] = ()) -> str | None:
     """What stands in the place of methods in `model`, or is hung onto a module: the first that is found.
 

@@ -24,6 +24,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hybridiff_core import lines
 from ...hybridiff_core.plan import shown
+from .foreign import clear_own_methods
 from .packs import Packs
 
 log = logging.getLogger("hybridiff.worker")
@@ -129,6 +130,9 @@ class GraphKitchen:
         made = self.kin(graph) or Made(graph, self._executor())
         if made in self.made:
             self.made.remove(made)
+        if made.patcher is not None:  # nodes are to find the network as its loader made it
+            made.patcher.unpatch_model(unpatch_weights=False)
+            clear_own_methods(made.patcher.model)
         made.graph, made.patcher = graph, None
         made.patcher = self._run(made.executor, graph)
         self.made.append(made)

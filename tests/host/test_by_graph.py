@@ -212,6 +212,14 @@ def test_what_is_put_into_the_network_for_a_run_is_taken_out_after_it(unet, comf
     assert_shared(report)
 
 
+def test_a_class_that_is_exchanged_after_a_method_was(unet):
+    """Where the host takes a method's patch off again, the method stays behind and hides the next graph's class."""
+    for way in ("method_patch", "class_patch", "method_patch"):
+        difference, report = unet("PackPatch", way=way, scale=0.7).compare()
+        assert difference <= LIMIT
+        assert_shared(report)
+
+
 @pytest.mark.parametrize("way", LEFT_OUT)
 def test_what_would_be_another_picture_is_left_out(unet, way):
     for _ in range(2):

@@ -1,6 +1,7 @@
 """Nodes that patch a model in the ways that packs do."""
 
 import os
+import types
 
 import torch
 from comfy.patcher_extension import CallbacksMP, PatcherInjection, WrappersMP
@@ -213,6 +214,28 @@ def scaled_forward(base, scale):
     return lambda self, *args, **kwargs: scale * base.forward(self, *args, **kwargs)
 
 
+def attentions(model):
+    return [
+        (f"diffusion_model.{name}", module)
+        for name, module in model.model.diffusion_model.named_modules()
+        if type(module).__name__ == "CrossAttention"
+    ]
+
+
+def method_patch(model, scale):
+    """The forward of every attention replaced for the time of a run, by the host's patcher."""
+    for name, module in attentions(model):
+        model.add_object_patch(f"{name}.forward", types.MethodType(scaled_forward(type(module), scale), module))
+
+
+def class_patch(model, scale):
+    """The class of every attention exchanged for the time of a run, by the host's patcher."""
+    for name, module in attentions(model):
+        base = type(module)
+        cls = type("Scaled", (base,), {"forward": scaled_forward(base, scale), "__module__": __name__})
+        model.add_object_patch(f"{name}.__class__", cls)
+
+
 def only_here(model, scale):
     """Fails everywhere but in ComfyUI's own process."""
     import comfy.cli_args
@@ -233,9 +256,9 @@ WAYS = {
     function.__name__: function
     for function in (
         closure_state, attribute_state, global_state, network_state, late_state, late_for_one, random_patch,
-        by_batch, other_each_time, object_patch, ready_once, by_branch, between_blocks,
-        function_wrapper, network_wrapper, injection, callback, around_sampling, at_run,
-        swapped, only_here, other_there,
+        by_batch, other_each_time, object_patch, ready_once, by_branch, between_blocks, function_wrapper,
+        network_wrapper, injection, callback, around_sampling, at_run, swapped, method_patch, class_patch, only_here,
+        other_there,
     )
 }  # fmt: skip
 

@@ -139,6 +139,7 @@ def offered_in(path: str, block: torch.nn.Module) -> Iterator[tuple[str, Offered
             yield f"{path}.{name}.forward", OfferedAttention(module)
 
 
+@functools.lru_cache(1024)
 def _hides(forward: types.FunctionType) -> bool:
     return "transformer_options" not in inspect.signature(forward).parameters and any(_attentions(forward))
 
@@ -147,5 +148,6 @@ def _attentions(forward: types.FunctionType) -> Iterator[tuple[str, Callable]]:
     """The host's attention functions that a forward calls, by the names it has for them."""
     for name in forward.__code__.co_names:
         value = forward.__globals__.get(name)
-        if value in HOST or (hasattr(value, "__wrapped__") and getattr(value, "__module__", None) == ATTENTION):
+        of_host = hasattr(value, "__wrapped__") and getattr(value, "__module__", None) == ATTENTION
+        if of_host or any(value is own for own in HOST):
             yield name, value

@@ -256,9 +256,9 @@ WAYS = {
     function.__name__: function
     for function in (
         closure_state, attribute_state, global_state, network_state, late_state, late_for_one, random_patch,
-        by_batch, other_each_time, object_patch, ready_once, by_branch, between_blocks,
-        function_wrapper, network_wrapper, injection, callback, around_sampling, at_run,
-        swapped, method_patch, class_patch, only_here, other_there,
+        by_batch, other_each_time, object_patch, ready_once, by_branch, between_blocks, function_wrapper,
+        network_wrapper, injection, callback, around_sampling, at_run, swapped, method_patch, class_patch, only_here,
+        other_there,
     )
 }  # fmt: skip
 

@@ -118,9 +118,9 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
 
 
 def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
-    """20 Mbit/s, and twice no connection for 1.5 s in a picture: 256 KiB each way take a step as long as it saves."""
-    case = {"model": 4, "size": 64, "steps": 30}
-    assert bench.sample(**case)["shared"] == 30  # over 1 Gbit/s, the worker has the model
+    """20 Mbit/s, and twice no connection for 1.5 s in a picture: 256 KiB each way take longer than a step does here."""
+    case = {"model": 2, "size": 64, "steps": 120}
+    assert bench.sample(**case)["shared"] == 120  # over 1 Gbit/s, the worker has the model
     for machine in (bench.a, bench.b):
         shape(machine, 20)
 
@@ -141,12 +141,8 @@ def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
         breaking.join()
         assert found["longest_s"] <= NOTICED_S
         said.append(found["lines"])
-        print(
-            "slow link, run", time_round, {name: found[name] for name in ("longest_s", "seconds", "alone_s", "shared")}
-        )
-    assert any("pc-b: cpu is left out: with the way there and back it takes" in line for line in said[0] + said[1]), (
-        said
-    )
+        print("slow", time_round, {name: found[name] for name in ("longest_s", "seconds", "alone_s", "shared")})
+    assert any("pc-b: cpu is left out: " in line for line in said[0] + said[1]), said
     assert not any("does not answer" in line for lines in said for line in lines), said
 
 

@@ -10,8 +10,8 @@ from ..hybridiff_core.account import timeline
 from ..hybridiff_core.plan import HybridPlan, shown
 from .devices import DEVICES, checked
 from .host.acceleration import Acceleration
-from .host.foreseen import foreseen
 from .host.graph import Origin
+from .host.to_use import devices_to_use
 from .plan import CATEGORY, PLAN
 from .report import REPORT
 
@@ -35,7 +35,7 @@ def _hybrid_inputs() -> list[io.Input]:
             optional=True,
             tooltip="From Hybridiff Devices nodes: which devices help. Without it: this machine's other GPUs, as many "
             "as help.",
-            extra_dict={"hybridiff_foreseen": foreseen()},
+            extra_dict={"hybridiff_to_use": devices_to_use()},
         ),
         io.Combo.Input(
             "picture",

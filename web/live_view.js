@@ -2,7 +2,7 @@
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { setBadge } from './badge.js'
-import { before, chosenFor } from './foreseen.js'
+import { before, chosenFor } from './to_use.js'
 import { badgeOf, toneOf, withEvent } from './headline.js'
 import { Panel } from './panel.js'
 import { draw } from './view.js'
@@ -45,7 +45,7 @@ export const viewOf = (node) => panels.get(node)?.view
 export const watch = (listener) => watchers.add(listener)
 
 let drawings = 0
-let foreseen // the devices as the server found them when the page asked for its nodes
+let toUse // the devices as the server found them when the page asked for its nodes
 
 /** Show again which devices will be used, in all nodes that show no run: what was chosen may have changed. */
 function foresee() {
@@ -72,7 +72,7 @@ function addPanel(node) {
   const panel = { view: undefined, open: OPEN.includes(node.comfyClass) }
   panels.set(node, panel)
   const paint = (width) =>
-    draw(panel.view, width, { id, open: panel.open, before: panel.view ? undefined : before(foreseen, chosenFor(node)) })
+    draw(panel.view, width, { id, open: panel.open, before: panel.view ? undefined : before(toUse, chosenFor(node)) })
   panel.panel = new Panel(node, WIDGET, paint, LEAST_HEIGHT)
   panel.panel.element.addEventListener('click', (event) => {
     if (!event.target.closest('.hybridiff-more')) return
@@ -200,7 +200,7 @@ app.registerExtension({
     await loadWords()
   },
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name === NODES[0]) foreseen = nodeData.input.optional.devices[1]?.hybridiff_foreseen
+    if (nodeData.name === NODES[0]) toUse = nodeData.input.optional.devices[1]?.hybridiff_to_use
   },
   nodeCreated(node) {
     if (NODES.includes(node.comfyClass) || node.comfyClass === CHOOSES) tellChanges(node)

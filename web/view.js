@@ -10,7 +10,7 @@ const part = (name, text, more = '') => (text ? `<div class="hybridiff-${name}"$
 
 /**
  * A run's view of this width. `open` says whether the curve and all lines are shown too; `id` names its patterns;
- * `before` is what is known of the devices before a run (foreseen.js).
+ * `before` is what is known of the devices before a run (to_use.js).
  */
 export function draw(view, width, { id = 'hybridiff', open = false, before } = {}) {
   const { large, gain } = result(view)

@@ -24,7 +24,7 @@ SAYING = re.compile(r"""['"`]([A-Za-z][a-z']*(?: [a-z(][a-z']*)+)['"`]""")  # tw
 # file: words in quotes that no user reads as a sentence of ours: classes, values of widgets, the console's
 OWN = {
     "convert.js": {"same as KSampler"}, "plan_fields.js": {"exact only"}, "headline.js": {"rows and tokens"},
-    "foreseen.js": {"this machine and others"},
+    "to_use.js": {"this machine and others"},
     "choices.js": {"exact only", "this machine", "this machine and others", "run their nodes in the worker too"},
 }  # fmt: skip
 

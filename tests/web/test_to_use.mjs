@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { before, chosenFor, devicesOf, modelOf } from '../../web/foreseen.js'
+import { before, chosenFor, devicesOf, modelOf } from '../../web/to_use.js'
 import { line } from './runs.mjs'
 import { speak } from './words.mjs'
 

@@ -16,7 +16,7 @@ KEPT_S = 5.0  # ComfyUI asks for a node's inputs many times a prompt
 _found: tuple[float, dict] | None = None
 
 
-def foreseen() -> dict:
+def devices_to_use() -> dict:
     """As plain data: `own`, this process's device; `auto` and `others`, what these two choices would take; `said`.
 
     `said` are auto's lines, as telling.py has them. Empty where the devices cannot be asked.

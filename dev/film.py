@@ -60,7 +60,7 @@ def graph(comfy: Comfy, id: str) -> tuple[dict, int]:
     return flow.to_dict(id), ours
 
 
-def filmed(tab: Tab, sampler: int) -> list[tuple[float, Image.Image]]:
+def filmed(tab: Tab) -> list[tuple[float, Image.Image]]:
     """The node before, in and after a run: each frame with its time in seconds."""
     page = tab.page
     box = page.evaluate("(() => { const f = window.app.canvas.canvas.getBoundingClientRect(); return [f.x, f.y] })()")
@@ -82,7 +82,7 @@ def filmed(tab: Tab, sampler: int) -> list[tuple[float, Image.Image]]:
     pressed, ended = time.monotonic(), None
     while ended is None or time.monotonic() < ended + 1.5:
         page.wait_for_timeout(100)
-        if ended is None and tab.picture(sampler)["state"] == "done":
+        if ended is None and tab.comfy.get("/history"):  # the picture is decoded too
             ended = time.monotonic()
         if time.monotonic() > pressed + 120:
             raise TimeoutError("the run did not end")
@@ -139,7 +139,7 @@ def main() -> None:
                     canvas.ds.scale = 1; canvas.ds.offset = [90, 110]; canvas.setDirty(true, true) }"""
             )
             tab.page.wait_for_timeout(800)
-            save(filmed(tab, sampler))
+            save(filmed(tab))
             browser.close()
         finally:
             comfy.stop()

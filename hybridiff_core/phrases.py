@@ -11,6 +11,7 @@ PHRASES: dict[str, str] = {
     "will_use": "will use {devices}",
     "will_use_alone": "will use {device} alone",
     "processor": "the processor",
+    "second_process": "a second process",
     "seconds": "{s} s",
     "minutes": "{m} min {s} s",
     "step": "step {step} of {total}",

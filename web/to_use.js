@@ -37,7 +37,8 @@ export function devicesOf(found, chosen) {
 /** What a node says before its first run: {text, reason}; undefined where nothing is known. */
 export function before(found, chosen) {
   if (!found?.own || !chosen) return undefined
-  const devices = devicesOf(found, chosen).map(modelOf)
+  const devices = devicesOf(found, chosen).map((title, place) =>
+    place && title.split(' (')[0] === found.own.split(' (')[0] ? say('second_process') : modelOf(title))
   if (devices.length > 1) return { text: say('will_use', { devices: devices.join(' + ') }), reason: '' }
   const [said] = chosen.includes('auto') ? found.said : []
   return { text: say('will_use_alone', { device: devices[0] }), reason: said ? lineOf(said) : '' }

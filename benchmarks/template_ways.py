@@ -34,6 +34,8 @@ STATEFUL = {
     "ARVideoI2V": "an autoregressive sampler keeps its state in the network",
     "SamplerARVideo": "an autoregressive sampler keeps its state in the network",
 }
+# whose prompts give something else where each is computed by itself: in a batch all timbres go to the first one
+TOGETHER = {"ACE-Step 1.5"}
 CONTROLS = re.compile("ControlNet.*Apply|ControlNetInpainting")
 HOOKS = re.compile("Hook")
 ZERO = "index_timestep_zero"
@@ -334,6 +336,8 @@ def way(made: Sampling) -> tuple[str, str]:
         return "not told", f"one branch, and tokens with code of {', '.join(code)} not tried"
     if made.hooks:
         return "not", "a LoRA on the prompt"
+    if made.branches > 1 and made.family in TOGETHER:
+        return "not", f"{made.family} gives something else where each prompt is computed by itself"
     if made.branches > 1:
         return "conds", ""
     if made.batch > 1:

@@ -9,6 +9,7 @@ import pytest
 
 from ..tiers import full, full_but
 from .comfy_server import Comfy, Events, make_controls, make_models
+from .compat.conftest import adder
 from .conftest import Bench
 from .test_exact import LIMIT, assert_shared
 
@@ -25,7 +26,7 @@ def test_a_prompt_without_a_client(bench):
 
 def previews(comfy: Comfy, graph: dict, method: str) -> list[bytes]:
     """The pictures that a prompt's page gets while it runs."""
-    tab = Events(comfy, f"previews {id(graph)}")
+    tab = Events(comfy, f"previews-{id(graph)}")
     try:
         prompt = comfy.queue(graph, tab.client, preview_method=method)
         comfy.wait(prompt)
@@ -75,8 +76,9 @@ def test_previews_of_a_video_and_its_sound(comfy):
 def test_context_windows_with_samplers_that_ask_between_steps(bench, sampler):
     side = bench("sd3", batch=4)
     side.settings |= {"steps": 6, "cfg": 3.0, "sampler_name": sampler, "scheduler": "karras"}
-    side.model = side.graph.add(
-        "ContextWindowsManual", model=side.model, context_length=2, context_overlap=1,
+    put = adder(side.comfy.get("/object_info"))  # newer releases have further inputs
+    side.model = put(
+        side, "ContextWindowsManual", model=side.model, context_length=2, context_overlap=1,
         context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid", dim=0,
         freenoise=False,
     )  # fmt: skip
@@ -127,7 +129,7 @@ def guided(side: Bench, kind: str, devices: bool) -> list:
     if devices:
         model = side.graph.add("HybridiffModel", model=model, **side.device_chain())
     guider = side.graph.add(
-        "TestGuider", model=model, positive=side.positive, negative=side.negative, cfg=4.0, kind=kind
+        "TestGuider", model=model, positive=side.positive, negative=side.negative, cfg=4.0, way=kind
     )
     sigmas = side.graph.add("BasicScheduler", model=side.model, scheduler="simple", steps=5, denoise=1.0)
     return [side.graph.add(

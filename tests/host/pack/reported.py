@@ -13,13 +13,15 @@ class GuiderOf2024(comfy.samplers.CFGGuider):
     ):
         self.conds = {key: [dict(cond) for cond in conds] for key, conds in self.original_conds.items()}
         self.inner_model, self.conds, self.loaded_models = comfy.sampler_helpers.prepare_sampling(
-            self.model_patcher, noise.shape, self.conds
+            self.model_patcher, noise.shape, self.conds, self.model_options
         )
+        self.model_patcher.pre_run()
         device = self.model_patcher.load_device
         noise, latent_image, sigmas = noise.to(device), latent_image.to(device), sigmas.to(device)
         output = self.inner_sample(
             noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed
         )
+        self.model_patcher.cleanup()
         comfy.sampler_helpers.cleanup_models(self.conds, self.loaded_models)
         del self.inner_model, self.conds, self.loaded_models
         return output
@@ -50,10 +52,10 @@ class TestGuider:
     @classmethod
     def INPUT_TYPES(cls):
         conds = dict.fromkeys(("positive", "negative"), ("CONDITIONING",))
-        return {"required": {"model": ("MODEL",), **conds, "cfg": ("FLOAT",), "kind": (list(GUIDERS),)}}
+        return {"required": {"model": ("MODEL",), **conds, "cfg": ("FLOAT",), "way": (list(GUIDERS),)}}
 
-    def make(self, model, positive, negative, cfg, kind):
-        guider = GUIDERS[kind](model)
+    def make(self, model, positive, negative, cfg, way):
+        guider = GUIDERS[way](model)
         guider.set_conds(positive, negative)
         guider.set_cfg(cfg)
         return (guider,)
@@ -64,6 +66,7 @@ class Duck:
 
     def __init__(self, control):
         self._control, self.multigpu_clones = control, {}
+        self.extra_hooks = self.previous_controlnet = None
 
     def pre_run(self, *args):
         return self._control.pre_run(*args)

@@ -9,7 +9,7 @@ WORKER_OUT = Line(
     Group.MEMORY,
 )
 GROUP_OUT = Line(
-    "the devices {device}, which work together, are out: {reason}",
+    "the devices that work together with {device} are out: {reason}",
     "A device of a pipeline failed.",
     "Do what the reason says. The next run starts a new worker.",
     Group.MEMORY,

@@ -220,7 +220,7 @@ def test_a_channel_has_no_threads(ends):
 def test_a_wrong_token_is_refused_at_both_ends():
     here, there = both(*pair(), token_b=b"x" * 32)
     assert isinstance(here, ChannelBroken) and isinstance(there, ChannelBroken)
-    assert "stranger" in str(there) and "hung up" in str(here)
+    assert "does not know" in str(there) and "hung up" in str(here)
 
 
 @pytest.mark.parametrize(

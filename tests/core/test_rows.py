@@ -81,7 +81,7 @@ def test_the_same_conds_here_and_there_in_part():
     ids=["between", "at the end", "at the beginning", "a cond", "twice"],
 )
 def test_an_item_that_was_not_computed_once_is_an_error(parts):
-    with pytest.raises(RuntimeError, match="of a batch of 3, branch 0 was not computed once"):
+    with pytest.raises(RuntimeError, match="of a batch of 3, prompt 0 was not computed exactly once"):
         merge(parts, lambda units: torch.ones(3), 3)
 
 

@@ -470,7 +470,7 @@ def test_a_worker_that_fails_in_the_stage_does_not_cost_the_picture(network, cou
                         assert (done[branch] - exact).abs().max() < 1e-5
                 x = x + (x - done[0]) / sigma[0] * (t[i + 1] - t[i])
         assert works_of(engine)[5:8] != ["exact"] * 3 and set(works_of(engine)[10:]) == {"exact"}
-        assert any("is out" in text for text in report.lines)
+        assert any(" out: " in text for text in report.lines)
         assert [exchange for exchange in exchanges if exchange not in engine.exchanges] == [exchanges[victim]]
         if fault == "stuck":
             assert exchanges[victim].lost_at - stopped_at < 12.0

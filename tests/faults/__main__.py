@@ -57,7 +57,7 @@ def faults_of(row: dict) -> list[str]:
         wrong.append(f"the latent is {row['difference']:.1e} off")
     if row["noticed_s"] is None or row["noticed_s"] > limit:
         wrong.append(f"it was noticed after {row['noticed_s']} s, the limit is {limit:.1f}")
-    if not any("is out" in line for line in row["lines"]):
+    if not any(" out: " in line for line in row["lines"]):
         wrong.append("the report does not say so")
     if not (row["next_shared"] and row["next_fresh"] and row["next_difference"] <= LIMIT):
         wrong.append("the next run was not right, shared and with a fresh worker")
@@ -66,7 +66,7 @@ def faults_of(row: dict) -> list[str]:
 
 def line_of(row: dict) -> str:
     wrong = faults_of(row)
-    said = next((line.split(": ", 1)[1].split(";")[0] for line in row["lines"] if "is out: " in line), "")
+    said = next((line.split(": ", 1)[1].split(";")[0] for line in row["lines"] if " out: " in line), "")
     difference = max(row["difference"], row["next_difference"])
     return (
         f"| {row['fault']} | {row['moment']} | {'yes' if not wrong else 'NO: ' + ', '.join(wrong)} | "

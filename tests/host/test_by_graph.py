@@ -187,9 +187,9 @@ LEFT_OUT = {
     "attribute_state": "Block keeps something from step to step",
     "global_state": "global_state keeps something from step to step",
     "network_state": "keeps something from step to step",
-    "by_batch": "by_batch makes something else of a prompt that is computed alone",
+    "by_batch": "by_batch gives something else where each prompt is computed by itself",
     "random_patch": "random_patch draws random numbers inside the network",
-    "at_run": "the model was changed after its node ran",
+    "at_run": "a node's code adds to the model while it samples",
     "only_here": "failed there: OSError: no such luck",
     "other_there": "made another picture",
 }
@@ -306,7 +306,7 @@ def test_what_is_put_on_the_model_behind_hybridiff_model(unet):
     saved = side.save(side.sampler("KSampler"))
     outputs = side.comfy.run(side.graph.nodes)
     assert side.difference(outputs, stock, saved) == 0.0
-    assert "the model was changed after its node ran" in side.comfy.tail(6000)
+    assert "a node's code adds to the model while it samples" in side.comfy.tail(6000)
 
 
 def test_nodes_before_and_behind_hybridiff_model_where_ours_is_last(unet):
@@ -352,7 +352,7 @@ def test_our_sampler_in_a_node_that_comes_to_be_made_of_others(unet, link):
         assert_shared(report)
     else:  # it was handed the model itself
         assert_alone(report, "PackPass (node ")
-        assert_alone(report, "was given something that is not plain data")
+        assert_alone(report, "was given something other than numbers and text")
 
 
 def test_a_node_that_reads_the_workflow(unet):

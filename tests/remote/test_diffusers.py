@@ -35,6 +35,6 @@ def test_a_pipeline_is_shared_with_another_machine():
         found = ask(name="sd3", guidance_scale=1.0)  # one branch is not divided between machines
         assert found["off"] <= 1e-5 and found["shared"] == 0
         found = ask(name="sd3", mode="pipeline")  # nor is a network cut
-        assert found["off"] <= 1e-5 and any("cut only within one machine" in line for line in found["lines"]), found
+        assert found["off"] <= 1e-5 and any("divided only within one machine" in line for line in found["lines"]), found
         run.process.stdin.close()
         run.wait_for("over", 30)

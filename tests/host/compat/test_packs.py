@@ -219,7 +219,7 @@ def test_context_windows_in_auto(trained, row, put):
     side = trained(5, batch=4)
     two, one = each(side, sampler(side), windows(side, put, 0))
     row.auto(two, one)
-    assert two.predicted == 0 and any("context windows see another part" in line for line in two.told)
+    assert two.predicted == 0 and any("each call sees another part" in line for line in two.told)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])

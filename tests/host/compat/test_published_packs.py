@@ -169,7 +169,7 @@ def attention_guidance(kind: str, cond: str, **given):
     return lambda side, put: node(kind, **{cond: side.negative}, **given)(side, put)
 
 
-TOGETHER = "something else of a prompt that is computed alone"
+TOGETHER = "something else where each prompt is computed by itself"
 IPA, SPA, R4 = "ComfyUI_IPAdapter_plus", "sd-perturbed-attention", "RES4LYF"
 # pack, what it is, family, what it puts there, why it is on one device (None: it is on two)
 PATCHES = [

@@ -38,8 +38,8 @@ computes with other instructions of the processor, and so rounds otherwise, as u
 alarm."""
 
 BY_GRAPH = """A GGUF file, a LoRA, a merge and patches of two more packs. The worker imports the packs and runs the
-nodes once; then it runs those whose settings changed, and nothing where none did. The run waits for the worker here;
-without HYBRIDIFF_WAIT it goes on alone meanwhile."""
+nodes once; then it runs those whose settings changed, and nothing where none did. The run goes on meanwhile: the first
+two calls of a graph are computed alone, to see whether its code keeps anything."""
 
 REMOTE = """What a step takes beyond computing: a latent there and back between two network namespaces of this machine,
 joined by a link of a given rate; the worker computes nothing. Beside it what the link alone takes. The first 256 KiB

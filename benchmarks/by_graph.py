@@ -3,12 +3,13 @@
     HYBRIDIFF_PACKS=/folder/of/packs python benchmarks/by_graph.py [--repeats 3] [--json FILE]
 
 In a real server, through its HTTP API: a GGUF file (ComfyUI-GGUF), a LoRA, patches of KJNodes and RES4LYF, a merge. The
-folder holds the three packs as published. A run waits for its worker here, so the first one shows all of the start.
+folder holds the three packs as published.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ sys.path.insert(0, str(PACK))
 from benchmarks.block import heading, keep, table  # noqa: E402
 from tests.host.comfy_server import find_comfyui, make_models  # noqa: E402
 from tests.host.compat import published  # noqa: E402
+from tests.host.compat.conftest import adder  # noqa: E402
 from tests.host.conftest import Bench  # noqa: E402
 
 PACKS = ("ComfyUI-GGUF", "ComfyUI-KJNodes", "RES4LYF")
@@ -52,13 +54,13 @@ def missing() -> list[str]:
 def graph(comfy, lora: float, ratio: float) -> Bench:
     """The sampler's side, with the model that the packs' nodes make."""
     side = Bench(comfy, "sd3")
-    add = side.graph.add
+    add = functools.partial(adder(comfy.get("/object_info")), side)
     model = add("UnetLoaderGGUF", unet_name="sd3_Q8_0.gguf")
     model = add("LoraLoaderModelOnly", model=model, lora_name=LORA, strength_model=lora)
     other = add("UnetLoaderGGUF", unet_name="sd3_F16.gguf")
     model = add("ModelMergeSimple", model1=model, model2=other, ratio=ratio)
     model = add("ModelMemoryUsageFactorOverride", model=model, memory_usage_factor=1.1)
-    side.model = add("ModelTimestepPatcher", model=model, scheduler="normal", shift=6.0)
+    side.model = add("ModelTimestepPatcher", model=model, shift=6.0)
     return side
 
 

@@ -22,6 +22,9 @@ FORMATS = {
     "mxfp8": "mxfp8",
 }
 LORA = "sd3_depth4.safetensors"
+# they scale what comes in by the largest value of all prompts of a call: KSampler's own latent moves by 4e-3 where its
+# prompts are computed one after the other, as it does where memory is short
+BY_CALL, BY_CALL_LIMIT = ("int8", "int8_convrot"), 1.5e-2
 CASES = [(name, lora) for lora in (False, True) for name in FORMATS]
 
 
@@ -60,7 +63,11 @@ def test_a_format(bench, row, files, name, lora):
         row.tokens("-")
         return
     assert report["shared_calls"] == 4, report["lines"]
-    row.compared(difference, report)
+    if name in BY_CALL:
+        reason = "KSampler's own picture is 4e-03 off where its prompts are computed one after the other"
+        row.compared(difference, report, reason, BY_CALL_LIMIT)
+    else:
+        row.compared(difference, report)
     side, plain = side_of(bench, files[name], lora, 1.0)
     one_branch, report = compared(side, plain)
     ways = {step["way"] for step in report["steps"] if step["helpers"]}

@@ -48,7 +48,7 @@ let drawings = 0
 let toUse // the devices as the server found them when the page asked for its nodes
 
 /** Show again which devices will be used, in all nodes that show no run: what was chosen may have changed. */
-function foresee() {
+function redrawIdle() {
   setTimeout(() => {
     for (const { view, panel } of panels.values()) if (!view) panel.redraw()
   })
@@ -61,7 +61,7 @@ function tellChanges(node) {
     const given = object[name]
     object[name] = function (...values) {
       const answer = given?.apply(this, values)
-      foresee()
+      redrawIdle()
       return answer
     }
   }

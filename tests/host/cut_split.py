@@ -9,8 +9,6 @@ no worker can make from a file (narrow ones, families.py); the others are cut by
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 from pathlib import Path
 
@@ -87,12 +85,4 @@ if __name__ == "__main__":
     import frozen
 
     frozen.families = families
-    root, models = sys.argv[1:]
-    host, _ = frozen.enter(root)
-    for part in PART:
-        importlib.import_module(f"hybridiff_pack.nodes.host.{part}")
-    import torch
-
-    with torch.inference_mode():
-        for line in sys.stdin:
-            print(json.dumps(run(line.strip(), models, root, host)), flush=True)
+    frozen.serve(run, PART)

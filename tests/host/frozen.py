@@ -14,6 +14,7 @@ import importlib
 import json
 import runpy
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
@@ -42,6 +43,22 @@ def enter(root: str):
 
     engine.Schedule = Counted  # all calls are at one sigma: every call is a step
     return host, chain
+
+
+def serve(run: Callable[[str, str, str, object], dict], parts: Iterable[str]) -> None:
+    """Answer each line on standard input with what `run` gives for it: (line, models, root, the pack's host side).
+
+    `parts` are modules of the host side that `run` needs. For scripts that are run as this one is.
+    """
+    root, models = sys.argv[1:]
+    host, _ = enter(root)
+    for part in parts:
+        importlib.import_module(f"hybridiff_pack.nodes.host.{part}")
+    import torch
+
+    with torch.inference_mode():
+        for line in sys.stdin:
+            print(json.dumps(run(line.strip(), models, root, host)), flush=True)
 
 
 def run(case: str, models: str, root: str, host, chain) -> dict:

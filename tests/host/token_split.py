@@ -10,13 +10,13 @@ it tells what block_hooks.py changes for others.
 
 from __future__ import annotations
 
-import importlib
-import json
 import queue
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+PART = ("host_call", "control", "cuts", "block_hooks", "comparing", "recipe")
 
 PACK = Path(__file__).resolve().parents[2]
 LIMIT_S = 120
@@ -148,12 +148,4 @@ if __name__ == "__main__":
     import token_cases
 
     frozen.families = families
-    root, models = sys.argv[1:]
-    host, _ = frozen.enter(root)
-    for part in ("host_call", "control", "cuts", "block_hooks", "comparing", "recipe"):
-        importlib.import_module(f"hybridiff_pack.nodes.host.{part}")
-    import torch
-
-    with torch.inference_mode():
-        for line in sys.stdin:
-            print(json.dumps(run(line.strip(), models, root, host)), flush=True)
+    frozen.serve(run, PART)

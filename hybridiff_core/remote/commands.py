@@ -126,7 +126,13 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     name = options.name or facts.own_name()
     if not facts.NAME.fullmatch(name):
         parser.error(f"--name is {name!r}; use letters, digits, - and ., at most 40")
-    token = options.token or os.environ.get(TOKEN) or getpass.getpass("token: ")
+    try:
+        token = options.token or os.environ.get(TOKEN) or getpass.getpass("token: ")
+    except EOFError:
+        token = ""
+    if not token:
+        print(f"refused: no token was given. `share` printed it; type it when it is asked for, or set {TOKEN}")
+        return 1
     root = facts.comfyui_at(options.comfyui)
     print(_versions())
     machine = facts.machine(name, root)

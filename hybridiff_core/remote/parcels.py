@@ -16,7 +16,7 @@ import torch
 from .. import lines
 from ..workers.channel import MESSAGE_LIMIT, ChannelBroken, layout
 
-CHUNK = 512 << 10  # over 1 Gbit/s as little as 3 ms beyond the wire for 1 MiB; larger ones are better only from 10 Gbit/s on
+CHUNK = 512 << 10  # over 1 Gbit/s 1 MiB takes 3 ms beyond the wire; larger ones are better only over 10 Gbit/s
 NOTHING = np.empty(0, np.uint8)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sys
@@ -9,6 +11,9 @@ import threading
 
 from ..workers.frames import FramePipe
 from ..workers.worker import private_pipe
+from .facts import ray_version
+
+ASKED_S = 10
 
 
 def serve() -> None:
@@ -19,9 +24,26 @@ def serve() -> None:
         return
     os.environ.update(told["environment"])
     threading.Thread(target=_follow, args=(pipe,), daemon=True).start()
+    cluster = told["arguments"][0].removeprefix("--address=")
+    if cluster != told["arguments"][0]:
+        _compare_versions(cluster)
     from ray.scripts.scripts import start
 
     start.main(args=told["arguments"], prog_name="ray start")
+
+
+def _compare_versions(cluster: str) -> None:
+    """End this process, with Ray's own words, where the cluster at HOST:PORT runs another Ray.
+
+    Ray compares versions too, but only after it has read what an older version does not keep, and failed over that.
+    """
+    with contextlib.suppress(Exception):  # then Ray says what is wrong
+        from ray._raylet import GcsClient
+
+        kept = GcsClient(address=cluster).internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=ASKED_S)
+        theirs = json.loads(kept)
+        if theirs["ray_version"] != ray_version():
+            sys.exit(f"Version mismatch. Ray: {theirs['ray_version']} Python: {theirs['python_version']}")
 
 
 def _follow(pipe: FramePipe) -> None:

@@ -108,12 +108,21 @@ def test_nothing_is_left_after_a_sudden_end(made, asked, whom):
         assert asked.ask(ask="exact")["off"] <= 1e-5
 
 
-def test_a_stranger_is_refused(made):
+@pytest.mark.parametrize("stranger", ["another token", "no token", "another Ray"])
+def test_a_stranger_is_refused(made, stranger, tmp_path):
     a, b, share, _ = made
+    given, expected = {"HYBRIDIFF_TOKEN": "0" * 48}, "not the cluster's token"
+    if stranger == "no token":
+        given, expected = {"HYBRIDIFF_TOKEN": ""}, "no token was given"
+    if stranger == "another Ray":
+        (tmp_path / "ray-2.52.1.dist-info").mkdir()
+        (tmp_path / "ray-2.52.1.dist-info" / "METADATA").write_text("Name: ray\nVersion: 2.52.1\n")
+        given, expected = {"HYBRIDIFF_TOKEN": TOKEN, "PYTHONPATH": str(tmp_path)}, "refused: the cluster has Ray"
     arguments = ["-m", "hybridiff_core", "join", f"{a.address}:6399", "--name", "pc-x", "--port", "6699"]
-    stranger = b.start(*arguments, HYBRIDIFF_TOKEN="0" * 48)
-    assert "not the cluster's token" in stranger.wait_for("refused", 90)
-    stranger.stop()
+    joining = b.start(*arguments, **given)
+    joining.process.stdin.close()
+    assert expected in joining.wait_for("refused", 90)
+    joining.stop()
     assert not any("pc-x joined" in line for line in share.printed)
 
 

@@ -33,6 +33,7 @@ STEPS, BATCH, SEED = 24, 9, 5
 BEFORE_S, AFTER_S, LEAST_S = 1.5, 4.0, 0.1  # how long the node is shown before and after, and a frame at least
 MOST_S = 12.0  # a longer run is played faster, and the film says so
 SAID = "A real run of a small model. Two processes on a CPU stand for two GPUs, so no gain is shown"
+SHOWN = "window.app.canvas.graph._nodes.some(({ imgs }) => imgs?.every(({ complete }) => complete))"
 IDS = ("7c1b2a30-0000-4000-8000-000000000002", "7c1b2a30-0000-4000-8000-000000000003")  # a page keeps runs by these
 
 
@@ -82,7 +83,7 @@ def filmed(tab: Tab) -> list[tuple[float, Image.Image]]:
     pressed, ended = time.monotonic(), None
     while ended is None or time.monotonic() < ended + 1.5:
         page.wait_for_timeout(100)
-        if ended is None and tab.comfy.get("/history"):  # the picture is decoded too
+        if ended is None and tab.comfy.get("/history") and page.evaluate(SHOWN):
             ended = time.monotonic()
         if time.monotonic() > pressed + 120:
             raise TimeoutError("the run did not end")

@@ -326,62 +326,6 @@ MODELS = [
 ]  # fmt: skip
 
 
-BLUEPRINT = "Hybridiff text to image"
-# in addition to the two prompts and the seed, which the page shows by itself
-SHOWN_OUTSIDE = [
-    ("CheckpointLoaderSimple", "ckpt_name"), ("EmptyLatentImage", "width"), ("EmptyLatentImage", "height"),
-    ("HybridiffKSampler", "steps"), ("HybridiffKSampler", "cfg"),
-]  # fmt: skip
-LABELS = {"text": "prompt", "text_1": "negative prompt"}
-LIFT = """([id, name, shown, labels]) => {
-    const graph = window.app.rootGraph ?? window.app.graph, node = graph.getNodeById(id)
-    node.title = node.subgraph.name = name
-    node.properties.proxyWidgets = shown
-    const saved = graph.serialize()
-    const lifted = saved.nodes.find((other) => other.id === id)
-    lifted.widgets_values = [] // the inner nodes have them
-    const [inner] = saved.definitions.subgraphs
-    for (const input of [...lifted.inputs, ...inner.inputs]) if (labels[input.name]) input.label = labels[input.name]
-    for (const input of lifted.inputs) input.link = null
-    for (const output of lifted.outputs) output.links = []
-    return {
-        revision: 0, last_node_id: id, last_link_id: 0, nodes: [lifted], links: [], version: 0.4,
-        definitions: saved.definitions, extra: {},
-    }
-}"""
-
-
-def blueprint(tab) -> None:
-    """The SDXL graph without its note, report and last node, as one node with what is changed most outside."""
-    flow = json.loads((FLOWS / f"{MAKERS[text_to_image_sdxl][0]}.json").read_text())
-    inside = [node for node in flow["nodes"] if node["type"] not in ("MarkdownNote", "SaveImage", "HybridiffReport")]
-    tab.load(flow)
-    shown = []
-    for kind, widget in SHOWN_OUTSIDE:
-        node = next(node for node in inside if node["type"] == kind)
-        shown.append([str(node["id"]), widget])
-    made = tab.to_subgraph([node["id"] for node in inside])
-    lifted = tab.page.evaluate(LIFT, [made, BLUEPRINT, shown, LABELS])
-    folder = PACK / "subgraphs"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{BLUEPRINT}.json").write_text(json.dumps(lifted, indent=1) + "\n")
-
-
-def in_browser(root: Path, folder: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.page import FLAGS, Tab, find_browser
-
-    comfy = Comfy(root, folder / "base")
-    try:
-        with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
-            blueprint(Tab(browser.new_page(viewport={"width": 1900, "height": 1300}), comfy, vue=False))
-            browser.close()
-    finally:
-        comfy.stop()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blueprint", action="store_true")
@@ -404,8 +348,11 @@ def main() -> None:
         made = card(title, place / len(MAKERS), pictures[maker.__name__], maker.__name__ in CHANGING)
         made.save(FLOWS / f"{name}.jpg", quality=88)
     if options.blueprint:
+        from dev import blueprint
+
         with tempfile.TemporaryDirectory() as folder:
-            in_browser(root, Path(folder))
+            sdxl = FLOWS / f"{MAKERS[text_to_image_sdxl][0]}.json"
+            blueprint.make(root, Path(folder), json.loads(sdxl.read_text()))
     print(f"{len(MAKERS)} workflows")
 
 

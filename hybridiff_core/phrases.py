@@ -73,6 +73,8 @@ PHRASES: dict[str, str] = {
     "exact_only": "exact only",
     "use": "Use two GPUs (Hybridiff)",
     "back": "Back to one GPU (no Hybridiff)",
+    "used_within": "The samplers in this subgraph use two GPUs now.",
+    "back_within": "The samplers in this subgraph use one GPU again.",
     # how close two pictures are
     "identical": "the same, value for value",
     "rounding": "the same but for rounding: {decibels} dB",

@@ -1,7 +1,9 @@
 // From one GPU to several and back, in a workflow as the page saves it: pure functions from data to data.
 //
 // KSampler and KSamplerAdvanced become ours; before any other sampler or guider comes Hybridiff Model. Works in the
-// workflow's own graph and in its subgraphs' definitions, and keeps all links, values, titles and places.
+// workflow's own graph and in its subgraphs' definitions, and keeps all links, values and titles; places too, but for
+// what our taller nodes would cover.
+import { grow, standAbove } from './room.js'
 
 const OURS = { KSampler: 'HybridiffKSampler', KSamplerAdvanced: 'HybridiffKSamplerAdvanced' }
 const STOCK = Object.fromEntries(Object.entries(OURS).map(([stock, ours]) => [ours, stock]))
@@ -12,7 +14,9 @@ const SAMPLED = ['LATENT', 'GUIDER', 'IMAGE'] // what a sampler, a guider or a w
 const LOOSE = ['HybridiffPlan', 'HybridiffDevices', 'HybridiffReport'] // of no use without one of our samplers
 const OPTIONAL = 7 // the shape of an optional input's slot
 const USING = ['replace', 'insert']
-const ABOVE = 170 // how far above its sampler Hybridiff Model stands
+const TALLER = 308 // so much taller than ComfyUI's are our samplers, with their view
+const MODEL_WIDTH = [210, 270] // at least, and at most: as wide as its sampler
+const MODEL_HEIGHT = 342
 
 const pick = (link, object, place) => (Array.isArray(link) ? link[place] : link[object])
 const put = (link, object, place, value) => {
@@ -109,6 +113,7 @@ function replace(workflow, graph, node) {
   if (Array.isArray(node.widgets_values)) node.widgets_values.push(PICTURE)
   else if (node.widgets_values) node.widgets_values.picture = PICTURE
   if (node.widgets_values_named) node.widgets_values_named.picture = PICTURE
+  if (node.size) grow(graph, node, Number(node.size[1]) + TALLER)
 }
 
 function restore(workflow, graph, node) {
@@ -129,6 +134,7 @@ function restore(workflow, graph, node) {
   if (Array.isArray(node.widgets_values)) node.widgets_values.splice(VALUES[STOCK[node.type]])
   else if (node.widgets_values) delete node.widgets_values.picture
   if (node.widgets_values_named) delete node.widgets_values_named.picture
+  if (node.size) node.size = [Number(node.size[0]), Math.max(Number(node.size[1]) - TALLER, 0)]
   rename(node, STOCK[node.type])
   sweep(graph)
 }
@@ -199,8 +205,10 @@ function addModel(workflow, graph, node) {
     if (other.last_node_id !== undefined) other.last_node_id = id
     if (other.state?.lastNodeId !== undefined) other.state.lastNodeId = id
   }
+  const [least, most] = MODEL_WIDTH
+  const size = [Math.min(Math.max(Number(node.size?.[0] ?? most), least), most), MODEL_HEIGHT]
   const made = {
-    id, type: MODEL, pos: [at(node, 0), at(node, 1) - ABOVE], size: [270, 120], flags: {}, order: node.order ?? 0, mode: 0,
+    id, type: MODEL, pos: standAbove(graph, node, size), size, flags: {}, order: node.order ?? 0, mode: 0,
     inputs: [{ name: 'model', type: 'MODEL', link: null }, slot('plan', 'HYBRIDIFF_PLAN'), slot('devices', 'HYBRIDIFF_DEVICES')],
     outputs: [{ name: 'MODEL', type: 'MODEL', links: [] }],
     properties: { 'Node name for S&R': MODEL }, widgets_values: [PICTURE],
@@ -208,8 +216,6 @@ function addModel(workflow, graph, node) {
   graph.nodes.push(made)
   return made
 }
-
-const at = (node, place) => Number(node.pos?.[place] ?? 0)
 
 function nextLink(graph) {
   const id = 1 + Math.max(0, graph.last_link_id ?? 0, graph.state?.lastLinkId ?? 0, ...graph.links.map(idOf))

@@ -5,6 +5,7 @@ import { say } from './words.js'
 
 const CLOSED_MS = 30 // after which the menu is closed, which the page takes for a change
 const LAID_OUT_MS = 150 // after which a new node has its size, which belongs to the same step of the undo
+const SAID_MS = 5000
 const PHRASES = { replace: 'use', insert: 'use', restore: 'back', remove: 'back', use: 'use', back: 'back' }
 
 /** The graph that a node is in, as the page saves it. */
@@ -19,13 +20,18 @@ function turn(node) {
   const workflow = app.rootGraph.serialize()
   const { id } = savedGraph(workflow, node)
   // a subgraph's node stands for the samplers in it
-  const made = actionWithin(workflow, node.type)
-    ? convertWithin(workflow, node.type)
-    : convert(workflow, { graph: id, node: node.id })
+  const within = actionWithin(workflow, node.type)
+  const made = within ? convertWithin(workflow, node.type) : convert(workflow, { graph: id, node: node.id })
   app.rootGraph.configure(made)
   const subgraph = id && app.rootGraph.subgraphs?.get?.(id)
   app.canvas.setGraph(subgraph || app.rootGraph)
-  setTimeout(() => tracker?.captureCanvasState?.(), LAID_OUT_MS)
+  setTimeout(() => {
+    tracker?.captureCanvasState?.()
+    app.canvas.setDirty(true, true)
+  }, LAID_OUT_MS)
+  if (!within) return
+  const summary = say(within === 'use' ? 'used_within' : 'back_within') // the samplers themselves are not to be seen
+  app.extensionManager?.toast?.add?.({ severity: 'success', summary, life: SAID_MS })
 }
 
 app.registerExtension({

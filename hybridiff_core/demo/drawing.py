@@ -94,7 +94,7 @@ def _draw_scale(pen: ImageDraw.ImageDraw, longest: float, y: float, predicted: b
     pen.text((x + width, y + 6), f"{longest:.2f} s", FAINT, SMALL, "ra")
     pen.rectangle((x + 40, y + 12, x + 56, y + 24), COLOURS[0])
     pen.rectangle((x + 56, y + 12, x + 72, y + 24), COLOURS[1])
-    pen.text((x + 82, y + 6), "computing, a bar a step", FAINT, SMALL)
+    pen.text((x + 82, y + 6), "computing, one bar per step", FAINT, SMALL)
     if predicted:
         pen.rectangle((x + 310, y + 10, x + 313, y + 26), PREDICTED)
         pen.text((x + 324, y + 6), "a predicted step", FAINT, SMALL)

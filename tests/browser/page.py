@@ -99,6 +99,16 @@ class Tab:
         self.page.wait_for_timeout(500)
         return self.comfy.wait(fresh.pop())
 
+    def height(self, node: int, needed: bool = False) -> float:
+        """A node's height; or the least that its slots, widgets and view need."""
+        return self.page.evaluate(
+            """([id, needed]) => {
+                const node = window.app.canvas.graph.getNodeById(id)
+                return (needed ? node.computeSize() : node.size)[1]
+            }""",
+            [node, needed],
+        )
+
     def open_details(self, node: str | int) -> None:
         """Have a node show the curve and all messages too."""
         self.page.evaluate(

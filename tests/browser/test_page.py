@@ -368,6 +368,7 @@ def test_a_ksampler_is_taken_to_two_gpus_and_back(tab, small):
     before = tab.saved_widgets()[SAMPLER]
     tab.menu(SAMPLER, "Use two GPUs (Hybridiff)")
     assert "HybridiffKSampler" in tab.kinds() and "KSampler" not in tab.kinds()
+    assert tab.height(SAMPLER) == pytest.approx(tab.height(SAMPLER, needed=True), abs=20)  # what room.js reckons with
     assert tab.saved_widgets()[SAMPLER] == [*before, "same as KSampler"]
     tab.run()
     assert tab.picture(SAMPLER)["state"] == "alone"  # this machine has no second GPU
@@ -383,11 +384,12 @@ def test_the_node_of_a_subgraph_is_taken_to_two_gpus_and_back(tab, small):
     tab.load(small(kind="KSampler", id="83"))
     outer = tab.to_subgraph([SAMPLER, SAMPLER + 1])
     tab.look_at(outer)
-    for entry, kind in (
-        ("Use two GPUs (Hybridiff)", "HybridiffKSampler"),
-        ("Back to one GPU (no Hybridiff)", "KSampler"),
+    for entry, kind, said in (
+        ("Use two GPUs (Hybridiff)", "HybridiffKSampler", "The samplers in this subgraph use two GPUs now."),
+        ("Back to one GPU (no Hybridiff)", "KSampler", "The samplers in this subgraph use one GPU again."),
     ):
         tab.menu(outer, entry)
+        tab.page.get_by_text(said).wait_for()
         tab.enter(outer)
         assert kind in tab.kinds() and len(tab.kinds()) == 2
         tab.leave()

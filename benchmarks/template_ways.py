@@ -43,10 +43,11 @@ CFGS = ("cfg", "video_cfg", "audio_cfg")
 
 # why a family's forwards are not divided by tokens
 U_NET, BLOCKS = "a U-Net has no tokens to divide", "its blocks cannot be reached"
+ALONE = "a part of its tokens gives something else by itself"
 UNSHARED = ("not", "not told")
 # by its file's name: the family, and whether its forwards are divided by tokens: True, False with why, or not tried
 FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
-    (r"^pid_", "PiD (PixelDiT)", None),
+    (r"^pid_", "PiD (PixelDiT)", True),
     (r"v1-5|dreamshaper_8", "SD 1.5", U_NET),
     (r"sd_xl_refiner", "SDXL refiner", U_NET),
     (r"sd_xl", "SDXL", U_NET),
@@ -75,10 +76,10 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"wan", "Wan, another kind", None),
     (r"qwen_image|qwen-image|firered", "Qwen-Image", True),
     (r"z_image|z-image", "Z-Image", True),
-    (r"newbie", "NewBie (Lumina 2)", None),
+    (r"newbie", "NewBie (Lumina 2)", True),
     (r"lumina|netayume", "Lumina 2", True),
     (r"krea2", "Krea 2", True),
-    (r"radiance", "Chroma Radiance", None),
+    (r"radiance", "Chroma Radiance", True),
     (r"chroma", "Chroma", True),
     (r"anima", "Anima", True),
     (r"cosmos", "Cosmos", True),
@@ -88,7 +89,7 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"void", "VOID (CogVideoX)", True),
     (r"hunyuan_3d_v2\.1", "Hunyuan3D 2.1", BLOCKS),
     (r"hunyuan3d", "Hunyuan3D 2", True),
-    (r"hunyuanvideo1\.5|capybara", "HunyuanVideo 1.5", None),
+    (r"hunyuanvideo1\.5|capybara", "HunyuanVideo 1.5", True),
     (r"hunyuan_?video", "HunyuanVideo", True),
     (r"joyai", "JoyImage", True),
     (r"lens", "Lens", True),
@@ -99,20 +100,20 @@ FAMILIES: tuple[tuple[str, str, bool | str | None], ...] = (
     (r"stable-audio-open", "Stable Audio", True),
     (r"stable_audio_3", "Stable Audio 3", True),
     (r"ace_?step_v?1\.5", "ACE-Step 1.5", True),
-    (r"ace_?step", "ACE-Step", None),
+    (r"ace_?step", "ACE-Step", ALONE),
     (r"hidream_o1", "HiDream O1", True),
     (r"hidream", "HiDream", True),
-    (r"kandinsky5", "Kandinsky 5", None),
+    (r"kandinsky5", "Kandinsky 5", True),
     (r"ernie", "Ernie-Image", True),
-    (r"longcat", "LongCat-Image", None),
-    (r"ovis", "Ovis-Image", None),
-    (r"pixeldit", "PixelDiT", None),
-    (r"triposplat", "TripoSplat", None),
+    (r"longcat", "LongCat-Image", True),
+    (r"ovis", "Ovis-Image", True),
+    (r"pixeldit", "PixelDiT", True),
+    (r"triposplat", "TripoSplat", True),
     (r"seedvr2", "SeedVR2", True),
     (r"auraflow|aura_flow", "AuraFlow", True),
     (r"pixart", "PixArt", True),
-    (r"mochi", "Mochi", None),
-    (r"minimax_music", "MiniMax Music", None),
+    (r"mochi", "Mochi", True),
+    (r"minimax_music", "MiniMax Music", BLOCKS),
     (r"minimax", "MiniMax-H3", True),
 )  # fmt: skip
 

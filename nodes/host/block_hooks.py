@@ -32,19 +32,20 @@ DEEPER = ("decoder.layers", "transformer.layers")
 LISTS = (
     ("double_block", ("double_stream_layers", "double_layers", "double_stream_blocks", "double_blocks")),
     ("single_block", ("single_stream_layers", "single_layers", "single_stream_blocks", "single_blocks")),
-    ("double_block", ("layers", "blocks", "transformer_blocks", "patch_blocks", *DEEPER)),
+    ("double_block", ("layers", "blocks", "transformer_blocks", "visual_transformer_blocks", "patch_blocks", *DEEPER)),
 )
 # arguments of blocks that go with tokens and that the networks' own hook does not show, and what such blocks give:
 # Qwen-Image's and Flux 2's references at timestep zero, Stable Audio 3's inpainting (lost where its hook is asked);
-# SeedVR2's hook has other names
+# SeedVR2's hook has other names, and Kandinsky 5's calls its blocks with names that they do not have
 HIDDEN = {
     "timestep_zero_index": ("txt", "img"),
     "modulation_dims_img": ("img", "txt"),
     "modulation_dims": ("img",),
     "local_add_cond": ("img",),
     "vid_shape": ("img", "txt", "vid_shape", "txt_shape"),
+    "visual_embed": ("img",),
 }
-LOST = "local_add_cond"
+LOST = {"local_add_cond", "visual_embed"}
 # blocks beside the network's, which read the image and give what is added to it, and what the next of them goes on with
 BESIDE = "vace_blocks"
 BESIDE_KIND = "beside_block"
@@ -137,8 +138,8 @@ def hides(network: torch.nn.Module) -> bool:
 
 
 def loses(network: torch.nn.Module) -> bool:
-    """Whether the network leaves out an input of its blocks where it asks the hook."""
-    return any(len(blocks) and LOST in _parameters(blocks[0]) for _, _, blocks in _lists(network))
+    """Whether the network leaves out or mistakes an input of its blocks where it asks the hook."""
+    return any(len(blocks) and LOST & set(_parameters(blocks[0])) for _, _, blocks in _lists(network))
 
 
 def _of(options: dict) -> dict:

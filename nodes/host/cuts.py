@@ -14,6 +14,7 @@ numbered input, middle, output; input block j's output is read by output block n
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -67,7 +68,8 @@ class DitSplit:
 
     def __init__(self, names: Sequence[tuple[str, int]] = NAMES, token_names: Sequence[tuple[str, int]] = NAMES):
         self.token_names = token_names
-        self._keys: dict[str, tuple[str, ...]] = {}  # of a kind of block: what changes in it, img and perhaps txt
+        # of a kind of block: what changes in it, img and perhaps txt, and of how many rows img is (LTX-2: image, sound)
+        self._keys: dict[str, dict[str, int | None]] = {}
         self._odd: str | None = None
         self._through = Pass()
         self._block = 0
@@ -92,20 +94,34 @@ class DitSplit:
         keys = self._keys[kind]
         through.enter(block)
         out = extra["original_block"](args) if through.runs(block) else {key: args[key] for key in keys}
-        after = tuple(out.get(key) for key in keys)
+        after = _state_of(out, keys)
         left = through.leave(block, after)
-        return out if left is after else dict(zip(keys, left))
+        return out if left is after else _block_gives(left, keys)
 
     def _first_of_its_kind(self, kind: str, block: int, args: dict, run: Callable[[dict], dict]) -> dict:
         self._through.enter(block)
         if not self._through.runs(block):
             raise RuntimeError(lines.NEVER_RUN_WHOLE(kind=kind))
         out = run(args)
-        if not all(isinstance(value, torch.Tensor) for value in out.values()) or not out.keys() <= args.keys():
+        keys = {key: len(value) if isinstance(value, (tuple, list)) else None for key, value in out.items()}
+        state = _state_of(out, keys)
+        if not all(isinstance(value, torch.Tensor) for value in state) or not out.keys() <= args.keys():
             self._odd = lines.BLOCKS_PASS_MORE()
-        self._keys[kind] = tuple(out)
-        self._through.leave(block, tuple(out.values()))
+        self._keys[kind] = keys
+        self._through.leave(block, state)
         return out
+
+
+def _state_of(out: dict, keys: dict[str, int | None]) -> State:
+    """What a block gives as tensors one after another."""
+    found = ((out.get(key),) if rows is None else out[key] for key, rows in keys.items())
+    return tuple(value for values in found for value in values)
+
+
+def _block_gives(state: State, keys: dict[str, int | None]) -> dict:
+    """The same as a block gives it."""
+    left = iter(state)
+    return {key: next(left) if rows is None else tuple(itertools.islice(left, rows)) for key, rows in keys.items()}
 
 
 class UnetSplit:

@@ -46,6 +46,10 @@ class Inside(Protocol):
     def part(self) -> object | None:
         """Which part of the tokens that is; None for all."""
 
+    @property
+    def also_whole(self) -> bool:
+        """Whether this forward computes all tokens, and a part of them beside."""
+
 
 _inside: ContextVar[Inside | None] = ContextVar("inside", default=None)
 
@@ -115,11 +119,16 @@ class OfferedBehind(OfferedInside):
 
 
 class OfferedModulation(OfferedInside):
-    """Of a layer that repeats its modulation for as many tokens as `hid_len` says, which it need not."""
+    """Of a layer that repeats its modulation for as many tokens as `hid_len` says, which it need not.
+
+    SeedVR2 keeps what was repeated in its cache, and reads it there behind its blocks: once is right for any part.
+    """
 
     def run(self, module: torch.nn.Module, forward: Callable, inside: Inside, *args, **kwargs):
         if inside.part is not None:
-            kwargs["hid_len"] = dataclasses.replace(kwargs["hid_len"], vid=None)
+            told = kwargs["hid_len"]
+            once = None if inside.also_whole else torch.ones_like(told.vid)
+            kwargs["hid_len"] = dataclasses.replace(told, vid=once)
         return forward(module, *args, **kwargs)
 
 

@@ -27,6 +27,7 @@ READ = {
 CODE = {"optimized_attention_override", "patches", "patches_replace", "wrappers", "callbacks"}
 # what a network keeps from call to call; a worker would keep its own
 STATE = {"animate2_cache", "ar_state"}
+ADDED_TO = "ar_state"  # of these, what each call adds to: no call can be left out
 # what each process puts there itself, for a call or for a block
 MADE_ANEW = {
     "block",
@@ -62,6 +63,11 @@ def code(inner: dict) -> str | None:
     if "optimized_attention_override" in inner:
         return lines.ATTENTION_BY_A_NODE()
     return next((lines.STATE_IN_NETWORK(name=name) for name in sorted(STATE) if name in inner), None)
+
+
+def goes_on(inner: dict) -> bool:
+    """Whether the network goes on from what it kept of the call before, as autoregressive video does."""
+    return ADDED_TO in inner
 
 
 def unsendable(inner: dict) -> str | None:

@@ -24,7 +24,7 @@ from ...hybridiff_core.report import RunReport
 from ...hybridiff_core.setting import Cuts, Forms, Setting
 from ...hybridiff_core.share import Unit
 from ...hybridiff_core.workers.devices import own_title
-from . import obstacles
+from . import obstacles, options
 from .control import Controls
 from .cuts import may_divide, splitter_for
 from .demand import never_divided, places_for, undividable_batch, wanted
@@ -150,6 +150,8 @@ class Run:
         units = call.units(self.controls)
         self._timed = self._timed or len(units) < 2 <= call.branches
         self.made.several = len(units) > 1
+        if options.goes_on(call.model_options["transformer_options"]):
+            self.stay_exact(lines.CALLS_IN_TURN())
         first = self.question.is_first()
         code = self.made.code_in(call.executor, call.model, call.model_options)
         if self.made.by_graph:

@@ -8,6 +8,7 @@ globals that it names. What changes from one call to the next is state.
 from __future__ import annotations
 
 import collections
+import dis
 import functools
 import itertools
 import logging
@@ -90,7 +91,11 @@ class Watching:
 
 
 class Hung:
-    """What other packs hung on a network: attributes that are no modules, and modules of classes of their own."""
+    """What other packs hung on a network: attributes that are no modules, and modules of classes of their own.
+
+    What the host's own classes write into themselves (Anima's notes of its last call) is not looked at: a worker's
+    network has the same code.
+    """
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
@@ -99,7 +104,8 @@ class Hung:
 
     def values(self) -> Iterator[object]:
         for module in self.modules:
-            yield {name: value for name, value in vars(module).items() if name not in MODULE_INTERNALS}
+            own = MODULE_INTERNALS | _written(type(module))
+            yield {name: value for name, value in vars(module).items() if name not in own}
             yield dict(module._buffers)
 
 
@@ -196,6 +202,15 @@ def _names(code: types.CodeType) -> frozenset[str]:
     """The globals and attributes that a function's code names, and those of the functions in it."""
     inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return frozenset(code.co_names).union(*inner)
+
+
+@functools.lru_cache(1024)
+def _written(cls: type) -> frozenset[str]:
+    """The attributes that the host's own code in a class writes once it is made."""
+    methods = (vars(base).items() for base in cls.__mro__ if _is_settled(base))
+    code = (method for of_base in methods for name, method in of_base if name != "__init__")
+    steps = (step for method in code if isinstance(method, types.FunctionType) for step in dis.get_instructions(method))
+    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 
 
 def _of_tensor(tensor: torch.Tensor) -> object:

@@ -57,6 +57,8 @@ class Recorded:
 class TokenForward:
     """What both kinds of forward have: the hooks at blocks and in attention. For one forward."""
 
+    also_whole = False
+
     def __init__(self, given: dict):
         self._blocks_given = given.get("patches_replace", {}).get("dit", {})
         self._attention_given = given.get("optimized_attention_override")
@@ -194,6 +196,8 @@ class Block:
 
 class LookForward(TokenForward):
     """A whole forward that shows how the network can be divided. Its outcome is the plain forward's."""
+
+    also_whole = True
 
     def __init__(self, given: dict, look: Look):
         super().__init__(given)

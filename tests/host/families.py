@@ -6,6 +6,7 @@ Each is as narrow as the host's detection lets it be; where the host fixes the w
 is only shallow. The command makes each, samples three steps, and prints one line on it.
 """
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -123,6 +124,12 @@ LTXAV = {
     "audio_cross_attention_dim": 256, "caption_channels": 256, "connector_num_attention_heads": 4,
     "connector_attention_head_dim": 64, "rope_type": "split", "frequencies_precision": "float64",
     "use_middle_indices_grid": True, "causal_temporal_positioning": True,
+}  # fmt: skip
+# its newer layout: gates on attention, modulated text, no bias in the middle
+LTX25 = {
+    "apply_gated_attention": True, "cross_attention_adaln": True, "caption_proj_before_connector": True,
+    "ff_bias": False, "audio_ff_bias": False, "connector_attention_head_dim": 128,
+    "audio_connector_attention_head_dim": 64,
 }  # fmt: skip
 # its window is 128 tokens, two of the latent's steps each
 ACE15 = {
@@ -244,15 +251,6 @@ FAMILIES: dict[str, Family] = {
         ("transformer.project_out.weight",), (1, 64, 32), text(16, 768), ("transformer.layers",),
         prefix="model.model.", beside=SECONDS,
     ),
-    "wan_vace": dit(
-        "comfy.ldm.wan.model:VaceWanModel",
-        wan_config(model_type="vace", num_layers=4, vace_layers=2, vace_in_dim=96), "head.head.weight", VIDEO,
-        text(16, 4096), "blocks",
-    ),
-    "wan_s2v": dit(
-        "comfy.ldm.wan.model:WanModel_S2V", wan_config(model_type="s2v", num_layers=5), "head.head.weight", VIDEO,
-        text(16, 4096), "blocks", extra={"audio_embed": (1, 25, 1024, 12)},
-    ),
     "ace15": dit(
         "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 400),
         text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)},
@@ -266,6 +264,10 @@ FAMILIES: dict[str, Family] = {
 
 
 FAMILIES |= MORE
+FAMILIES["ltx2"] = dataclasses.replace(FAMILIES["ltxav"], nested=((1, 8, 24, 16),), note="")
+FAMILIES["ltx25"] = dataclasses.replace(FAMILIES["ltx2"], config={**LTXAV, **LTX25})
+FAMILIES["wan_causal"] = dataclasses.replace(FAMILIES["wan21"], told={"causal_ar": True})
+FAMILIES["lotus"] = unet_family(heads_of_64(1024, num_classes="sequential", adm_in_channels=4), 77)
 
 
 def host(root: str) -> None:
@@ -314,7 +316,11 @@ def from_class(family: Family, state: dict):
 
     config = getattr(comfy.supported_models, family.model)(dict(family.config))
     config.unet_config.update(family.config, dtype=torch.float32)  # over what the class fixes
-    return config.get_model(state, "", device="cpu")
+    model = config.get_model(state, "", device="cpu")
+    if family.shallow is not None:
+        for name in family.blocks:
+            del operator.attrgetter(name)(model.diffusion_model)[family.shallow :]
+    return model
 
 
 def fill_buffers(network: torch.nn.Module, generator: torch.Generator) -> None:
@@ -340,7 +346,8 @@ def make(root: str, models: str, name: str) -> str:
         from safetensors.torch import save_file
 
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        metadata = {"config": json.dumps({"transformer": family.config})} if family.told else None
+        told = family.config if family.told is True else family.told
+        metadata = {"config": json.dumps({"transformer": told})} if told else None
         save_file(weights(name, family), path + ".part", metadata=metadata)
         os.replace(path + ".part", path)
     return path
@@ -404,6 +411,8 @@ def conditioning(family: Family, seed: int) -> list:
         extra[key] = value_of(value)
         if isinstance(value, list) and isinstance(value[0], int):  # token ids: other words for each seed
             extra[key] = torch.tensor([[one + seed if 99 < one < 800 else one for one in value]])
+        if key == "condition":  # SeedVR2's picture, which both prompts have
+            extra[key] = torch.randn(value, generator=torch.Generator().manual_seed(0))
         if key.startswith("attention_mask") and isinstance(value, tuple):  # the last quarter of the text is padding
             extra[key] = (torch.arange(value[-1]) < value[-1] * 3 // 4).long().expand(value)
         elif key.endswith("mask") and isinstance(value, tuple):
@@ -487,10 +496,11 @@ def main(root: str, models: str, *names: str) -> None:
         loaded = time.perf_counter()
         out = sample(model, family)
         step = (time.perf_counter() - loaded) / 3
+        shape = "" if family.nested or tuple(out.shape) == family.latent else f" SHAPE {tuple(out.shape)}"
+        out = torch.cat([part.flatten() for part in (out.unbind() if family.nested else [out])])
         count = sum(p.numel() for p in model.model.diffusion_model.parameters()) / 1e6
         offers = [f"{kind} x{n} ({', '.join(names)})" for kind, (n, names) in hooks(model, family).items()]
         config, kind = type(model.model.model_config).__name__, model.model.model_type.name
-        shape = "" if tuple(out.shape) == family.latent else f" SHAPE {tuple(out.shape)}"
         print(
             f"{name} | {os.path.getsize(path) / 1e6:.0f} | {count:.1f} | {blocks(model, family)} | "
             f"{loaded - start:.1f} | {step:.2f} | {out.std():.3f} | {bool(out.isfinite().all())}{shape} | "

@@ -196,8 +196,8 @@ NEWBIE = {
 AUDIO3 = {
     "audio_model": "dit1.0", "global_cond_dim": 768, "project_cond_tokens": False, "embed_dim": 768,
     "num_memory_tokens": 8, "attn_kwargs": {"qk_norm": "rms", "differential": False}, "norm_type": "rms_norm",
-    "num_heads": 12, "timestep_features_type": "expo", "io_channels": 64, "input_concat_dim": 0,
-    "local_add_cond_dim": 65, "global_cond_shared_embed": True, "global_cond_type": "adaLN", "depth": 4,
+    "num_heads": 12, "timestep_features_type": "expo", "io_channels": 256, "input_concat_dim": 0,
+    "local_add_cond_dim": 257, "global_cond_shared_embed": True, "global_cond_type": "adaLN", "depth": 4,
 }  # fmt: skip
 SECONDS = {
     f"conditioner.conditioners.seconds_total.embedder.embedding.{name}": shape
@@ -234,7 +234,7 @@ MORE: dict[str, Family] = {
     ),
     "wan_animate": wan(
         "WAN22_Animate", "animate",
-        {**VISION, "pose_video_latent": (1, 16, 2, 8, 8), "face_video_pixels": (1, 3, 5, 512, 512)}, in_dim=36,
+        {**VISION, "pose_video_latent": (1, 16, 2, 8, 8), "face_video_pixels": (1, 3, 1, 512, 512)}, in_dim=36,
         num_layers=5,
     ),
     "wan_animate2": wan(
@@ -291,8 +291,12 @@ MORE: dict[str, Family] = {
     ),
     "ace": narrow("ACEStep", ACE, (1, 8, 16, 32), words(16, 768), "transformer_blocks",
                   extra={"conditioning_lyrics": [*range(100, 108)]}),
-    "ace15": narrow("ACEStep15", ACE15, (1, 64, 32), words(16, 1024), "decoder.layers",
-                    extra={"conditioning_lyrics": (1, 8, 1024)}),
+    "ace15_narrow": narrow("ACEStep15", ACE15, (1, 64, 320), words(16, 1024), "decoder.layers",
+                           extra={"conditioning_lyrics": (1, 8, 1024)}),
+    "minimax_music": narrow(
+        "MiniMaxMusic3", {"audio_model": "minimax_music3", "shallow": 3}, (1, 128, 64), words(20, 8 * 4096),
+        "diffusion_transformer.transformer.layers", shallow=3, extra={"conditioning_scale": (1, 1, 1)},
+    ),
     "mochi": narrow("GenmoMochi", MOCHI, (1, 12, 3, 8, 8), words(16, 64), "blocks", extra={"attention_mask": (1, 16)}),
     "cascade_c": narrow("Stable_Cascade_C", {"stable_cascade_stage": "c", **CASCADE_C}, (1, 16, 12, 12),
                         words(16, 1280, 1280), "down_blocks up_blocks"),
@@ -309,6 +313,10 @@ MORE: dict[str, Family] = {
         extra={"attention_mask": (1, 77), "conditioning_mt5xl": (1, 256, 64), "attention_mask_mt5xl": (1, 256)},
     ),
     "cogvideo": built("CogVideoX_T2V", COGVIDEO, VIDEO, words(16, 64), "blocks"),
+    "void": built(
+        "CogVideoX_Inpaint", {**COGVIDEO, "in_channels": 48, "out_channels": 16}, VIDEO, words(16, 64), "blocks",
+        extra={"concat_latent_image": (1, 32, 3, 8, 8)},
+    ),
     "lens": built("Lens", LENS, (1, 128, 8, 8), words(16, 256), "transformer_blocks"),
     "joyimage": built("JoyImage", JOY, (1, 16, 1, 16, 16), words(16, 4096), "double_blocks"),
     "mage_flow": narrow("MageFlow", MAGE, (1, 128, 8, 8), words(16, 64), "transformer_blocks"),
@@ -329,7 +337,7 @@ MORE: dict[str, Family] = {
                        extra={"embeds": (1, 16, 64)}),
     "newbie": narrow("Lumina2", NEWBIE, (1, 16, 16, 16), words(16, 64), "layers",
                      extra={"attention_mask": (1, 16), "clip_text_pooled": (1, 64)}),
-    "stable_audio3": built("StableAudio3", AUDIO3, (1, 64, 32), words(16, 768), "transformer.layers",
+    "stable_audio3": built("StableAudio3", AUDIO3, (1, 256, 32), words(16, 768), "transformer.layers",
                            kind="checkpoints", prefix="model.model.", beside=SECONDS),
     "svd": built("SVD_img2vid", SVD, (4, 4, 16, 16), words(1, 1024), "input_blocks output_blocks",
                  kind="checkpoints", extra={"concat_latent_image": (1, 4, 16, 16)}, last=("out.2.weight",)),

@@ -248,6 +248,12 @@ def test_what_would_be_another_picture_is_left_out(unet, way):
         assert report["shared_calls"] == 0
 
 
+def test_what_comfyuis_network_notes_for_itself_is_no_state(comfy):
+    side = FamilyBench(comfy, "cosmos_predict2")
+    difference, report = side.compare()
+    assert difference <= LIMIT and report["shared_calls"] == report["calls"] - PROOF, report["lines"]
+
+
 @pytest.mark.parametrize("way", ["late_state", "late_for_one"])
 def test_what_is_kept_from_later_on_is_left_out(unet, way):
     for _ in range(2):

@@ -10,7 +10,7 @@ import pytest
 from ..tiers import full_but
 
 LIMIT = 1e-4  # of the prediction and of eps, each at unit scale
-CASES = ["sd3:3", "sd3:2:areas", "flux:3", "ltxv:3", "sd21:3", "sd21:4", "sdxl:3", "sd15:3"]
+CASES = ["sd3:3", "sd3:2:areas", "flux:3", "ltxv:3", "ltxav:2", "ltx2:3", "sd21:3", "sd21:4", "sdxl:3", "sd15:3"]
 WRONG = ["sd3:2:wrong", "flux:2:wrong", "wan21:2:wrong", "stable_audio:2:wrong"]
 
 

@@ -25,7 +25,7 @@ CASES = [
     "ltxv:3:odd", "ltxv:2:inpaint", "ltxav:2", "ltxav:2:sound", "ltxav:3:sound:inpaint:odd", "stable_audio:2",
     "krea2:2", "krea2:3:odd:batch", "sd3:2:kernel", "flux:2:bf16", "wan22_5b:2:inpaint:bf16",
     "hunyuan_video:2:mask:fp16", "pixart:2", "flux2:2:reference:zero", "flux2:3:odd:reference:zero:bf16",
-    "krea2:2:reference:zero",
+    "krea2:2:reference:zero", "kandinsky5:3:odd",
 ]  # fmt: skip
 LARGE = [
     "chroma:2", "qwen_image:3:odd", "qwen_image:2:mask:halves2", "qwen_image:2:reference", "lumina2:2", "z_image:2",

@@ -74,7 +74,7 @@ MINIMAX = {
 }  # fmt: skip
 SEEDVR = {
     "norm_eps": 1e-5, "num_layers": 4, "mlp_type": "swiglu", "vid_dim": 128, "txt_in_dim": 64, "heads": 2,
-    "head_dim": 64, "mm_layers": 2, "rope_dim": 64,
+    "head_dim": 64, "mm_layers": 2, "rope_dim": 64, "vid_out_norm": True,
 }  # fmt: skip
 O1 = {
     "text_config_overrides": {

@@ -17,7 +17,7 @@ import sys
 
 from ..comfy_server import PACK, find_comfyui, version_of
 from . import workflows
-from .conftest import LIMIT, NEAR, ROWS, SECTIONS
+from .conftest import CELLS, FAILS, LIMIT, NEAR, ROWS, SECTIONS
 
 HEAD = """# What works with what
 
@@ -70,8 +70,7 @@ def render(rows: list[dict], head: str = "") -> str:
         of_it = sorted((row for row in rows if row["section"] == section), key=lambda row: row["row"])
         if not of_it:
             continue
-        more = {"rows": "rows", "tokens": "tokens", "stage": "pipeline stage"}
-        more = {name: title for name, title in more.items() if any(name in row for row in of_it)}
+        more = {name: title for name, title in CELLS.items() if any(name in row for row in of_it)}
         head = ["what", "result", "difference", *more.values(), "why"]
         parts += [f"\n## {section}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in of_it:
@@ -104,7 +103,7 @@ def main() -> int:
         rows += [row for row in parse(document.read_text()) if (row["section"], row["row"]) not in new]
         head = document.read_text().partition("\n## ")[0].rstrip("\n") + "\n"
     document.write_text(render(rows, head))
-    failed = [row["row"] for row in rows if row["result"] == "FAILS"]
+    failed = [row["row"] for row in rows if FAILS in row.values()]
     print(f"{len(rows)} rows, failed: {', '.join(failed) or 'none'}")
     return code or bool(failed)
 

@@ -18,7 +18,9 @@ SECTIONS = (
     "Models", "Loaders", "Weight formats", "Weight changes", "Conditioning", "Samplers", "Other packs",
     "Published packs", "Hosts",
 )  # fmt: skip
-TWO_DEVICES, ONE_DEVICE, LEFT_OUT = "two devices", "one device", "left out"
+TWO_DEVICES, ONE_DEVICE, LEFT_OUT, FAILS = "two devices", "one device", "left out", "FAILS"
+# further cells of a row, and their heads
+CELLS = {"rows": "rows", "tokens": "tokens", "stage": "pipeline stage"}
 TWO, ONE = ("same",), ("cuda:7",)  # chains of devices: one to help, and one that is not there
 NEAR = 0.03  # how far auto's latent may be from KSampler's, as a share of it
 ALIKE = 1e-3  # how far auto's latents with one and with two devices may be apart, as the largest difference
@@ -34,7 +36,7 @@ class Row:
     def of(self, section: str, name: str) -> None:
         """Say first which row it is: a test that fails later leaves a row that says so."""
         assert section in SECTIONS
-        self.values = {"section": section, "row": name, "result": "FAILS", "difference": None, "reason": ""}
+        self.values = {"section": section, "row": name, "result": FAILS, "difference": None, "reason": ""}
 
     def compared(self, difference: float, report: dict, reason: str = "", limit: float = LIMIT) -> None:
         """The result of Bench.compare: shared, or on one device with a line that says why; equal in any case.
@@ -48,17 +50,22 @@ class Row:
         assert difference <= limit, self.values
         self.values["held"] = True
 
-    def stage(self, result: str) -> None:
-        """What the pipeline stage did on this model: "on, ..." or why there is none."""
-        self.values["stage"] = result
+    def cell(self, name: str, text: str) -> None:
+        """A further cell of CELLS: `rows`, a batch of three at CFG 1; `tokens`; `stage`, the pipeline stage."""
+        assert name in CELLS
+        self.values[name] = text
 
-    def rows(self, result: str) -> None:
-        """What became of a batch of three at CFG 1: "yes, ..." or "no: ..."."""
-        self.values["rows"] = result
-
-    def tokens(self, result: str) -> None:
-        """What became of its forwards divided by tokens: "yes, ..." or "no: ..."."""
-        self.values["tokens"] = result
+    def cells(self, **finders: Callable[[], str]) -> None:
+        """Further cells, by what finds each: all are tried, and then the first fault is raised."""
+        faults = []
+        for name, find in finders.items():
+            self.cell(name, FAILS)
+            try:
+                self.cell(name, find())
+            except Exception as fault:  # noqa: BLE001 - raised below
+                faults.append(fault)
+        if faults:
+            raise faults[0]
 
     def auto(self, two: Pair, one: Pair) -> None:
         """auto with two devices and with one: near KSampler's picture, and the same with either."""
@@ -81,7 +88,7 @@ class Row:
     def write(self) -> None:
         assert self.values, "the test did not say which row it is"
         if not self.values.pop("held", False):
-            self.values["result"] = "FAILS"
+            self.values["result"] = FAILS
         name = re.sub(r"\W+", "_", f"{self.values['section']} {self.values['row']}".lower())
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{name}.json").write_text(json.dumps(self.values, indent=1))

@@ -53,14 +53,14 @@ def test_a_format(bench, row, files, name, lora):
     row.of("Weight formats", f"{FORMATS[name]}{', and LoRA' if lora else ''}")
     if not files[name].endswith(".safetensors"):
         row.left_out(f"this ComfyUI has no such format: {files[name]}")
-        row.tokens("-")
+        row.cell("tokens", "-")
         return
     side, plain = side_of(bench, files[name], lora, 5.0)
     try:
         difference, report = compared(side, plain)
     except Refused as refused:
         row.left_out(f"ComfyUI cannot compute it on the CPU: {str(refused)[-200:]}")
-        row.tokens("-")
+        row.cell("tokens", "-")
         return
     assert report["shared_calls"] == 4, report["lines"]
     if name in BY_CALL:
@@ -71,4 +71,4 @@ def test_a_format(bench, row, files, name, lora):
     side, plain = side_of(bench, files[name], lora, 1.0)
     one_branch, report = compared(side, plain)
     ways = {step["way"] for step in report["steps"] if step["helpers"]}
-    row.tokens(f"yes, {one_branch:.0e}" if ways == {"tokens"} else f"no: {'; '.join(report['lines'])}")
+    row.cell("tokens", f"yes, {one_branch:.0e}" if ways == {"tokens"} else f"no: {'; '.join(report['lines'])}")

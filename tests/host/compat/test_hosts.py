@@ -81,7 +81,7 @@ def fill(row, comfy: Comfy, version: str) -> None:
             assert works(report) == ["exact"] * 5 + ["alternating"] * 2 + ["exact"] and 0 < staged < 0.5
         stages.append(f"{name}: left out: {cuts[0]}" if cuts else f"{name}: on, {staged:.0e}")
     row.compared(*max(found, key=lambda pair: pair[0]))
-    row.stage("; ".join(stages))
+    row.cell("stage", "; ".join(stages))
 
 
 @pytest.mark.full

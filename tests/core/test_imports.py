@@ -24,7 +24,7 @@ LAYERS = [
     "workers.loop workers.worker",
     "handshake token_group",
     "team judging",
-    "dividing sharing",
+    "checking dividing sharing",
     "modes",
     "newcomers",
     "engine",

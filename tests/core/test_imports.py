@@ -27,6 +27,7 @@ LAYERS = [
     "checking dividing sharing",
     "modes",
     "newcomers",
+    "ahead",
     "engine",
     "workers.pool",
     "remote",

@@ -16,7 +16,7 @@ from hybridiff_core.report import RunReport
 from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit, Way
 
-from .demo_workers import PLACES, Demo, here_with
+from .demo_workers import PLACES, Demo, here_with, mixing
 
 STEPS = 8
 DEMO = Demo(size=32, width=128, depth=4, heads=4)
@@ -73,14 +73,6 @@ class Mixed(Run):
 
 class MixedAuto(Mixed):
     plan = HybridPlan()
-
-
-def mixing(here, x, share):
-    def mixed(units, *how, **where):
-        found = here(units, *how, **where)
-        return {b: of + share * (x - of) for b, of in found.items()} if len(units) > 1 else found
-
-    return mixed if share else here
 
 
 def workers(pool, count):

@@ -253,10 +253,10 @@ FAMILIES: dict[str, Family] = {
         "comfy.ldm.wan.model:WanModel_S2V", wan_config(model_type="s2v", num_layers=5), "head.head.weight", VIDEO,
         text(16, 4096), "blocks", extra={"audio_embed": (1, 25, 1024, 12)},
     ),
-    "ace15": dit(
-        "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 400),
+    "ace15_file": dit(
+        "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 64),
         text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)},
-        note="offers no block hook; the host fixes its encoder's width at 2048",
+        note="as more_families' ace15, in a file that the host knows: it fixes its encoder's width at 2048",
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),

@@ -94,6 +94,8 @@ LARGE = {  # gigabytes of weights: the host fixes their width
     "z_image": "Z-Image",
     "auraflow": "AuraFlow",
 }
+# whose prompts come out otherwise each by itself: in a batch ComfyUI gives all timbres to the first of them
+TOGETHER = ("ace15",)
 # the scheduler of ComfyUI's template; in fewer steps from its sigma, 500, stock itself differs by 1e-5 with the batch
 SETTINGS = {"stable_audio": {"scheduler": "exponential", "steps": 6}}
 OFTEN = ("sd15", "sdxl", "sd3", "flux", "wan21")  # what most people run, one of each kind of network
@@ -196,7 +198,12 @@ def test_family(family, row, stage, tokens, rows, name):
     side.settings |= {"steps": 5 if by_graph else 3, "cfg": 3.0, **SETTINGS.get(name, {})}
     difference, report = side.compare()
     alone = 2 if by_graph else 0
-    assert report["shared_calls"] >= side.settings["steps"] - alone, report["lines"]
+    if name in TOGETHER:
+        assert report["shared_calls"] == 0 and "each prompt is computed by itself" in report["lines"][0], report[
+            "lines"
+        ]
+    else:
+        assert report["shared_calls"] >= side.settings["steps"] - alone, report["lines"]
     row.compared(difference, report, "by its graph" if by_graph else "")
     row.rows(rows(name))
     row.stage(stage(name))

@@ -22,6 +22,7 @@ from .modes.outcome import outcome
 from .newcomers import Newcomers
 from .plan import HybridPlan
 from .report import RunReport, StepRecord
+from .rules import AUTO_TOLERANCE
 from .schedule import Schedule, Stage, Work
 from .setting import Setting
 from .share import Unit
@@ -190,7 +191,8 @@ class Engine:
         self._works = {step: work for step, work in self._works.items() if work is Work.EXACT}
         self._given = given
         state.units, state.name = call.units, (setting.name, given)
-        self.sharing.call_for(state.name)
+        tolerance = 0.0 if self.mode_name == "exact" else setting.plan.tolerance or AUTO_TOLERANCE
+        self.sharing.call_for(state.name, tolerance)
         self._refit(None)
         if state.schedule is None:
             self._make_schedule()

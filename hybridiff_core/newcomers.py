@@ -15,7 +15,7 @@ from .call import Call, Predictions
 from .handshake import Handshake
 from .modes.mode import RunState
 from .report import StepRecord
-from .share import Unit
+from .share import Unit, Way
 from .team import label
 from .workers.exchange import Answer, Exchange
 from .workers.watch import WorkerLost
@@ -32,6 +32,7 @@ class Trial:
     own: torch.Tensor | None = None
     own_s: float | None = None  # this process's seconds for the whole call: 0 if it had no part, None if not known
     first: bool = False  # the run's first call, which is slow for other reasons
+    apart: object = None  # what is shown where the worker makes of them alone what this process does of all (checking)
 
     @property
     def pace_s(self) -> float:
@@ -81,7 +82,8 @@ class Newcomers:
                 continue
             try:
                 exchange.submit(call.x, call.sigma, units)
-                self._trials[exchange] = Trial(call, units, first=self._calls == 0)
+                apart = self.state.sharing.checking.kind(Way.CONDS)
+                self._trials[exchange] = Trial(call, units, first=self._calls == 0, apart=apart)
             except WorkerLost as error:
                 self._lose(exchange, error)
 
@@ -122,6 +124,7 @@ class Newcomers:
         of_branch = answer.parts[0].prediction
         if self.handshake.off(trial.call, of_branch, trial.own) <= self.handshake.allowed(exchange):
             self.handshake.passed(exchange, trial.call)
+            self.handshake.passed_way(trial.apart, [exchange], trial.call)
         if self.team.known is None:  # devices count as equal
             return True
         near = [other for other in (*self.team.exchanges, *self._trials) if not other.place.machine]

@@ -197,12 +197,15 @@ def _joined(items: list[tuple[Unit, int]], batch: int, device: int) -> list[Parc
     return [Parcel(tuple(units), (device,), None if span == (0, batch) else span) for span, units in spans.items()]
 
 
-def by_tokens(units: Sequence[Unit], batch: int, paces: Sequence[float], form: Form) -> Deal | None:
+def by_tokens(
+    units: Sequence[Unit], batch: int, paces: Sequence[float], form: Form, groups: int | None = None
+) -> Deal | None:
     """Groups of devices, each with some of the units; None where no unit would be divided.
 
-    Of as many groups as there are units, or fewer, those that are done soonest. No unit may have to stay.
+    Of as many groups as there are units, or fewer, at most `groups`, those that are done soonest. No unit may have to
+    stay.
     """
-    most = min(len(units), len(paces) - 1)
+    most = min(groups or len(units), len(units), len(paces) - 1)
     deals = [_in_groups(units, batch, paces, form, count) for count in range(1, most + 1)]
     # whole units and divided ones in one call would wait for each other
     deals = [deal for deal in deals if all(parcel.bounds for parcel in deal.parcels)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import lines
 from .call import Call, Parts, Piece
+from .checking import Checking
 from .dividing import Dividing
 from .gain import obstacle_among
 from .handshake import Handshake
@@ -49,13 +50,12 @@ class Sharing:
     """
 
     def __init__(self, setting: Setting, team: Team, handshake: Handshake):
-        self.setting, self.team, self.handshake = setting, team, handshake
+        self.setting, self.team = setting, team
+        self.checking = Checking(setting, team, handshake)
         self.hoped = 1
-        self.name: object = None
         self._course = Course(Ways())
         self._courses: dict[tuple, Course] = {}  # by the name and the devices
         self._dividing = Dividing(team, self._broke_off)
-        self._again: set[object] = set()  # what is compared once more in the run's second half
         self._own_paces: dict[object, float] = {}  # this process's seconds for a unit in this run, by the name
         self._times: float | None = None  # what dividing by tokens should take, beside now, where it does not gain
 
@@ -63,9 +63,14 @@ class Sharing:
         """So many devices have shown that they compute, this process's among them."""
         self.hoped = max(self.hoped, devices)
 
-    def call_for(self, name: object) -> None:
-        """The calls that follow are of the model, units and latent called `name`."""
-        self.name = name
+    def call_for(self, name: object, tolerance: float = 0.0) -> None:
+        """The calls that follow are of the model, units and latent called `name`; `tolerance` as in Checking."""
+        self.checking.name, self.checking.tolerance = name, tolerance
+
+    @property
+    def name(self) -> object:
+        """That of the calls' model, units and latent."""
+        return self.checking.name
 
     @property
     def form(self) -> Form | str | None:
@@ -87,15 +92,16 @@ class Sharing:
         `far` says of a last device that is not in the team yet that it is another machine's.
         """
         units, batch = call.units, len(call.x)
-        found = [by_conds(units, batch, paces)]
+        together = bool(len(units) > 1 and self.checking.barred(Way.CONDS))  # its prompts are not computed apart
+        found = [by_conds(units, batch, paces[:1] if together else paces)]
         if len(paces) < 2:
             return found
-        rows = batch > 1 and call.undividable is None and (Way.ROWS, self.name) not in self.setting.forms
+        rows = batch > 1 and call.undividable is None and not self.checking.barred(Way.ROWS)
         if rows:
             found.append(by_rows(units, batch, paces))
         if isinstance(self.form, Form) and not any(unit.local for unit in units):
             here = near(self.team.exchanges, paces, far)
-            found.append(tokens_among(here, call, paces, self.form))
+            found.append(tokens_among(here, call, paces, self.form, together))
             if rows and paces.count(paces[0]) == len(paces) == len(here):
                 found.append(by_rows_and_tokens(units, batch, paces, self.form))
         return [deal for deal in found if deal]
@@ -144,6 +150,8 @@ class Sharing:
         team = self.team
         team.at_pace_of(self.name)
         labels = self._meet_devices()
+        if (line := self.checking.barred(Way.CONDS)) and max(self.hoped, len(team.devices)) > 1:
+            team.report.note(line)
         deal = self._choose(call)
         record.way = deal.way.value
         record.share = deal.loads(len(team.devices))[0] / sum(unit.cost for unit in call.units)
@@ -154,7 +162,9 @@ class Sharing:
         helpers = [team.exchanges[place - 1] for place in deal.places if place]
         parts = self._compute(deal, call, record)
         wall_s = time.perf_counter() - started
-        parts = self._checked(deal, helpers, call, record.step, parts)
+        right = self.checking.checked(deal, helpers, call, record.step, parts)
+        if right is not parts:  # they count for nothing
+            parts, record.helpers = right, 0
         course = self._course
         course.calls += 1
         first, course.last = course.last is not deal.way, deal.way
@@ -213,9 +223,19 @@ class Sharing:
         for parcel in mine:
             units = list(parcel.units)
             if self._wants_look(call, units):
-                parts.append(self._look(call, units.pop(0), parcel.rows))
+                piece = self._look(call, units[0], parcel.rows)
+                if self._may_be_apart(call):
+                    parts.append(piece)
+                    units = units[1:]
             parts += self.team.plain(call, units, parcel.rows)
         return parts
+
+    def _may_be_apart(self, call: Call) -> bool:
+        """Whether this process may compute the call's units one by one."""
+        if len(call.units) < 2:
+            return True
+        others = self.team.exchanges
+        return bool(others and not self.checking.barred(Way.CONDS) and self.checking.apart(others, call))
 
     # -- by tokens
 
@@ -238,35 +258,7 @@ class Sharing:
         return piece
 
     def _broke_off(self, error: WorkerLost) -> None:
-        self._bar(lines.NOT_BY_TOKENS(reason=error), self.name)
-
-    def _bar(self, line: str, key: object) -> None:
-        """From here on it is not tried any more, in later runs neither."""
-        self.setting.forms[key] = line
-        self.team.report.note(line)
-
-    # -- whether it is right
-
-    def _checked(self, deal: Deal, helpers: Sequence[Exchange], call: Call, step: int | None, parts: Parts) -> Parts:
-        """`parts`; this process's own in their place where a new way to share makes something else of the call."""
-        kind = (deal.way, self.name)
-        if deal.way is Way.CONDS or self.team.compared:  # where one was lost, or compared, the next call shows it
-            return parts
-        again = kind in self._again and step is not None and step >= max(1, self.setting.steps // 2)
-        if self.handshake.trusts_way(kind, helpers, call) and not again:
-            return parts
-        self.team.compared = True
-        theirs, own = call.merged(parts), self.team.plain(call, call.units)
-        off = max(self.handshake.off(call, theirs[b], of_branch) for b, of_branch in call.merged(own).items())
-        if off <= max(map(self.handshake.allowed, helpers)):
-            self.handshake.passed_way(kind, helpers, call)
-            (self._again.discard if again else self._again.add)(kind)
-            return parts
-        if deal.way is Way.ROWS:
-            self._bar(lines.ROWS_DIFFER(off=off), (Way.ROWS, self.name))
-        else:
-            self._bar(lines.TOKENS_DIFFER(off=off), self.name)
-        return own
+        self.checking.bar(lines.NOT_BY_TOKENS(reason=error), self.name)
 
     # -- the end
 
@@ -295,7 +287,13 @@ def near(exchanges: Sequence[Exchange], devices: Sequence, far: bool = False) ->
     return [place for place in range(len(devices) - far) if place not in others]
 
 
-def tokens_among(here: Sequence[int], call: Call, paces: Sequence[float], form: Form) -> Deal | None:
-    """The call divided by tokens among the devices `here`; None where no unit would be."""
-    deal = by_tokens(call.units, len(call.x), [paces[place] for place in here], form) if here[1:] else None
+def tokens_among(
+    here: Sequence[int], call: Call, paces: Sequence[float], form: Form, together: bool = False
+) -> Deal | None:
+    """The call divided by tokens among the devices `here`, all units by all where they belong `together`.
+
+    None where no unit would be.
+    """
+    groups = 1 if together else len(call.units)
+    deal = by_tokens(call.units, len(call.x), [paces[place] for place in here], form, groups) if here[1:] else None
     return deal and deal.on(here)

@@ -66,7 +66,8 @@ class Team:
     def join(self, exchange: Exchange) -> None:
         """One more worker, from the next call on."""
         self.exchanges.append(exchange)
-        self.lanes[exchange] = max(self.lanes.values(), default=0) + 1
+        known = (*self.lanes.values(), len(self.report.devices) - 1)  # one of them may be of another team
+        self.lanes[exchange] = max(known) + 1
         self.pacing = None
 
     # -- an exact call

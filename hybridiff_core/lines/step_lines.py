@@ -83,8 +83,14 @@ RESAMPLED = Line(
 TWO_MODELS = Line(
     "a guider mixes the results of two models, so every step is exact",
     "The guider puts two models' results together; only one of them is Hybridiff's.",
-    "Nothing: every step of the first model is shared.",
+    "Nothing: one device computes the second model while the others compute the first.",
     Group.NOTHING,
+)
+SECOND_MODEL_STAYS = Line(
+    "the guider's second model is computed here: {reason}",
+    "A guider of two models asks each of them for one prompt. A worker can hold the second one.",
+    "The reason tells. Load the second model with one of ComfyUI's own loaders.",
+    Group.ORDER,
 )
 
 # no pipeline

@@ -111,6 +111,13 @@ ROWS_DIFFER = Line(
     "Nothing: the picture is right.",
     Group.NOTHING,
 )
+PROMPTS_DIFFER = Line(
+    "the prompts of a step are not shared: by itself one came out differently (off by {off:.2%})",
+    "The model makes something of both prompts together, or rounds so coarsely, as int8 does, that the order of sums "
+    "shows. The first such step is compared with the whole one.",
+    "Nothing: the picture is right. Mode auto shares them where the difference is within its tolerance.",
+    Group.NOTHING,
+)
 TOKENS_DIFFER = Line(
     "the image is not divided: that made another picture (off by {off:.2%})",
     "The model does something with the image's tokens that is not known here. The first such step is compared with the "

@@ -132,9 +132,10 @@ def predict_noise(executor: Callable, *args, **kwargs):
 def calc_cond_batch(executor: Callable, model, conds, x, timestep, model_options):
     """The CALC_COND_BATCH wrapper (comfy/samplers.py, _calc_cond_batch_outer)."""
     run = model_options["transformer_options"].get(KEY)
-    if run is not None and model is not run.patcher.model:  # a guider of two models calls for the other one too
-        run.stay_exact(lines.TWO_MODELS())
-        run = None
     if run is None:
         return executor(model, conds, x, timestep, model_options)
-    return run.predict(HostCall(executor, model, conds, x, timestep, model_options))
+    call = HostCall(executor, model, conds, x, timestep, model_options)
+    if model is run.patcher.model:
+        return run.predict(call)
+    run.stay_exact(lines.TWO_MODELS())  # a guider of two models calls for the other one too
+    return run.second.predict(call) if run.second else call.by_the_host()

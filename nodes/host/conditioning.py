@@ -138,6 +138,14 @@ def kind_of(cond: Cond) -> tuple:
     return tuple(sorted((name, _kind(getattr(value, "cond", value))) for name, value in cond["model_conds"].items()))
 
 
+def first_alike(conds: Sequence[Cond]) -> tuple[int, ...]:
+    """For each cond the place of the first that the host can compute in one batch with it (comfy/samplers.py)."""
+    of = [cond["model_conds"] for cond in conds]
+    return tuple(
+        next(place for place, first in enumerate(of) if comfy.samplers.cond_equal_size(first, mine)) for mine in of
+    )
+
+
 def _kind(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return str(tuple(value.shape)) if value.ndim > 3 else f"{value.ndim} dimensions"  # text's length differs

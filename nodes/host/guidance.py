@@ -39,6 +39,13 @@ class Guidance:
         return own and "sampler_calc_cond_batch_function" not in self._guider.model_options
 
     @property
+    def other_model(self) -> ModelPatcher | None:
+        """The model that is asked for one of the branches beside the guider's own; None for none, or for several."""
+        own = self._guider.model_patcher
+        found = [v for v in vars(self._guider).values() if isinstance(v, ModelPatcher) and v.model is not own.model]
+        return found[0] if len(found) == 1 and not self.off else None
+
+    @property
     def branches(self) -> int:
         """How many branches have conds."""
         return sum(map(bool, self.conds.values()))

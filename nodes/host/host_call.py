@@ -53,8 +53,9 @@ class HostCall:
         return tuple(self.conds[unit.branch][unit.index].get("uuid") for unit in units)
 
     def kinds(self, units: list[Unit]) -> tuple:
-        """What is in the units' conds, for what is remembered of dividing their forwards."""
-        return tuple(conditioning.kind_of(self.conds[unit.branch][unit.index]) for unit in units)
+        """What is in the units' conds, and which are computed at once, for what is remembered of their forwards."""
+        conds = [self.conds[unit.branch][unit.index] for unit in units]
+        return tuple(map(conditioning.kind_of, conds)), conditioning.first_alike(conds)
 
     def weight(self, units: list[Unit]) -> torch.Tensor:
         """The sum of the units' masks, of x's shape."""

@@ -223,12 +223,16 @@ class Leases:
         if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
             failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=error)
 
+    def changes(self, told: dict) -> bool:
+        """Whether `told` (HostCall.plain) is something else than what workers were told last."""
+        return not conditioning.unchanged(self._told, conditioning.snapshot(told))
+
     def tell(self, exchanges: Sequence[Exchange], told: dict, joining: Collection[Exchange] = ()) -> list[Exchange]:
         """Give workers the conds and options (HostCall.plain) that they do not have; gives those that cannot have them.
 
         Does not wait. Those of `joining`, whose work nobody waits for, are told later where they have something to do.
         """
-        changed = not conditioning.unchanged(self._told, conditioning.snapshot(told))
+        changed = self.changes(told)
         failed = []
         for exchange in exchanges:
             begun = exchange in self._begun

@@ -37,6 +37,7 @@ from .recipe import name_of
 from .remaking import Remaking
 from .rows import let_go
 from .run_setting import setting_of
+from .second_model import second_model_on
 
 log = logging.getLogger("hybridiff")
 
@@ -113,9 +114,12 @@ class Run:
             or obstacles.obstacle(self.patcher, model_options)
             or obstacles.none_crosses(self.guidance, self.controls)
         )
-        # a recipe takes time: not where nobody needs it
-        self.alone, recipe = self.alone or self.made.make(self.controls.networks), self.made.recipe
-        for line in missing if recipe else ():
+        other, paces = None if self.misfit else self.guidance.other_model, None if _steady() else known()[1]
+        of_run = (self.report, self.events.step, devices, shape, self.sigmas, paces, sends)
+        self.second, found = second_model_on(other, found, *of_run)
+        if found or not self.second:  # a recipe takes time: not where nobody needs it
+            self.alone = self.alone or self.made.make(self.controls.networks)
+        for line in missing if (recipe := self.made.recipe) or self.second else ():
             self.report.note(line)
         need = need_of(self.patcher, recipe, shape) if recipe else None
         given = (self.controls, self.report, self.mode == "pipeline", known()[1])
@@ -143,7 +147,8 @@ class Run:
         if fault := self.made.fault():
             self._leave_out(fault)
         self.report.steps[-1].seconds = time.perf_counter() - started
-        self.events.step()
+        if not self.second:
+            self.events.step()
         return predictions
 
     def _predict(self, call: HostCall) -> list[torch.Tensor]:
@@ -152,7 +157,8 @@ class Run:
         self.made.several = len(units) > 1
         if options.goes_on(call.model_options["transformer_options"]):
             self.stay_exact(lines.CALLS_IN_TURN())
-        first = self.question.is_first()
+        if (first := self.question.is_first()) and self.second:
+            self.second.begin(call)
         code = self.made.code_in(call.executor, call.model, call.model_options)
         if self.made.by_graph:
             call = replace(call, executor=self.made.watching.around(call.executor, first))
@@ -239,7 +245,7 @@ class Run:
             return
         helpers = self._wanted(call, units)
         if self._predicts_alone or (self._one_unit and self.mode == "predict" and not helpers):
-            if self.alone is None:
+            if self.alone is None and not self.second:
                 self.report.note(self._why_one())
         elif all(unit.local for unit in units):
             self.report.note(obstacles.all_stay(call.all_conds, self.controls))
@@ -267,12 +273,8 @@ class Run:
             self.engine.welcome(exchange)
 
     def _setting(self) -> Setting:
-        plan = self.plan
-        for reason in (self._exact_for, lines.CONTEXT_WINDOWS() if self.guidance.in_windows else None):
-            if reason and plan.effective.mode != "exact":
-                self.report.note(reason)
-                plan = HybridPlan(mode="exact")
-        scale = self.guidance.scale
+        windows = lines.CONTEXT_WINDOWS() if self.guidance.in_windows else None
+        plan, scale = _exact_where(self.plan, self.report, self._exact_for, windows), self.guidance.scale
         return setting_of(self.made, plan, self.sampler, self.sigmas, scale, self.splitter, known(), not _steady())
 
     # -- the end
@@ -289,16 +291,17 @@ class Run:
                 self.leases.late(self.engine.newcomers.untried)
             self.engine.close()
         self.leases.close()
+        if self.second:
+            self.second.close(self.finished)
         let_go()
         if self.engine is not None:
             self.engine.conclude()
         elif self.report.mode == "auto":
             self.report.mode = "exact"  # nothing was predicted, and nobody helped
-        if self.alone or not (self.report.lines or self.report.shared_steps):
+        if (self.alone and not self.report.shared_steps) or not (self.report.lines or self.report.shared_steps):
             self.report.note(lines.RAN_ON_ONE_DEVICE(reason=self.alone or self._why_one()))
         self.events.finish(self.finished)
-        log.info("Hybridiff: %s", self.report.summary())
-        for line in self.report.lines:
+        for line in (self.report.summary(), *self.report.lines):
             log.info("Hybridiff: %s", line)
 
 
@@ -348,6 +351,15 @@ def _why_exact(plan: HybridPlan, sigmas: Sequence[float], made: Remaking) -> str
         return lines.SIGMAS_DO_NOT_FALL()
     cuts = mode_for(plan, len(sigmas) - 1) in CUTTING
     return lines.NOT_CUT_WITH_CODE() if cuts and made.code and made.origin else None
+
+
+def _exact_where(plan: HybridPlan, report: RunReport, *reasons: str | None) -> HybridPlan:
+    """The plan, or an exact one where there is a reason, which the user hears."""
+    for reason in reasons:
+        if reason and plan.effective.mode != "exact":
+            report.note(reason)
+            plan = HybridPlan(mode="exact")
+    return plan
 
 
 def _with_controls(call: HostCall, units: list[Unit], controls: Controls, report: RunReport) -> list[Unit]:

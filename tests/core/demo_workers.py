@@ -47,3 +47,13 @@ def here_with(backend: DemoBackend, x: torch.Tensor, sigma: torch.Tensor, comput
         return {unit.branch: prediction for unit, prediction in zip(units, predictions)}
 
     return here
+
+
+def mixing(here, x: torch.Tensor, share: float):
+    """`here` of a network that puts out less, by `share`, where several units are computed at once."""
+
+    def mixed(units, *how, **where):
+        found = here(units, *how, **where)
+        return {b: of + share * (x - of) for b, of in found.items()} if len(units) > 1 else found
+
+    return mixed if share else here

@@ -18,7 +18,7 @@ from hybridiff_core.report import RunReport
 from hybridiff_core.setting import Setting
 from hybridiff_core.share import Unit
 
-from .demo_workers import PLACES, Demo, here_with
+from .demo_workers import PLACES, Demo, here_with, mixing
 
 STEPS = 12
 DEMO = Demo(size=32, width=128, depth=6, heads=4)
@@ -39,10 +39,10 @@ def exchange_of(pool, place=PLACES[0], **changed):
 class Run:
     """A run of STEPS exact steps; `come` are the workers that get ready before a step.
 
-    Without `paces` all count as equal.
+    Without `paces` all count as equal; `mixes` is of demo_workers.mixing.
     """
 
-    def __init__(self, local, come, units=UNITS, paces=None, pause=lambda step: None, name="demo"):
+    def __init__(self, local, come, units=UNITS, paces=None, pause=lambda step: None, name="demo", mixes=0.0):
         self.report = RunReport("exact", ["here"])
         plan, levels = HybridPlan(mode="exact"), sigmas(STEPS)
         self.engine = Engine([], self.report, Setting(plan, levels.tolist(), name=name, paces=paces))
@@ -53,10 +53,10 @@ class Run:
                     self.engine.welcome(exchange)
                 mine = []
                 sigma = levels[step].expand(1)
-                done = self.engine.step(NOISE, sigma, units, here_with(local, NOISE, sigma, mine), lambda units: None)
-                for unit in units:
-                    exact = local.predict(NOISE, sigma, [(unit.branch, 0)])[0]
-                    assert (done[unit.branch] - exact).abs().max() < 1e-5
+                here = mixing(here_with(local, NOISE, sigma, mine), NOISE, mixes)
+                done = self.engine.step(NOISE, sigma, units, here, lambda units: None)
+                exact = mixing(here_with(local, NOISE, sigma), NOISE, mixes)(units)
+                assert all((done[branch] - of).abs().max() < 1e-5 for branch, of in exact.items())
                 self.computed.append(len(mine))
                 pause(step)
         for exchange in (exchange for of_step in come.values() for exchange in of_step):
@@ -113,6 +113,14 @@ def test_a_worker_with_another_network_is_left_out_and_the_picture_right(pool, l
     run = Run(local, {at: [exchange]}, pause=until_answered([exchange]))
     assert not run.shared
     assert run.report.lines[-1].startswith("cpu (process 2) is left out: it made another picture (off by ")
+
+
+@pytest.mark.parametrize("paces", [None, Paces()])
+def test_a_network_that_makes_something_else_of_one_prompt_alone_is_not_shared(pool, local, paces):
+    exchange = exchange_of(pool)
+    run = Run(local, {1: [exchange]}, paces=paces, pause=until_answered([exchange]), mixes=0.05)
+    assert not run.shared
+    assert "the prompts of a step are not shared: by itself one came out differently (off by 5.26%)" in run.report.lines
 
 
 def test_a_worker_whose_network_changes_in_the_run_is_found_in_its_second_half(pool, local):

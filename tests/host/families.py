@@ -254,7 +254,7 @@ FAMILIES: dict[str, Family] = {
     "ace15": dit(
         "comfy.ldm.ace.ace_step15:AceStepConditionGenerationModel", ACE15, "decoder.proj_out.1.weight", (1, 64, 400),
         text(16, 1024), "decoder.layers", extra={"conditioning_lyrics": (1, 12, 1024)},
-        note="offers no block hook; the host fixes its encoder's width at 2048",
+        note="as more_families' ace15, in a file that the host knows: it fixes its encoder's width at 2048",
     ),
     "pixart": dit(
         "comfy.ldm.pixart.pixartms:PixArtMS", PIXART, "final_layer.linear.weight", (1, 4, 40, 40), text(16, 4096),

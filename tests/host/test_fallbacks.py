@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from .comfy_server import Refused
-from .conftest import plan_values
+from .conftest import FamilyBench, large, plan_values
 from .test_exact import LIMIT, assert_shared
 
 
@@ -51,6 +51,30 @@ def test_prompts_that_are_never_active_together(bench, mode):
         assert_alone(report, f"ran on one device: {words}")
     else:
         assert words in report["lines"]
+
+
+@large
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["exact", "auto"])
+def test_a_model_that_makes_something_else_of_each_prompt_alone(comfy, mode):
+    """ACE-Step 1.5 from a file, by parts: in a batch ComfyUI gives both prompts' timbres to the first."""
+    side = FamilyBench(comfy, "ace15")
+    side.settings |= {"steps": 8, "cfg": 3.0}
+    side.plan = {"mode": mode}
+    difference, report = side.compare()
+    assert mode == "auto" or difference <= LIMIT
+    assert any("the prompts of a step are not shared" in line for line in report["lines"]), report["lines"]
+    assert all(step["way"] == "tokens" for step in report["steps"] if step["helpers"]), report["steps"]
+
+
+def test_ace_step_with_the_negative_prompt_of_its_template_is_shared(comfy):
+    """ConditioningZeroOut: ComfyUI then computes the prompts one by one, so each device can."""
+    side = FamilyBench(comfy, "ace15_narrow")
+    side.negative = side.graph.add("ConditioningZeroOut", conditioning=side.positive)
+    side.settings |= {"steps": 6, "cfg": 3.0}
+    difference, report = side.compare()
+    assert difference <= LIMIT
+    assert report["shared_calls"] >= 4 and report["lines"] == [], report["lines"]  # by its graph: two calls alone
 
 
 def test_a_transformers_prompts_that_are_never_active_together_are_divided_by_tokens(bench):

@@ -101,6 +101,15 @@ def test_a_guider_in_auto(trained, row, name):
         assert pairs[0].predicted
 
 
+def test_a_guider_of_two_models(bench, row):
+    row.of("Samplers", "SamplerCustomAdvanced, DualModelGuider, two models")
+    side = bench("sd3")
+    other = side.graph.add("UNETLoader", unet_name="sd3_depth6.safetensors", weight_dtype="default")
+    pair = both(side, guided(side, "DualModelGuider", None, model_negative=other))
+    row.compared(pair.difference, pair.report)
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == pair.report["calls"] - 1
+
+
 def test_a_guider_of_two_models_in_auto(trained, row):
     row.of("Samplers", "SamplerCustomAdvanced, DualModelGuider, two models, auto")
     side = trained(4)

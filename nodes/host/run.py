@@ -138,8 +138,6 @@ class Run:
         if self.engine is not None and self.engine.mode_name != "exact":
             self.engine.stay_exact(reason)
 
-    # -- a call
-
     def predict(self, call: HostCall) -> list[torch.Tensor]:
         """What the host's calc_cond_batch answers: a prediction of x's shape per cond list."""
         started = time.perf_counter()

@@ -34,7 +34,8 @@ STATEFUL = {
     "ARVideoI2V": "an autoregressive sampler keeps its state in the network",
     "SamplerARVideo": "an autoregressive sampler keeps its state in the network",
 }
-# whose prompts give something else where each is computed by itself: in a batch all timbres go to the first one
+# whose prompts give something else where each is computed by itself: in a batch all timbres go to the first one. A
+# negative prompt that is zeroed out is in no batch with the other
 TOGETHER = {"ACE-Step 1.5"}
 CONTROLS = re.compile("ControlNet.*Apply|ControlNetInpainting")
 HOOKS = re.compile("Hook")
@@ -134,6 +135,7 @@ class Sampling:
     hooks: bool
     zero: bool  # reference latents at timestep zero
     sampler: str  # the classes of SamplerCustom's sampler
+    zeroed: bool = False  # the negative prompt, by ConditioningZeroOut
 
     @property
     def family(self) -> str:
@@ -241,6 +243,7 @@ def _of(prompt: Prompt, node: str, model: str) -> Iterator[Sampling]:
     for cond in conds:
         prompt.upstream(cond, {"CONDITIONING", "CONTROL_NET"}, behind)
     kinds = [prompt.kind(other) for other in behind]
+    zeroed = {prompt.kind(other) for other in prompt.upstream(given.get("negative"), {"CONDITIONING"})}
     zero = any(prompt.inputs(other).get("reference_latents_method") == ZERO for other in behind)
     cfg, branches = _branches(prompt, node)
     samplers = [node] if prompt.kind(node) in SAMPLERS else _users(prompt, node)
@@ -260,6 +263,7 @@ def _of(prompt: Prompt, node: str, model: str) -> Iterator[Sampling]:
             hooks=any(map(HOOKS.search, kinds)),
             zero=zero,
             sampler=", ".join(map(prompt.kind, objects)),
+            zeroed="ConditioningZeroOut" in zeroed,
         )
 
 
@@ -283,7 +287,7 @@ def _branches(prompt: Prompt, node: str) -> tuple[float | None, int | None]:
     scales = [prompt.number(given.get(name)) for name in CFGS if name in given]
     cfg = None if None in scales or not scales else max(scales)
     if kind == "DualModelGuider":
-        return cfg, 1  # one by one: the other model computes the negative
+        return cfg, 1  # one by one
     return cfg, None if cfg is None else 1 + (cfg != 1)
 
 
@@ -337,7 +341,9 @@ def way(made: Sampling) -> tuple[str, str]:
         return "not told", f"one branch, and tokens with code of {', '.join(code)} not tried"
     if made.hooks:
         return "not", "a LoRA on the prompt"
-    if made.branches > 1 and made.family in TOGETHER:
+    if "DualModelGuider" in made.kind and made.cfg != 1:
+        return "conds", "each of the two models on a device of its own"
+    if made.branches > 1 and made.family in TOGETHER and not made.zeroed:
         return "not", f"{made.family} gives something else where each prompt is computed by itself"
     if made.branches > 1:
         return "conds", ""
@@ -347,7 +353,7 @@ def way(made: Sampling) -> tuple[str, str]:
     if any("ContextWindows" in kind for kind in made.chain):
         return "not", "one branch, in context windows: the network is run more than once for a prompt"
     if tokens is True:
-        return "tokens", "the negative's model on one device" if "DualModelGuider" in made.kind else ""
+        return "tokens", ""
     if tokens:
         return "not", f"one branch of {name}: {tokens}"
     return "not told", f"one branch, and tokens of {name} not tried"

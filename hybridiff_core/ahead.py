@@ -56,6 +56,7 @@ class Ahead:
         self._given: Given | None = None
         self._lane: int | None = None  # the worker's in the report, once its results are used
         self._calls = self._slow = 0
+        self._trial: tuple[Call, Predictions] | None = None  # what the worker is not done with, and this process's own
         self._since = self._own_s = 0.0
         self._pair_s = math.inf  # this process's least seconds for both calls
         self.left = False  # the worker is asked for nothing more in this run
@@ -82,7 +83,10 @@ class Ahead:
             if self._given is not None:  # it was not asked for, or not waited for
                 if not self.exchange.answered():
                     return
-                self._judge(self._collect())
+                answer, trial = self._collect(), self._trial
+                self._trial = None
+                if trial is None or self._is_right(answer, *trial, True):
+                    self._judge(answer)
             if self._next and self.exchange:
                 self.exchange.submit(x, sigma, self._next)
                 self._given, self._next = Given(x.clone(), sigma.clone(), self._next), None
@@ -93,7 +97,8 @@ class Ahead:
         """The call's predictions. What they took is added to `record`, which is that of the call before it."""
         first_s = time.perf_counter() - self._since
         self._calls += 1
-        answer = self._answer(call)
+        asked = self._given is not None and self._given.is_for(call)
+        answer = self._answer(call) if asked else None
         due = answer is not None and self.handshake.due(self.exchange, call, self._calls - 1)
         if answer is not None and self._lane is not None and not due:
             self._note(answer, record, first_s)
@@ -105,26 +110,32 @@ class Ahead:
         self._own_s = time.perf_counter() - started
         self._pair_s = min(self._pair_s, first_s + self._own_s)
         if answer is None:
+            if asked and self.exchange:  # compared when it is here; others may go on in the same memory
+                mine = {branch: of.clone() for branch, of in own.items()}
+                self._trial = replace(call, x=self._given.x), mine
             return own
+        if self._is_right(answer, call, own, due):
+            if self._lane is None and self.known is None:
+                self._join()
+            if self._lane is not None:
+                self._note(answer, record, first_s, self._own_s)
+            self._judge(answer)
+        return own
+
+    def _is_right(self, answer: Answer, call: Call, own: Predictions, due: bool) -> bool:
+        """Whether the worker's answer is this process's own; else it is asked for nothing more."""
         pairs = [(piece.prediction, own[piece.units[0].branch]) for piece in answer.parts]
         off = max(self.handshake.off(call, *pair) for pair in pairs)
         if off > self.handshake.allowed(self.exchange):
             self.handshake.failed(self.exchange, call, off)
             self._leave(lines.ANOTHER_PICTURE(device=self.exchange.place.label, off=off))
-            return own
+            return False
         if due:
             self.handshake.passed(self.exchange, call)
-        if self._lane is None and self.known is None:
-            self._join()
-        if self._lane is not None:
-            self._note(answer, record, first_s, self._own_s)
-        self._judge(answer)
-        return own
+        return True
 
     def _answer(self, call: Call) -> Answer | None:
-        """What the worker made of this very call; None where it did not, or is not done and nobody waits for it."""
-        if self.exchange is None or self._given is None or not self._given.is_for(call):
-            return None
+        """What the worker made of this call, which it was given; None where it is not done and nobody waits for it."""
         if (off := self.handshake.differs(self.exchange, call)) is not None:
             self._leave(lines.ANOTHER_PICTURE(device=self.exchange.place.label, off=off))
             return None
@@ -141,11 +152,23 @@ class Ahead:
         self._given = None
         return self.exchange.collect(self.check)
 
+    def conclude(self) -> None:
+        """The run came to its end."""
+        self._trial = None  # it holds the network
+        if self.exchange and self._lane is None:
+            self.report.note(lines.NOT_READY(device=self.exchange.place.label))
+        elif self.exchange and self.known:
+            self.known.helped(self.model, self.exchange.place.label)
+
     # -- the worker
 
     def _join(self) -> None:
         self._lane = len(self.report.devices)
         self.report.devices.append(self.exchange.place.label)
+        steps = self.handshake.steps
+        if self.known and self._calls > 2:  # the first call shows what comes, with the second it can begin
+            step = min(self._calls, steps)
+            self.report.note(lines.JOINED(device=self.exchange.place.label, step=step, steps=steps))
 
     def _judge(self, answer: Answer) -> None:
         """Whether the worker is fast enough to be waited for: done before this process would be with both calls."""
@@ -175,5 +198,5 @@ class Ahead:
     def _leave(self, line: str) -> None:
         """Ask the worker for nothing more in this run."""
         self.report.note(line)
-        self.exchange = self._given = None
+        self.exchange = self._given = self._trial = None
         self.left = True

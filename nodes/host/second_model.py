@@ -114,6 +114,7 @@ class SecondModel:
         """Give the worker back. Safe in any state, also after an interrupt."""
         if finished:
             self.leases.late(())
+            self.ahead.conclude()
         self.leases.close()
 
 

@@ -141,3 +141,18 @@ def test_nobody_waits_for_one_that_takes_longer_than_both_calls_here(pool, local
     del exchange.collect
     run = Run(local, exchange, paces=Paces(), before=until_answered)
     assert run.helpers == [0, *[1] * (STEPS - 1)] and not run.report.lines
+
+
+def test_an_answer_that_came_too_late_is_compared_all_the_same(pool, local):
+    """The other model's call is the longer one: it is computed here too, and the answer comes after that."""
+    exchange = DEMO.worker(pool)[1]
+    answered, since = exchange.answered, {}
+
+    def later():  # not before it is asked for the second time
+        since[exchange.steps.answers] = since.get(exchange.steps.answers, 0) + 1
+        return since[exchange.steps.answers] > 1 and answered()
+
+    exchange.answered = later
+    run = Run(local, exchange, paces=Paces(), before=lambda ahead: until_answered(ahead) if ahead._lane else None)
+    assert sum(run.helpers) >= 3 and run.helpers[:2] == [0, 0], (run.helpers, run.report.lines)
+    assert any("joined at step" in line for line in run.report.lines)

@@ -7,6 +7,7 @@ import pytest
 from .comfy_server import Comfy, make_models
 from .conftest import Bench
 from .test_exact import LIMIT
+from .test_second_model import compared
 
 STEPS = 600  # enough for a worker to get ready on the way
 
@@ -72,5 +73,26 @@ def test_at_cfg_1_steps_are_divided_by_tokens_from_the_first_run_on(comfyui_root
             ways = [step["way"] if step["helpers"] else "" for step in report["steps"]]
             assert "tokens" in ways, report["lines"]
         assert set(ways[1:]) == {"tokens"}, report["lines"]
+    finally:
+        server.stop()
+
+
+@pytest.mark.full
+def test_a_guider_of_two_models_has_its_worker_join_on_the_way(comfyui_root, tmp_path):
+    """The first model is the larger one: a helper is of use where it is done before this process would be with both."""
+    make_models(comfyui_root)
+    server = Comfy(comfyui_root, tmp_path / "base", HYBRIDIFF_WAIT="0")
+    try:
+        for steps in (STEPS // 2, 20):
+            side = Bench(server, "sd3")
+            other, large = side.model, {"unet_name": "sd3_depth6.safetensors", "weight_dtype": "default"}
+            side.model = side.graph.add("UNETLoader", **large)
+            side.settings["steps"] = steps
+            off, report = compared(side, other)
+            assert off <= 1e-4
+            helpers = [record["helpers"] for record in report["steps"]]
+            busy = any("is left out: it takes" in line for line in report["lines"])  # with something else
+            assert helpers[0] == 0 and (busy or sum(helpers[-5:]) >= 4), (helpers, report["lines"])
+        assert busy or helpers == [0, *[1] * 19], (helpers, report["lines"])
     finally:
         server.stop()

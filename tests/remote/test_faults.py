@@ -117,8 +117,11 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
     print(fault, "noticed within", found["longest_s"], "back after", bench.back_within(150))
 
 
-def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
-    """20 Mbit/s, and twice no connection for 1.5 s in a picture: 256 KiB each way take longer than a step does here."""
+def test_a_slow_link_with_gaps_is_finished_and_left_out_where_it_does_not_pay(bench):
+    """20 Mbit/s, and twice no connection for 1.5 s in a picture: 256 KiB each way take longer than a step does here.
+
+    Where this machine has much other work, a step takes longer than that, and the other machine pays.
+    """
     case = {"model": 2, "size": 64, "steps": 120}
     assert bench.sample(**case)["shared"] == 120  # over 1 Gbit/s, the worker has the model
     for machine in (bench.a, bench.b):
@@ -131,7 +134,7 @@ def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
             time.sleep(1.5)
             shape(bench.b, 20)
 
-    said = []
+    said, pays = [], True
     for time_round in range(3):
         breaking = threading.Thread(target=gaps)
         bench.begin(**case, wait=0)
@@ -141,8 +144,9 @@ def test_a_slow_link_with_gaps_is_finished_and_left_out(bench):
         breaking.join()
         assert found["longest_s"] <= NOTICED_S
         said.append(found["lines"])
+        pays &= found["seconds"] < found["alone_s"]
         print("slow", time_round, {name: found[name] for name in ("longest_s", "seconds", "alone_s", "shared")})
-    assert any("pc-b: cpu is left out: " in line for line in said[0] + said[1]), said
+    assert pays or any("pc-b: cpu is left out: " in line for line in said[0] + said[1]), said
     assert not any("does not answer" in line for lines in said for line in lines), said
 
 

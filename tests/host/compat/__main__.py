@@ -14,11 +14,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from ..comfy_server import PACK, find_comfyui, version_of
 from . import workflows
 from .conftest import CELLS, FAILS, LIMIT, NEAR, ROWS, SECTIONS
 
+DOCUMENT = PACK / "docs" / "COMPATIBILITY.md"
 HEAD = """# What works with what
 
 Made by `python -m tests.host.compat` on {date}, ComfyUI {version}, on CPU, with small random models in the true
@@ -84,28 +87,41 @@ def render(rows: list[dict], head: str = "") -> str:
 
 def main() -> int:
     arguments = sys.argv[1:]
-    code = 0
     adds = "--add" in arguments
     named = [argument for argument in arguments if argument != "--add"]
-    if "--render" not in arguments:
-        for old in ROWS.glob("*.json"):
-            old.unlink()
-        code = subprocess.run(
-            [sys.executable, "-m", "pytest", "--all", *([] if adds else ["tests/host/compat"]), *named],
-            cwd=PACK, env={**os.environ, "HYBRIDIFF_LARGE_MODELS": "1"},
-        ).returncode  # fmt: skip
-    rows = [json.loads(path.read_text()) for path in ROWS.glob("*.json")]
+    if not adds:
+        code = 0 if "--render" in arguments else run_rows(["tests/host/compat", *named], ROWS)
+        return write(rows_in(ROWS), "") or code
+    with tempfile.TemporaryDirectory() as folder:  # what other runs found stays
+        code = run_rows(named, Path(folder))
+        rows = rows_in(Path(folder))
+    old = DOCUMENT.read_text()
+    new = {(row["section"], row["row"]) for row in rows}
+    kept = [row for row in parse(old) if (row["section"], row["row"]) not in new] if rows else []
+    return write(rows + kept, old.partition("\n## ")[0].rstrip("\n") + "\n") or code
+
+
+def run_rows(arguments: list[str], folder: Path) -> int:
+    """pytest's exit status; each row that is run leaves a file in `folder`."""
+    for old in folder.glob("*.json"):
+        old.unlink()
+    more = {"HYBRIDIFF_LARGE_MODELS": "1", "HYBRIDIFF_COMPAT_ROWS": str(folder)}
+    command = [sys.executable, "-m", "pytest", "--all", *arguments]
+    return subprocess.run(command, cwd=PACK, env={**os.environ, **more}).returncode
+
+
+def rows_in(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in folder.glob("*.json")]
+
+
+def write(rows: list[dict], head: str) -> int:
+    """Write the document; 1 where a row of it fails."""
     if not rows:
         sys.exit("no row was run: is there a ComfyUI (COMFYUI_PATH)?")
-    document, head = PACK / "docs" / "COMPATIBILITY.md", ""
-    if adds:
-        new = {(row["section"], row["row"]) for row in rows}
-        rows += [row for row in parse(document.read_text()) if (row["section"], row["row"]) not in new]
-        head = document.read_text().partition("\n## ")[0].rstrip("\n") + "\n"
-    document.write_text(render(rows, head))
+    DOCUMENT.write_text(render(rows, head))
     failed = [row["row"] for row in rows if FAILS in row.values()]
     print(f"{len(rows)} rows, failed: {', '.join(failed) or 'none'}")
-    return code or bool(failed)
+    return bool(failed)
 
 
 if __name__ == "__main__":

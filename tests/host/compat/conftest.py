@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..comfy_server import PACK
 from ..conftest import Bench
 from ..test_exact import LIMIT
 
-ROWS = PACK / ".cache" / "compat"
+ROWS = Path(os.environ.get("HYBRIDIFF_COMPAT_ROWS") or PACK / ".cache" / "compat")  # of --add: a folder of its own
 SECTIONS = (
     "Models", "Loaders", "Weight formats", "Weight changes", "Conditioning", "Samplers", "Other packs",
     "Published packs", "Hosts",

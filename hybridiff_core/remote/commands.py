@@ -129,7 +129,7 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         token = options.token or os.environ.get(TOKEN) or getpass.getpass("token: ")
     except EOFError:
-        token = ""
+        token = None
     if not token:
         print(f"refused: no token was given. `share` printed it; type it when it is asked for, or set {TOKEN}")
         return 1

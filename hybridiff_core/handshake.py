@@ -104,4 +104,5 @@ def rounding(dtypes: set[str], on_processors: bool) -> float:
     """What rounding alone may make of a prediction, as a share, where networks of these types compute."""
     if not dtypes <= WHOLE:
         return ROUNDING_FLOAT16 if dtypes <= {*WHOLE, "float16"} else ROUNDING_BFLOAT16
-    return ROUNDING if on_processors else ROUNDING_TF32
+    fine = on_processors and torch.get_float32_matmul_precision() == "highest"  # a setting has them round to bfloat16
+    return ROUNDING if fine else ROUNDING_TF32

@@ -173,6 +173,7 @@ class Slowed:
         self.thread.join()
 
 
+@pytest.mark.full  # how long a stopped process takes hangs on the system: 25 s, and once over 100
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a process is slowed by stopping it")
 def test_a_worker_that_is_too_slow_has_no_part_and_after_two_runs_is_not_loaded_for_some(pool, local):
     exchange, paces = exchange_of(pool), Paces()

@@ -22,7 +22,6 @@ from .modes.outcome import outcome
 from .newcomers import Newcomers
 from .plan import HybridPlan
 from .report import RunReport, StepRecord
-from .rules import AUTO_TOLERANCE
 from .schedule import Schedule, Stage, Work
 from .setting import Setting
 from .share import Unit
@@ -191,7 +190,7 @@ class Engine:
         self._works = {step: work for step, work in self._works.items() if work is Work.EXACT}
         self._given = given
         state.units, state.name = call.units, (setting.name, given)
-        tolerance = 0.0 if self.mode_name == "exact" else setting.plan.tolerance or AUTO_TOLERANCE
+        tolerance = 0.0 if self.mode_name == "exact" else setting.plan.tolerated
         self.sharing.call_for(state.name, tolerance)
         self._refit(None)
         if state.schedule is None:

@@ -112,6 +112,11 @@ class HybridPlan:
             return replace(self, warmup="slope", preset="auto", **PUBLISHED[self.preset])
         return self
 
+    @property
+    def tolerated(self) -> float:
+        """How far predictions may be off, as a share: auto's own tolerance where none is given."""
+        return self.tolerance or AUTO_TOLERANCE
+
     def for_run(self, steps: int) -> Thresholds:
         """The numbers for a run of `steps` steps.
 
@@ -123,7 +128,7 @@ class HybridPlan:
         if self.mode == "auto" and self.preset == "auto":
             start = min(AUTO_START, steps - 1)
             interval = max(1, steps - start - LAST_STEPS)
-            return Thresholds(0, 0.0, 0, start, interval, self.tolerance or AUTO_TOLERANCE, LAST_STEPS)
+            return Thresholds(0, 0.0, 0, start, interval, self.tolerated, LAST_STEPS)
         last = 0 if plan.parallel_steps else LAST_STEPS
         if plan.warmup == "fixed":
             if plan.start_step + max(plan.parallel_steps, 1) > steps and plan.mode != "exact":

@@ -71,7 +71,7 @@ class Run:
 
 def until_answered(exchanges):
     def pause(step):
-        deadline = time.perf_counter() + 90.0
+        deadline = time.perf_counter() + 30.0
         while any(exchange.steps._pending and not exchange.answered() for exchange in exchanges):
             assert time.perf_counter() < deadline
             time.sleep(0.001)

@@ -7,13 +7,13 @@ import itertools
 import pytest
 
 from ..tiers import full
+from .conftest import LIMIT
 
 SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "heun", "uni_pc", "lcm", "ddim"]
 SCHEDULERS = ["karras", "normal", "sgm_uniform"]
 # of the others every change tests each sampler with one scheduler (compat/test_samplers.py)
 OFTEN = [("dpmpp_2m", "karras"), ("heun", "normal"), ("dpmpp_2m_sde", "sgm_uniform")]
 PAIRS = [*OFTEN, *(full(*pair) for pair in itertools.product(SAMPLERS, SCHEDULERS) if pair not in OFTEN)]
-LIMIT = 1e-5
 
 
 def assert_shared(report: dict, calls: int | None = None) -> None:

@@ -9,8 +9,8 @@ from hybridiff_core.schedule import Stage, Work, parse
 
 from ..tiers import full
 from .comfy_server import Events, Refused
+from .conftest import LIMIT
 
-LIMIT = 1e-5
 FIXED = {"warmup": "fixed", "start_step": 5, "parallel_steps": 4}
 
 

@@ -223,12 +223,12 @@ def test_family(family, row, stage, tokens, rows, name):
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["flux"])
-def test_cfg_one(family, row, stage, name):
+def test_cfg_one(family, row, stage, tokens, rows, name):
     row.of("Models", "Flux, CFG 1 with distilled guidance")
     side = family(name)
     side.settings |= {"steps": 3, "cfg": 1.0}
     row.compared(*side.compare())
-    row.cells(stage=lambda: stage(name))
+    row.cells(rows=lambda: rows(name), stage=lambda: stage(name), tokens=lambda: tokens(name))
 
 
 @pytest.mark.full
@@ -258,7 +258,8 @@ def test_two_experts(family, row, high, low):
     assert [report["shared_calls"] for report in reports] == [2, 2]
     differences = [side.difference(outputs, *half) for half in halves]
     row.compared(max(differences), reports[1])
-    row.cell("stage", "each expert as its own row")
+    for name in CELLS:
+        row.cell(name, "each expert as its own row")
 
 
 @pytest.mark.full

@@ -240,15 +240,20 @@ def calc_function_of_its_own(model):
     model.set_model_sampler_calc_cond_batch_function(calculate)
 
 
-def one_by_one(model):
+def one_by_one(model, scale=0.98):
     def calculate(args):
         def one(conds):
             given = [conds], args["input"], args["sigma"], args["model_options"]
             return comfy.samplers.calc_cond_batch(args["model"], *given)[0]
 
-        return [torch.zeros_like(args["input"]) if conds is None else one(conds) * 0.98 for conds in args["conds"]]
+        return [torch.zeros_like(args["input"]) if conds is None else one(conds) * scale for conds in args["conds"]]
 
     model.set_model_sampler_calc_cond_batch_function(calculate)
+
+
+def prompts_apart(model):
+    """The same picture, as the host computes it where memory is short (Bench.compare)."""
+    one_by_one(model, scale=1.0)
 
 
 # -- parts of the latent, and inputs made of it
@@ -462,8 +467,8 @@ WAYS = {
         calc_cond_batch, apply_model, diffusion_model, predict_noise, outer_sample, sampler_sample, other_sigmas,
         two_passes, another_sampler, late_calc_cond_batch, late_apply_model, replaced_apply_model, replaced_forward,
         replaced_class_apply_model, forward_hook, replaced_by_a_wrapper, replaced_by_its_own, replaced_inside,
-        pre_cfg, cfg, post_cfg, function_wrapper, calc_function, calc_function_of_its_own, one_by_one, tiles,
-        tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, swapped, conds_anew, conds_in_place,
+        pre_cfg, cfg, post_cfg, function_wrapper, calc_function, calc_function_of_its_own, one_by_one, prompts_apart,
+        tiles, tiles_of_a_question, tiles_of_the_sampler, regions, rolled, nearby, swapped, conds_anew, conds_in_place,
         other_sigma, nested, looking_ahead, object_patch, split_by_the_host,
     )
 }  # fmt: skip

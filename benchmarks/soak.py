@@ -1,17 +1,20 @@
 """Hundreds of mixed runs in one real ComfyUI, some interrupted, some with a killed worker: does anything grow or drift?
 
-    python benchmarks/soak.py [--runs 500] [--seed 0] [--json FILE]
+    python benchmarks/soak.py [--runs 500] [--seed 0] [--remote] [--json FILE]
 
-Needs what the tests need. After every run the memory (USS), descriptors, threads and processes of
-ComfyUI and of its workers are noted; every exact run that was not interrupted is compared with
-stock KSampler's latent. The first 50 runs are for warming up.
+Needs what the tests need; --remote a Python that has both ComfyUI's packages and Ray, and a ComfyUI in COMFYUI_PATH: a
+second machine on loopback is then among the devices. After every run the memory (USS), descriptors, threads and
+processes of ComfyUI and of its workers are noted; every exact run that was not interrupted is compared with stock
+KSampler's latent. The first 50 runs are for warming up.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
@@ -29,6 +32,7 @@ from benchmarks.block import heading  # noqa: E402
 from tests.host.comfy_server import Comfy, Events, find_comfyui, make_models  # noqa: E402
 from tests.host.conftest import Bench  # noqa: E402
 from tests.host.test_fallbacks import workers  # noqa: E402
+from tests.remote.network import Machine, base_of, cluster  # noqa: E402
 
 WARM_UP = 50
 INTERRUPTED, KILLED = 0.10, 0.05
@@ -87,6 +91,13 @@ CASES = [
     Case("SD1.5, pipeline", 1, family="sd15", mode="pipeline", steps=10),
 ]
 
+ELSEWHERE = [
+    Case("exact, a device elsewhere", 24, devices=("pc-b: cpu",)),
+    Case("exact, a device here and one elsewhere", 16, devices=("same", "pc-b: cpu")),
+    Case("exact, a device elsewhere, LoRA at 0.6", 8, devices=("pc-b: cpu",), lora=0.6),
+    Case("predict, a device elsewhere", 8, mode="predict", devices=("pc-b: cpu",), steps=12),
+]
+
 
 def sizes(process: psutil.Process) -> dict:
     return {
@@ -96,8 +107,20 @@ def sizes(process: psutil.Process) -> dict:
     }
 
 
-def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
-    """Do `count` runs; gives a row for each, and what was wrong, in words."""
+def workers_on(machine: Machine | None) -> list[psutil.Process]:
+    """Ray's processes that have a worker's loop in them."""
+    found = []
+    for pid in machine.pids() if machine else []:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if "RemoteWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def soak(comfy: Comfy, count: int, seed: int, say=print, other: Machine | None = None) -> dict:
+    """Do `count` runs; gives a row for each, and what was wrong, in words. `other` is the machine "pc-b"."""
+    cases = CASES + (ELSEWHERE if other else [])
     chance = random.Random(seed)
     tab = Events(comfy, f"soak-{seed}")
     host = psutil.Process(comfy.process.pid)
@@ -105,10 +128,10 @@ def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
     rows, faults, ages = [], [], Counter()
     fresh = itertools.count(1)
     for number in range(1, count + 1):
-        case = chance.choices(CASES, [case.weight for case in CASES])[0]
+        case = chance.choices(cases, [case.weight for case in cases])[0]
         happening = chance.choices(["interrupt", "kill", ""], [INTERRUPTED, KILLED, 1 - INTERRUPTED - KILLED])[0]
-        if number <= len(CASES):  # each once undisturbed, so that all models are there
-            case, happening = CASES[number - 1], ""
+        if number <= len(cases):  # each once undisturbed, so that all models are there
+            case, happening = cases[number - 1], ""
         if happening == "kill" and rows and rows[-1]["happening"] == "kill":  # twice in a row sets a device aside
             happening = ""
         sample_seed = chance.choice(SEEDS) if case.mode == "exact" else 1000 + number
@@ -123,7 +146,10 @@ def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
             side.plan |= MIDDLE
         ours = side.sampler("HybridiffKSampler", **side.device_chain())
         saved = side.save(ours)
-        children = {worker.pid: worker for worker in workers(comfy)}
+        mine = [*workers(comfy), *workers_on(other)]
+        if case in ELSEWHERE:  # the device elsewhere as often as the one here
+            mine = workers_on(other) or mine
+        children = {worker.pid: worker for worker in mine}
         started = time.monotonic()
         prompt = comfy.queue(side.graph.nodes, tab.client)
         killed = None
@@ -162,12 +188,10 @@ def soak(comfy: Comfy, count: int, seed: int, say=print) -> dict:
         row["host"] = sizes(host)
         row["host"]["processes"] = len(host.children(recursive=True))
         row["workers"] = []
-        for worker in workers(comfy):
+        for worker in [*workers(comfy), *workers_on(other)]:
             ages[worker.pid] += 1
-            try:
+            with contextlib.suppress(psutil.Error):  # it may be ending
                 row["workers"].append({"pid": worker.pid, "age": ages[worker.pid], **sizes(worker)})
-            except psutil.Error:
-                continue  # it is ending
         rows.append(row)
         if number % 25 == 0:
             say(f"{number} runs, {len(faults)} faults, host {row['host']['uss_mb']:.0f} MB, last took {took:.1f} s")
@@ -242,6 +266,7 @@ def markdown(result: dict) -> str:
         )
     compared = [row["difference"] for row in rows if "difference" in row]
     calm = [row for row in rows if "lines" in row and row["happening"] != "kill" and not row["case"].startswith("SD")]
+    elsewhere = [row for row in rows if "elsewhere" in row["case"] and row.get("shared", 0) > 0]
     alone = [row for row in calm if row["case"].startswith("exact") and row["shared"] < row["calls"]]
     happenings = Counter(row["happening"] for row in rows)
     tokens, graphs = (
@@ -252,7 +277,8 @@ def markdown(result: dict) -> str:
         f"{len(rows)} runs: {happenings['interrupt']} asked to stop ({sum(row['interrupted'] for row in rows)} before "
         f"their end), {happenings['kill']} with a worker killed. {len(compared)} exact runs compared with KSampler, at "
         f"most {max(compared):.1e} off (limit {LIMIT:g}). {len(alone)} undisturbed exact runs were not shared in every "
-        f"step; {tokens} runs were shared by tokens, {graphs} with a model made by its graph. Grew: more than "
+        f"step; {tokens} runs were shared by tokens, {graphs} with a model made by its "
+        f"graph{', ' + str(len(elsewhere)) + ' with a device elsewhere' if elsewhere else ''}. Grew: more than "
         f"{MOST['uss_mb']:g} MB, {MOST['fds']:g} descriptors, {MOST['threads']:g} threads or half a process, both "
         f"between the medians and a 100 runs. Verdict: {'BAD' if result['bad'] else 'good'}.",
     ]
@@ -263,19 +289,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--remote", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.remote:
+        os.environ["COMFYUI_PYTHON"] = sys.executable  # for it has Ray
     root = find_comfyui()
     if root is None:
         sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
     make_models(root)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        other, there = None, {}
+        if options.remote:
+            join = ["--comfyui", str(root), *base_of(Path(folder) / "b")]
+            a, other, *_ = stack.enter_context(cluster(None, *join, port=7199))
+            there = {"TMPDIR": str(a.folder)}
         # the server's own cache of results is bounded, so that what grows is not it; models stay in it
-        comfy = Comfy(root, Path(folder) / "base", flags=("--cache-lru", "1000"))
-        try:
-            result = soak(comfy, options.runs, options.seed, lambda line: print(line, file=sys.stderr, flush=True))
-        finally:
-            comfy.stop()
+        comfy = Comfy(root, Path(folder) / "base", flags=("--cache-lru", "1000"), **there)
+        stack.callback(comfy.stop)
+        told = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+        result = soak(comfy, options.runs, options.seed, told, other)
     result["growth"] = growth(result["rows"])
     result["bad"] = bool(result["faults"]) or any(row["grew"] for row in result["growth"])
     print(f"{heading(options.seed)}\n\n{markdown(result)}")

@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+from ..host.comfy_server import MODELS
+
 PACK = Path(__file__).resolve().parents[2]
 TOKEN = "c0ffee00c0ffee00c0ffee00c0ffee00"
 
@@ -149,6 +151,14 @@ def shape(machine: Machine, megabit: int) -> None:
         burst = "256kb" if megabit <= 1000 else "2mb"
         line = f"tc qdisc replace dev veth0 root tbf rate {megabit}mbit burst {burst} latency 50ms"
         subprocess.run([*machine.command(), *line.split()], check=True)
+
+
+def base_of(folder: Path) -> list[str]:
+    """Make a ComfyUI's folder for a machine, with the test models and nodes; gives `join` its arguments for it."""
+    (folder / "custom_nodes").mkdir(parents=True)
+    (folder / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
+    (folder / "models").symlink_to(MODELS, target_is_directory=True)
+    return ["--base-directory", str(folder)]
 
 
 def _ip(line: str, machine: Machine | None = None) -> None:

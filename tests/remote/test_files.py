@@ -11,10 +11,10 @@ import pytest
 
 from hybridiff_core.demo import trained
 
-from ..host.comfy_server import MODELS, Comfy, make_models
+from ..host.comfy_server import Comfy, make_models
 from ..host.conftest import Bench
 from ..host.test_exact import LIMIT
-from .network import PACK, TOKEN, can_be_made, cluster
+from .network import PACK, TOKEN, base_of, can_be_made, cluster
 
 NEEDED = ("ray", "torchsde", "aiohttp", "transformers")
 pytestmark = [
@@ -133,13 +133,8 @@ class Server(Comfy):
 
 
 @pytest.fixture
-def server(joining, comfyui_root, tmp_path):
-    theirs = tmp_path / "b"
-    shutil.rmtree(theirs / "models")
-    (theirs / "models").symlink_to(MODELS, target_is_directory=True)
-    (theirs / "custom_nodes").mkdir()
-    (theirs / "custom_nodes" / "hybridiff_tests").symlink_to(PACK / "tests" / "host" / "pack")
-    with cluster(None, *joining, port=7099) as made:
+def server(comfyui_root, tmp_path):
+    with cluster(None, "--comfyui", str(comfyui_root), *base_of(tmp_path / "b"), port=7099) as made:
         server = Server(made, comfyui_root, tmp_path)
         yield server
         server.stop()

@@ -37,7 +37,10 @@ NICE = {1.5: 3, 2.5: -2}
 
 @dataclass(frozen=True)
 class Case:
-    """Runs of `steps` at `cfg`, of `batch` latents of `side` by `side`; the worker's device is `slower` times so."""
+    """Runs of `steps` at `cfg`, of `batch` latents of `side` by `side`; the worker's device is `slower` times so.
+
+    With two `models` a guider asks each of them for one of the prompts, as in Ideogram 4's template.
+    """
 
     name: str
     cfg: float
@@ -45,6 +48,7 @@ class Case:
     side: int
     steps: int
     slower: float = 1.0
+    models: int = 1
 
     @property
     def at_most(self) -> int:
@@ -64,6 +68,7 @@ CASES = [
     Case("two branches", 5.0, 1, 64, 4),
     Case("two branches, unlike devices", 5.0, 1, 64, 4, 1.5),
     Case("two branches, unlike devices", 5.0, 1, 64, 4, 2.5),
+    Case("two models, a branch each", 5.0, 1, 64, 8, models=2),
 ]
 COLUMNS = [
     ("what", lambda row: row["name"]),
@@ -151,12 +156,30 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 
     positive, negative = text(1), text(1)
 
+    @functools.cache
+    def other():
+        return comfy.sd.load_diffusion_model(str(model_file(DEPTH)))
+
+    def by_two(model, case: Case, noise, steps: int) -> torch.Tensor:
+        from comfy_extras.nodes_custom_sampler import Guider_DualModel
+
+        guider = Guider_DualModel(model, other())
+        guider.set_conds(positive, negative)
+        guider.set_cfg(case.cfg)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+        euler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True, seed=SEED)
+
     def run(model, case: Case, noise, steps: int | None = None) -> tuple[float, torch.Tensor]:
+        steps = steps or case.steps
         started = time.perf_counter()
-        latent = comfy.sample.sample(
-            model, noise, steps or case.steps, case.cfg, "euler", "normal", positive, negative,
-            torch.zeros_like(noise), seed=SEED, disable_pbar=True,
-        )  # fmt: skip
+        if case.models == 2:
+            latent = by_two(model, case, noise, steps)
+        else:
+            latent = comfy.sample.sample(
+                model, noise, steps, case.cfg, "euler", "normal", positive, negative, torch.zeros_like(noise),
+                seed=SEED, disable_pbar=True,
+            )  # fmt: skip
         return time.perf_counter() - started, latent
 
     acceleration = host.acceleration.Acceleration(HybridPlan(mode="exact"), ("same",))

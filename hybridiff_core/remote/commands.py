@@ -30,6 +30,7 @@ from .machines import Cluster, Device, Machine, forget, kept_token, resource, to
 OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
 PROBE_S, STARTED = 120.0, "Ray runtime started"  # what Ray says of a node that was let in
+REFUSED = "refused: that is not the cluster's token"
 END_S = 8.0  # for Ray to end what it started
 # a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
@@ -203,7 +204,7 @@ def _why(node: WorkerProcess) -> str:
     node.last_words(2.0)
     told = "\n".join(node.tail)
     if "AuthenticationError" in told or "InvalidAuthToken" in told:
-        return f"refused: that is not the cluster's token (it is asked for, or taken from {TOKEN})"
+        return f"{REFUSED} (it is asked for, or taken from {TOKEN})"
     if "ersion mismatch" in told:
         theirs = re.findall(r"(Ray|Python): (\S+)", told)[:2]
         has = ", ".join(f"{what} {version}" for what, version in theirs)
@@ -236,7 +237,21 @@ def _versions() -> str:
 
 
 def _lets_in_everybody(cluster: str, address: str, port: int) -> bool:
-    """Whether a cluster takes a node with a token that it cannot know."""
+    """Whether a cluster takes a node with a token that it cannot know. Tries until that is known."""
+    said = ""
+    while True:
+        found, why = _try_to_get_in(cluster, address, port)
+        if found is not None:
+            return found
+        if why != said:
+            print(f"{cluster} did not show whether it asks for a token: {why}\n"
+                  f"trying again every {AGAIN_S:.0f} s", flush=True)  # fmt: skip
+            said = why
+        time.sleep(AGAIN_S)
+
+
+def _try_to_get_in(cluster: str, address: str, port: int) -> tuple[bool | None, str]:
+    """Whether a node with a token that the cluster cannot know is let in; None where that is not known, and why."""
     folder, probe = tempfile.mkdtemp(prefix="hyr"), WorkerProcess("node", _nowhere("node"))
     try:
         arguments = [f"--address={cluster}", *_common(address, port), f"--temp-dir={folder}"]
@@ -244,9 +259,12 @@ def _lets_in_everybody(cluster: str, address: str, port: int) -> bool:
         deadline = time.monotonic() + PROBE_S
         while probe.alive() and time.monotonic() < deadline:
             if any(STARTED in line for line in list(probe.tail)):
-                return True
+                return True, ""
             time.sleep(0.2)
-        return False  # refused; or not reached, which is said later
+        if probe.alive():
+            return None, f"Ray did not start within {PROBE_S:.0f} s"
+        why = _why(probe)
+        return (False if why.startswith(REFUSED) else None), why
     finally:
         _end(probe)
         shutil.rmtree(folder, ignore_errors=True)

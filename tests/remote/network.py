@@ -153,6 +153,14 @@ def shape(machine: Machine, megabit: int) -> None:
         subprocess.run([*machine.command(), *line.split()], check=True)
 
 
+def wait_until_joined(share: Running, joined: Running) -> None:
+    """Raises AssertionError with what both programs printed."""
+    try:
+        share.wait_for("pc-b joined", 90.0)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\nand the other machine:\n" + "\n".join(joined.printed[-40:])) from error
+
+
 def base_of(folder: Path) -> list[str]:
     """Make a ComfyUI's folder for a machine, with the test models and nodes; gives `join` its arguments for it."""
     (folder / "custom_nodes").mkdir(parents=True)
@@ -180,5 +188,5 @@ def cluster(megabit: int | None, *join: str, port: int = 6399, there: dict[str, 
         arguments = ["-m", "hybridiff_core", "join", f"{a.address}:{port}", "--name", "pc-b", *second, *join]
         arguments += ["--address", b.address]
         joined = b.start(*arguments, **given)
-        share.wait_for("pc-b joined", 90.0)
+        wait_until_joined(share, joined)
         yield a, b, share, joined

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .network import PACK, TOKEN, Running, can_be_made, cluster, machines
+from .network import PACK, TOKEN, Running, can_be_made, cluster, machines, wait_until_joined
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (pip install ray)"),
@@ -166,7 +166,7 @@ def test_what_listens_and_for_how_long():
         share.wait_for("join")
         arguments = ["-m", "hybridiff_core", "join", f"{a.address}:6399", "--name", "pc-b", "--address", b.address]
         joined = b.start(*arguments, HYBRIDIFF_TOKEN=TOKEN)
-        share.wait_for("pc-b joined", 90)
+        wait_until_joined(share, joined)
         asked = Asked(a)
         assert asked.ask(ask="exact")["off"] <= 1e-5
         print("listening", listening(a), listening(b))
@@ -200,16 +200,22 @@ def test_another_clock_changes_nothing(shift):
         asked.close()
 
 
+def own_cluster(machine, mode: str) -> Running:
+    """A cluster that a user started there with Ray's own command; RAY_AUTH_MODE is `mode`."""
+    ray = Path(sys.executable).with_name("ray")
+    auth = {"RAY_AUTH_MODE": mode, **({"RAY_AUTH_TOKEN": TOKEN} if mode == "token" else {})}
+    ports = ["--port=7399", "--min-worker-port=7420", "--max-worker-port=7460", f"--temp-dir={machine.folder}/r"]
+    head = [str(ray), "start", "--head", "--block", "--node-ip-address=127.0.0.2", "--include-dashboard=false"]
+    own = Running(machine, [*head, *ports], auth)
+    own.wait_for("started", 60)
+    return own
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("mode", ["disabled", "token"])
 def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
     with machines(None) as (a, b):
-        ray = Path(sys.executable).with_name("ray")
-        auth = {"RAY_AUTH_MODE": mode, **({"RAY_AUTH_TOKEN": TOKEN} if mode == "token" else {})}
-        ports = ["--port=7399", "--min-worker-port=7420", "--max-worker-port=7460", f"--temp-dir={b.folder}/r"]
-        head = [str(ray), "start", "--head", "--block", "--node-ip-address=127.0.0.2", "--include-dashboard=false"]
-        own = Running(b, [*head, *ports], auth)
-        own.wait_for("started", 60)
+        own = own_cluster(b, mode)
         command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
         share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
         if mode == "disabled":
@@ -219,4 +225,17 @@ def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
             share.wait_for("Ctrl-C ends", 150)
             assert is_gone_within(120, lambda: not list(a.folder.glob("hybridiff-*/cluster.json")))
             share.stop()
+        own.stop()
+
+
+@pytest.mark.full
+def test_a_cluster_is_not_served_before_it_is_known_to_ask_for_a_token():
+    """Nobody is there yet; then a cluster comes that lets in everybody."""
+    with machines(None) as (a, b):
+        command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
+        share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
+        share.wait_for("did not show whether it asks for a token", 150)
+        own = own_cluster(b, "disabled")
+        share.wait_for("lets in everybody", 150)
+        assert share.process.wait(10) == 1 and not any("join" in line for line in share.printed)
         own.stop()

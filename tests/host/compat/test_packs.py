@@ -164,11 +164,11 @@ def test_a_pack_in_auto(trained, row, way):
 def test_a_wrapper_on_the_network(comfy, row):
     row.of("Other packs", "wrapper on DIFFUSION_MODEL, on Flux")
     side = FamilyBench(comfy, "flux")
-    side.settings |= {"steps": 3, "cfg": 3.0}
+    side.settings |= {"steps": 5, "cfg": 3.0}
     pair = both(side, sampler(side), lay(side, "diffusion_model"))
     row.compared(pair.difference, pair.report)
     assert_it_matters(side, pair)
-    assert INSIDE in pair.report["lines"][0] and pair.report["shared_calls"] == 0
+    assert pair.report["lines"] == [] and pair.report["shared_calls"] == 3  # a worker runs its node too
 
 
 def test_a_patch_that_was_taken_off_again(bench, row):

@@ -53,15 +53,15 @@ def check(row, side, plain: str | None, words: str | None, rounds: bool = False)
     if rounds:
         alone, side.latent = side.latent, side.graph.add("RepeatLatentBatch", samples=side.latent, amount=2)
         among, side.latent = side.save(side.sampler("KSampler")), alone
-    ours = side.sampler("HybridiffKSampler", **side.device_chain())
-    saved = side.save(ours)
     try:
         outputs = side.comfy.run(side.graph.nodes)
     except Refused as refused:
         failed = dict(json.loads(str(refused)))["execution_error"]
-        assert not failed["node_type"].startswith("Hybridiff"), failed
         row.left_out(f"{failed['node_type']} fails in ComfyUI itself: {failed['exception_message'].strip()}")
         return
+    ours = side.sampler("HybridiffKSampler", **side.device_chain())
+    saved = side.save(ours)
+    outputs |= side.comfy.run(side.graph.nodes)
     (report,) = outputs[ours[0]]["hybridiff"]
     if plain is not None:
         assert side.difference(outputs, plain, stock) > 10 * LIMIT
@@ -208,7 +208,7 @@ PATCHES = [
     (SPA, "MomentumGuidance", "sd15", node("MomentumGuidance"), None),
     (R4, "ReSDPatcher", "sd15", node("ReSDPatcher"), None),
     (R4, "ReFluxPatcher", "flux", node("ReFluxPatcher"), None),
-    (R4, "ReWanPatcher", "wan21", node("ReWanPatcher"), ("the worker on", ONE_BRANCH)),
+    (R4, "ReWanPatcher", "wan21", node("ReWanPatcher"), (None, "could not be divided by its tokens")),
     (R4, "ModelSamplingAdvanced", "sd3", node("ModelSamplingAdvanced", shift=6.0), None),
     (R4, "ModelTimestepPatcher", "sd3", node("ModelTimestepPatcher", shift=6.0), None),
     (R4, "FluxOrthoCFGPatcher", "flux", node("FluxOrthoCFGPatcher"), None),

@@ -32,7 +32,7 @@ DEPTH = 8
 TEXT = 77
 SPINS = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nos.nice(int(sys.argv[2]))\nwhile True: pass"
 # how much slower a program of so much niceness makes another on its core, by the kernel's weights
-NICE = {1.5: 3, 2.5: -2}
+NICE = {1.5: 3, 2.0: 0, 2.5: -2}
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,11 @@ CASES = [
     Case("one latent, small", 1.0, 1, 32, 20),
     Case("one latent, tiny", 1.0, 1, 8, 20),
     Case("one latent, unlike devices", 1.0, 1, 64, 6, 1.5),
+    Case("one latent, unlike devices", 1.0, 1, 64, 6, 2.0),
     Case("one latent, unlike devices", 1.0, 1, 64, 6, 2.5),
     Case("two branches", 5.0, 1, 64, 4),
     Case("two branches, unlike devices", 5.0, 1, 64, 4, 1.5),
+    Case("two branches, unlike devices", 5.0, 1, 64, 4, 2.0),
     Case("two branches, unlike devices", 5.0, 1, 64, 4, 2.5),
     Case("two models, a branch each", 5.0, 1, 64, 8, models=2),
 ]

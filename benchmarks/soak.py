@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -307,7 +308,7 @@ def main() -> None:
         # the server's own cache of results is bounded, so that what grows is not it; models stay in it
         comfy = Comfy(root, Path(folder) / "base", flags=("--cache-lru", "1000"), **there)
         stack.callback(comfy.stop)
-        told = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+        told = functools.partial(print, file=sys.stderr, flush=True)
         result = soak(comfy, options.runs, options.seed, told, other)
     result["growth"] = growth(result["rows"])
     result["bad"] = bool(result["faults"]) or any(row["grew"] for row in result["growth"])

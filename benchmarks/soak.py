@@ -303,7 +303,7 @@ def main() -> None:
         other, there = None, {}
         if options.remote:
             join = ["--comfyui", str(root), *base_of(Path(folder) / "b")]
-            a, other, *_ = stack.enter_context(cluster(None, *join, port=7199))
+            a, other, *_ = stack.enter_context(cluster(None, *join, port=7599))
             there = {"TMPDIR": str(a.folder)}
         # the server's own cache of results is bounded, so that what grows is not it; models stay in it
         comfy = Comfy(root, Path(folder) / "base", flags=("--cache-lru", "1000"), **there)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import getpass
 import ipaddress
 import json
@@ -13,6 +14,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +33,8 @@ OPEN = "HYBRIDIFF_TRUST_A_CLUSTER_WITHOUT_TOKEN"
 AGAIN_S = 3.0
 PROBE_S, STARTED = 120.0, "Ray runtime started"  # what Ray says of a node that was let in
 REFUSED = "refused: that is not the cluster's token"
+IN_USE = ("port {port} of {address} is in use, perhaps by another `share` or `join` on this machine; choose another "
+          "number with --port: it and the 60 after it have to be free")  # fmt: skip
 END_S = 8.0  # for Ray to end what it started
 # a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
 # some seconds
@@ -65,6 +69,9 @@ def _share(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     token = options.token or os.environ.get(TOKEN) or kept_token()
     address = _address(options.address, parser) if options.address else _network_address()
     cluster = _host_port(options.cluster, parser) if options.cluster else f"{address}:{options.port}"
+    if port := _port_in_use(address, options.port, head=not options.cluster):
+        print(IN_USE.format(port=port, address=address))
+        return 1
     if options.cluster and os.environ.get(OPEN) != "1" and _lets_in_everybody(cluster, address, options.port):
         print(f"{cluster} lets in everybody who can reach it, for it asks for no token: anybody on that network could "
               f"run programs on this machine.\nStart that cluster with RAY_AUTH_MODE=token, or set {OPEN}=1 if you "
@@ -133,6 +140,9 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         token = None
     if not token:
         print(f"refused: no token was given. `share` printed it; type it when it is asked for, or set {TOKEN}")
+        return 1
+    if port := _port_in_use(address, options.port, head=False):
+        print(IN_USE.format(port=port, address=address))
         return 1
     root = facts.comfyui_at(options.comfyui)
     print(_versions())
@@ -222,6 +232,20 @@ def _common(address: str, first: int) -> list[str]:
         f"--dashboard-agent-grpc-port={first + 5}", f"--metrics-export-port={first + 6}",
         f"--min-worker-port={first + 10}", f"--max-worker-port={first + 60}",
     ]  # fmt: skip
+
+
+def _port_in_use(address: str, first: int, head: bool) -> int | None:
+    """The first of the ports that Ray is told to listen on, on which something listens already."""
+    for port in range(first if head else first + 1, first + 7):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            if sys.platform != "win32":  # there it would take the port from whoever has it
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed just now is free
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return port
+    return None
 
 
 def _ports(first: int) -> str:

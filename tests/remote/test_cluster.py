@@ -126,6 +126,17 @@ def test_a_stranger_is_refused(made, stranger, tmp_path):
     assert not any("pc-x joined" in line for line in share.printed)
 
 
+@pytest.mark.parametrize("command", ["share", "join"])
+def test_a_port_in_use_is_named(made, command):
+    a, b, *_ = made
+    where = ["--address", a.address, "--port", "6399"]
+    if command == "join":
+        where = [f"{a.address}:6399", "--name", "pc-x", "--address", b.address, "--port", "6499"]
+    second = (a if command == "share" else b).start("-m", "hybridiff_core", command, *where, HYBRIDIFF_TOKEN=TOKEN)
+    assert f"port {6399 if command == 'share' else 6500} of 127.0.0." in second.wait_for("is in use", 60)
+    assert second.process.wait(10) == 1
+
+
 def test_no_command_line_has_the_token(made):
     lines = []
     for pid in [*made[0].pids(), *made[1].pids()]:
@@ -217,6 +228,7 @@ def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
     with machines(None) as (a, b):
         own = own_cluster(b, mode)
         command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
+        command += ["--port", "7499"]
         share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
         if mode == "disabled":
             share.wait_for("lets in everybody", 150)
@@ -233,6 +245,7 @@ def test_a_cluster_is_not_served_before_it_is_known_to_ask_for_a_token():
     """Nobody is there yet; then a cluster comes that lets in everybody."""
     with machines(None) as (a, b):
         command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
+        command += ["--port", "7499"]
         share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
         share.wait_for("did not show whether it asks for a token", 150)
         own = own_cluster(b, "disabled")

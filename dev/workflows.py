@@ -2,6 +2,7 @@
 
     python dev/workflows.py [--blueprint]
 
+Made with ComfyUI 0.29 (COMFYUI_PATH), which newer ones can read; of 0.33 it does not know SaveVideo's nested widgets.
 Each gets a card as its picture (dev/cards.py, Pillow). --blueprint also makes the subgraph in subgraphs/ of the first
 one, in a browser (Playwright, Chromium).
 """

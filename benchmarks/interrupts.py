@@ -1,21 +1,22 @@
 """Interrupts at random moments of runs in a real ComfyUI: how soon sampling stops, and what is left behind.
 
-    python benchmarks/interrupts.py [--interrupts 200] [--seed 0] [--size 64] [--cases CASE ...] [--json FILE]
+    python benchmarks/interrupts.py [--interrupts 200] [--seed 0] [--size 64] [--remote] [--json FILE]
 
-Needs what the tests need. Each interrupt comes at a random moment of such a run, evenly spread, the worker's
-preparation and every stage of the plan included. After each, the workers must be the same processes, and the next
-exact run must give stock KSampler's latent.
+Needs what the tests need; --remote a Python that has both ComfyUI's packages and Ray, and a ComfyUI in COMFYUI_PATH: a
+second machine on loopback then has a part in some of the runs. Each interrupt comes at a random moment of such a run,
+evenly spread, the worker's preparation and every stage of the plan included. After each, the workers must be the same
+processes, and the next exact run must give stock KSampler's latent.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import random
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,9 +24,11 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from benchmarks.block import heading  # noqa: E402
-from tests.host.comfy_server import Comfy, Events, find_comfyui, make_models  # noqa: E402
+from benchmarks.two_machines import OTHER, add_to, comfyui, workers_on  # noqa: E402
+from tests.host.comfy_server import Comfy, Events  # noqa: E402
 from tests.host.conftest import Bench  # noqa: E402
 from tests.host.test_fallbacks import workers  # noqa: E402
+from tests.remote.network import Machine  # noqa: E402
 
 STEPS, START, MIDDLE = 14, 5, 5
 LIMIT = 1e-5
@@ -35,13 +38,19 @@ CASES = {
     "predict": ("predict", 5.0),
     "pipeline, in turns": ("pipeline", 5.0),
     "pipeline, CFG 1": ("pipeline", 1.0),
+    "exact, by its graph": ("exact", 5.0),  # a U-Net with FreeU, which a worker patches by the graph
 }
+ELSEWHERE = {"exact, a device elsewhere": ("exact", 5.0)}
 
 
 def long_run(comfy: Comfy, case: str, size: int) -> Bench:
-    mode, cfg = CASES[case]
-    side = Bench(comfy, "sd3", size=size)
+    mode, cfg = (CASES | ELSEWHERE)[case]
+    graph = case == "exact, by its graph"
+    side = Bench(comfy, "sd15" if graph else "sd3", size=size // 2 if graph else size)
     side.settings |= {"steps": STEPS, "cfg": cfg}
+    side.devices = devices_of(case)
+    if graph:
+        side.model = side.graph.add("FreeU_V2", model=side.model, b1=1.2, b2=1.2, s1=0.9, s2=0.2)
     side.plan = {"mode": mode}
     if mode != "exact":
         side.plan |= {"warmup": "fixed", "start_step": START, "parallel_steps": MIDDLE}
@@ -49,10 +58,15 @@ def long_run(comfy: Comfy, case: str, size: int) -> Bench:
     return side
 
 
-def latent(comfy: Comfy, seed: int, kind: str):
+def devices_of(case: str) -> tuple[str, ...]:
+    return (OTHER,) if case in ELSEWHERE else ("same",)
+
+
+def latent(comfy: Comfy, seed: int, kind: str, devices: tuple[str, ...] = ("same",)):
     """A small exact run's latent, by "KSampler" or ours, and our report."""
     side = Bench(comfy, "sd3", size=8)
     side.settings["seed"] = seed
+    side.devices = devices
     sampled = side.sampler(kind, **(side.device_chain() if kind != "KSampler" else {}))
     saved = side.save(sampled)
     outputs = comfy.run(side.graph.nodes)
@@ -63,14 +77,15 @@ def stage_of(case: str, steps_done: int | None) -> str:
     """Where in the plan an interrupt came; None steps: before sampling."""
     if steps_done is None:
         return "before the first step's end"
-    if CASES[case][0] == "exact":
-        return "exact"
+    if (CASES | ELSEWHERE)[case][0] == "exact":
+        return "a step"
     return "warm-up" if steps_done < START else "middle" if steps_done < START + MIDDLE else "after the middle"
 
 
-def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, cases=tuple(CASES)) -> dict:
-    """Interrupt `count` runs; gives every interrupt's row, and what was wrong, in words."""
+def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, other: Machine | None = None) -> dict:
+    """Interrupt `count` runs; gives every interrupt's row, and what was wrong, in words. `other`: machine "pc-b"."""
     chance = random.Random(seed)
+    cases = [*CASES, *(ELSEWHERE if other else ())]
     tab = Events(comfy, f"interrupts-{seed}")
     expected = {n: latent(comfy, n, "KSampler")[0] for n in range(10_000, 10_010)}
     lengths, usual_step = {}, {}
@@ -80,7 +95,11 @@ def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, ca
             prompt = comfy.queue(long_run(comfy, case, size).graph.nodes, tab.client)
             lengths[case] = tab.end_of(prompt) - started
             usual_step[case] = step_time(tab, prompt)
-    before = sorted(worker.pid for worker in workers(comfy))
+
+    def pids() -> list[int]:
+        return sorted(worker.pid for worker in [*workers(comfy), *workers_on(other)])
+
+    before = pids()
     rows, faults, ended = [], [], Counter()
     while len(rows) < count:
         case = chance.choice(cases)
@@ -103,13 +122,13 @@ def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, ca
             "case": case, "moment_s": moment, "stage": stage_of(case, max(values, default=None)), "took_s": took,
             "step_s": step, "ratio": took / step, "steps_after": steps_after,
         }  # fmt: skip
-        after = sorted(worker.pid for worker in workers(comfy))
+        after = pids()
         row["same_workers"] = after == before
         if after != before:
             faults.append(f"{case} at {moment:.2f} s: the workers were {before}, now they are {after}")
             before = after
         number = chance.choice(list(expected))
-        ours, (report,) = latent(comfy, number, "HybridiffKSampler")
+        ours, (report,) = latent(comfy, number, "HybridiffKSampler", devices_of(case))
         scale = max(1.0, expected[number].std().item())
         row["difference"] = (ours - expected[number]).abs().max().item() / scale
         row["shared"] = report["shared_calls"] == report["calls"]
@@ -166,22 +185,12 @@ def main() -> None:
     parser.add_argument("--interrupts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="of the interrupted runs' latents")
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    add_to(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    root = find_comfyui()
-    if root is None:
-        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    make_models(root)
-    with tempfile.TemporaryDirectory() as folder:
-        comfy = Comfy(root, Path(folder) / "base")
-        try:
-            result = interrupt_runs(
-                comfy, options.interrupts, options.seed, options.size, lambda line: print(line, file=sys.stderr),
-                options.cases,
-            )  # fmt: skip
-        finally:
-            comfy.stop()
+    with comfyui(options.remote) as (comfy, other):
+        told = functools.partial(print, file=sys.stderr, flush=True)
+        result = interrupt_runs(comfy, options.interrupts, options.seed, options.size, told, other)
     print(f"{heading(options.seed)}\n\n{markdown(result)}")
     for fault in result["faults"]:
         print(f"- {fault}")

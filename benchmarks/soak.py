@@ -15,11 +15,9 @@ import contextlib
 import functools
 import itertools
 import json
-import os
 import random
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -30,10 +28,11 @@ import psutil
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK))
 from benchmarks.block import heading  # noqa: E402
-from tests.host.comfy_server import Comfy, Events, find_comfyui, make_models  # noqa: E402
+from benchmarks.two_machines import OTHER, add_to, comfyui, workers_on  # noqa: E402
+from tests.host.comfy_server import Comfy, Events  # noqa: E402
 from tests.host.conftest import Bench  # noqa: E402
 from tests.host.test_fallbacks import workers  # noqa: E402
-from tests.remote.network import Machine, base_of, cluster  # noqa: E402
+from tests.remote.network import Machine  # noqa: E402
 
 WARM_UP = 50
 INTERRUPTED, KILLED = 0.10, 0.05
@@ -93,10 +92,10 @@ CASES = [
 ]
 
 ELSEWHERE = [
-    Case("exact, a device elsewhere", 24, devices=("pc-b: cpu",)),
-    Case("exact, a device here and one elsewhere", 16, devices=("same", "pc-b: cpu")),
-    Case("exact, a device elsewhere, LoRA at 0.6", 8, devices=("pc-b: cpu",), lora=0.6),
-    Case("predict, a device elsewhere", 8, mode="predict", devices=("pc-b: cpu",), steps=12),
+    Case("exact, a device elsewhere", 24, devices=(OTHER,)),
+    Case("exact, a device here and one elsewhere", 16, devices=("same", OTHER)),
+    Case("exact, a device elsewhere, LoRA at 0.6", 8, devices=(OTHER,), lora=0.6),
+    Case("predict, a device elsewhere", 8, mode="predict", devices=(OTHER,), steps=12),
 ]
 
 
@@ -106,17 +105,6 @@ def sizes(process: psutil.Process) -> dict:
         "fds": process.num_fds(),
         "threads": process.num_threads(),
     }
-
-
-def workers_on(machine: Machine | None) -> list[psutil.Process]:
-    """Ray's processes that have a worker's loop in them."""
-    found = []
-    for pid in machine.pids() if machine else []:
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if "RemoteWorker" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def soak(comfy: Comfy, count: int, seed: int, say=print, other: Machine | None = None) -> dict:
@@ -290,24 +278,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--remote", action="store_true")
+    add_to(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.remote:
-        os.environ["COMFYUI_PYTHON"] = sys.executable  # for it has Ray
-    root = find_comfyui()
-    if root is None:
-        sys.exit("no ComfyUI is to be found; set COMFYUI_PATH")
-    make_models(root)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        other, there = None, {}
-        if options.remote:
-            join = ["--comfyui", str(root), *base_of(Path(folder) / "b")]
-            a, other, *_ = stack.enter_context(cluster(None, *join, port=7599))
-            there = {"TMPDIR": str(a.folder)}
-        # the server's own cache of results is bounded, so that what grows is not it; models stay in it
-        comfy = Comfy(root, Path(folder) / "base", flags=("--cache-lru", "1000"), **there)
-        stack.callback(comfy.stop)
+    # the server's own cache of results is bounded, so that what grows is not it; models stay in it
+    with comfyui(options.remote, flags=("--cache-lru", "1000")) as (comfy, other):
         told = functools.partial(print, file=sys.stderr, flush=True)
         result = soak(comfy, options.runs, options.seed, told, other)
     result["growth"] = growth(result["rows"])

@@ -38,6 +38,13 @@ REMOTE_ENDED = Line(
     "Close other programs there, or use a smaller model or dtype.",
     Group.MEMORY,
 )
+PORTS_CLOSED = Line(
+    "{machine} is there, but its worker cannot be reached ({error})",
+    "Latents go by a connection of their own, to one of three ports of that machine: 6406 to 6408, if `join` was given "
+    "no other. A firewall may be in the way.",
+    "Open the ports that docs/REMOTE.md names, in both directions.",
+    Group.SETTING,
+)
 DEVICE_NOT_THERE = Line(
     "{machine} has no {name} (it has: {here})",
     "The graph names a device that the other machine does not have.",
@@ -64,7 +71,7 @@ OTHER_COMFYUI = Line(
 )
 NO_RAY = Line(
     "Ray, which other machines need, is not installed",
-    "Workers on other machines are placed and fed by Ray.",
+    "Workers on other machines are started and watched by Ray.",
     "pip install 'ray>=2.52' in ComfyUI's Python on each machine.",
     Group.INSTALL,
 )

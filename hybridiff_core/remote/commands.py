@@ -36,11 +36,8 @@ REFUSED = "refused: that is not the cluster's token"
 IN_USE = ("port {port} of {address} is in use, perhaps by another `share` or `join` on this machine; choose another "
           "number with --port: it and the 60 after it have to be free")  # fmt: skip
 END_S = 8.0  # for Ray to end what it started
-# a latent rides in the call in the place of going by Ray's object store; a machine that is off is seen in
-# some seconds
+# a machine that is off is seen in some seconds
 SYSTEM = {
-    "max_direct_call_object_size": 32 << 20,
-    "task_rpc_inlined_bytes_limit": 64 << 20,
     "health_check_initial_delay_ms": 2000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 2000,
@@ -49,6 +46,12 @@ SYSTEM = {
 # as KEEP_HEAP, for the messages of a worker on a GPU alone
 KEEP_MESSAGES = {**KEEP_HEAP, "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 STORE = 100 << 20  # Ray's object store, which is hardly used
+# Ports are fixed, counted from the one that the user gives, so that a firewall can be told of them: Ray's head has that
+# one, every node those that Ray has a name for, a worker of ours one of WORKERS while its bridge connects.
+NODES = ("node-manager-port", "object-manager-port", "runtime-env-agent-port", "dashboard-agent-listen-port",
+         "dashboard-agent-grpc-port", "metrics-export-port")  # fmt: skip
+WORKERS = range(7, 10)
+RAYS_WORKERS = (10, 60)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -69,8 +72,7 @@ def _share(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     token = options.token or os.environ.get(TOKEN) or kept_token()
     address = _address(options.address, parser) if options.address else _network_address()
     cluster = _host_port(options.cluster, parser) if options.cluster else f"{address}:{options.port}"
-    if port := _port_in_use(address, options.port, head=not options.cluster):
-        print(IN_USE.format(port=port, address=address))
+    if _is_in_use(address, options.port, head=not options.cluster):
         return 1
     if options.cluster and os.environ.get(OPEN) != "1" and _lets_in_everybody(cluster, address, options.port):
         print(f"{cluster} lets in everybody who can reach it, for it asks for no token: anybody on that network could "
@@ -141,8 +143,7 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not token:
         print(f"refused: no token was given. `share` printed it; type it when it is asked for, or set {TOKEN}")
         return 1
-    if port := _port_in_use(address, options.port, head=False):
-        print(IN_USE.format(port=port, address=address))
+    if _is_in_use(address, options.port, head=False):
         return 1
     root = facts.comfyui_at(options.comfyui)
     print(_versions())
@@ -157,7 +158,8 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     arguments = [f"--address={cluster}", *_common(address, options.port)]
     arguments.append("--labels=" + ",".join(f"{key}={value}" for key, value in to_labels(machine).items()))
     arguments.append("--resources=" + json.dumps({resource(device.name): 1 for device in machine.devices}))
-    here = facts.here(name, root, options.base_directory)
+    ports = [options.port + n for n in WORKERS]
+    here = facts.here(name, root, options.base_directory, address, ports)
     more = {
         "HYBRIDIFF_HERE": json.dumps(here),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(MODULE_FOLDER), os.environ.get("PYTHONPATH")])),
@@ -224,19 +226,18 @@ def _why(node: WorkerProcess) -> str:
 
 
 def _common(address: str, first: int) -> list[str]:
-    """The ports are fixed, so that a firewall can be told of them."""
+    """What Ray is told of any node."""
+    lowest, highest = RAYS_WORKERS
     return [
         "--block", f"--node-ip-address={address}", "--num-cpus=0", "--num-gpus=0", "--disable-usage-stats",
-        f"--object-store-memory={STORE}", f"--node-manager-port={first + 1}", f"--object-manager-port={first + 2}",
-        f"--runtime-env-agent-port={first + 3}", f"--dashboard-agent-listen-port={first + 4}",
-        f"--dashboard-agent-grpc-port={first + 5}", f"--metrics-export-port={first + 6}",
-        f"--min-worker-port={first + 10}", f"--max-worker-port={first + 60}",
+        f"--object-store-memory={STORE}", *(f"--{name}={first + 1 + n}" for n, name in enumerate(NODES)),
+        f"--min-worker-port={first + lowest}", f"--max-worker-port={first + highest}",
     ]  # fmt: skip
 
 
-def _port_in_use(address: str, first: int, head: bool) -> int | None:
-    """The first of the ports that Ray is told to listen on, on which something listens already."""
-    for port in range(first if head else first + 1, first + 7):
+def _is_in_use(address: str, first: int, head: bool) -> bool:
+    """Whether something listens already where Ray is told to; says so."""
+    for port in range(first if head else first + 1, first + 1 + len(NODES)):
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             if sys.platform != "win32":  # there it would take the port from whoever has it
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed just now is free
@@ -244,12 +245,13 @@ def _port_in_use(address: str, first: int, head: bool) -> int | None:
                 probe.bind((address, port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    return port
-    return None
+                    print(IN_USE.format(port=port, address=address))
+                    return True
+    return False
 
 
 def _ports(first: int) -> str:
-    return f"{first} to {first + 60}"
+    return f"{first} to {first + RAYS_WORKERS[1]}"
 
 
 def _nowhere(name: str) -> Place:

@@ -1,13 +1,11 @@
-"""A worker on another machine: its loop, fed by an actor's calls in the place of a pipe and a socket."""
+"""A worker on another machine: its loop, fed by one connection in the place of a pipe and a socket."""
 
 from __future__ import annotations
 
 import logging
 import os
 import platform
-from collections import deque
 
-import numpy as np
 import torch
 
 from .. import lines
@@ -16,13 +14,14 @@ from ..workers.gpus import uuid_of
 from ..workers.loop import Loop, describe
 from ..workers.token_ways import TokenChannels
 from ..workers.wire import read_description
-from .parcels import NOTHING, Stream, chunks, opened, parcel
+from .connection import Door
+from .stream import Stream
 
 log = logging.getLogger("hybridiff.worker")
 
 
 class DeskEndpoint:
-    """What a Loop asks of an Endpoint: frames and messages of the one call that it is in."""
+    """What a Loop asks of an Endpoint: frames and messages of the one request that it is in."""
 
     own_name = ""
 
@@ -58,20 +57,32 @@ class Desk:
         self._endpoint = DeskEndpoint()
         backend = make_backend(order)
         self._loop = Loop(self._endpoint, backend)
-        self._left: deque[np.ndarray] = deque()
+        self._here = here
         told = {"pid": os.getpid(), "device": str(backend.device), "uuid": uuid_of(backend.device)}
         self.ready = {**told, "remarks": list(backend.remarks), "python": platform.python_version()}
 
-    def put(self, piece: np.ndarray) -> None:
-        self._endpoint.parent.put(piece)
+    def open(self, key: bytes) -> tuple[str, int]:
+        """Listen for the bridge, who knows `key`, on the address and port given back.
 
-    def do(self, text: bytes, piece: np.ndarray) -> tuple[bytes, np.ndarray]:
-        """Frames and messages' sizes, and the first bytes of these; `more` gives the others."""
-        frame, last = opened(text, piece)
-        endpoint = self._endpoint
-        endpoint.parent.put(last)
+        Raises RuntimeError where none of this machine's ports is free.
+        """
+        address, ports = self._here["address"], self._here["ports"]
+        try:
+            self._door = Door(address, ports, key)
+        except OSError as error:
+            raise RuntimeError(lines.PORTS_CLOSED(machine=self._here["name"], error=error)) from error
+        return address, self._door.port
+
+    def serve(self) -> None:
+        """Do what the bridge asks for, until it hangs up. Raises Stranger where it does not come."""
+        self._connection = self._door.admit()
+        while told := self._connection.receive():
+            self._do(told["frame"], told["size"])
+
+    def _do(self, frame: dict, size: int) -> None:
+        endpoint, stream = self._endpoint, self._endpoint.parent
         endpoint.frames = []
-        endpoint.parent.begin()
+        stream.begin(self._connection, size)
         try:
             parts = [read_description(frame[name]) for name in ("x", "sigma")] if frame["op"] == "step" else None
             with torch.inference_mode():
@@ -79,13 +90,8 @@ class Desk:
         except Exception as error:  # what a loop does not answer itself: a message that is none
             log.exception("%s failed", frame["op"])
             endpoint.frames = [{"op": "lost", "text": describe(error)}]
-        endpoint.parent.clear()
-        messages = endpoint.parent.outgoing
-        data = np.concatenate(messages) if len(messages) > 1 else messages[0] if messages else NOTHING
-        first, *left = chunks(data)
-        self._left = deque(left)
-        sizes = [message.nbytes for message in messages]
-        return parcel({"frames": endpoint.frames, "messages": sizes, "left": len(left)}, first)
-
-    def more(self) -> np.ndarray:
-        return self._left.popleft() if self._left else NOTHING
+        stream.end()
+        messages = stream.outgoing
+        self._connection.send({"frames": endpoint.frames, "messages": [message.nbytes for message in messages]})
+        for message in messages:
+            self._connection.add(message)

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -73,10 +74,12 @@ def machine(name: str, root: Path | None) -> Machine:
     return Machine(name, "", True, pack_version(), comfyui_version(root), offered)
 
 
-def here(name: str, root: Path | None, base: Path | None) -> dict:
-    """What a worker on this machine has to know of it (desk.py)."""
+def here(name: str, root: Path | None, base: Path | None, address: str, ports: Sequence[int]) -> dict:
+    """What a worker on this machine has to know of it (desk.py): where it may listen, too."""
     return {
         "name": name,
+        "address": address,
+        "ports": list(ports),
         "comfyui": str(root or ""),
         "comfyui_version": comfyui_version(root),
         "folders": {"base_directory": str(base.resolve())} if base else {},

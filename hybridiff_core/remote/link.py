@@ -1,4 +1,4 @@
-"""A bridge's way to its worker on another machine: Ray's driver, one actor, and the calls that are out."""
+"""A bridge's way to its worker on another machine: an actor of Ray's, and a connection to it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from .. import lines
+from ..workers.sockets import Stranger
+from .connection import Connection, connect
 from .machines import Cluster, Machine, read, resource
-from .parcels import CHUNK, chunks, opened, parcel
 
 MODULE_FOLDER = Path(__file__).resolve().parent / "path"
 PLACED_LIMIT_S = 60.0  # for a process there; importing comes after it
 LOOK_S = 1.0
-OUT_LIMIT = 24  # pieces that are on their way
 PING_S = 4.0
 HEARD_S = 2.5  # an answer so lately is as good as a sign
+WHY_S = 1.0  # for Ray to say what ended a worker whose connection broke
 END_LIMIT_S = 1.5  # pool.py ends a worker that takes over two seconds
 
 
@@ -34,7 +36,8 @@ class Lost(Exception):
 class Link:
     """A worker on `machine`. Calls come from one thread; answers are given to `answered` by another, in their order.
 
-    An answer is what the worker told, its messages' bytes in pieces as they came, and the seconds since it was asked.
+    An answer is what the worker told, its messages' bytes, which hold until `answered` returns, and the seconds since
+    it was asked. Ray makes the worker, watches it and ends it; what it is asked goes by the connection.
     `lost` is called once, with words for users, where the worker can no longer be had.
     """
 
@@ -42,7 +45,7 @@ class Link:
         self,
         cluster: Cluster,
         machine: Machine,
-        answered: Callable[[dict, list[np.ndarray], float], None],
+        answered: Callable[[dict, np.ndarray, float], None],
         lost: Callable[[str], None],
     ):
         self.machine, self._answered, self._lost = machine, answered, lost
@@ -51,7 +54,9 @@ class Link:
 
         self._ray = ray
         self._actor = None
-        self._calls: queue.Queue = queue.Queue(OUT_LIMIT)
+        self._serving = None  # the actor's call that lasts as long as the connection
+        self._connection: Connection | None = None
+        self._asked: queue.SimpleQueue = queue.SimpleQueue()  # when, for what is not answered
         self._pings: queue.SimpleQueue = queue.SimpleQueue()
         self._heard = time.monotonic()
         self._out = 0  # frames that are not answered
@@ -87,6 +92,7 @@ class Link:
             ray.get(placed)
             threading.Thread(target=self._ping, name="life", daemon=True).start()
             ready = json.loads(ray.get(self._actor.start.remote(json.dumps(order).encode())))
+            self._connect()
         except Lost:
             raise
         except Exception as error:
@@ -94,46 +100,53 @@ class Link:
         threading.Thread(target=self._collect, name="answers", daemon=True).start()
         return ready
 
-    # -- calls
+    def _connect(self) -> None:
+        key = secrets.token_bytes(32)
+        address, port = json.loads(self._ray.get(self._actor.open.remote(key)))
+        self._serving = self._actor.serve.remote()
+        try:
+            self._connection = connect(address, port, key)
+        except (OSError, Stranger) as error:
+            raise Lost(lines.PORTS_CLOSED(machine=self.machine.name, error=_first_line(error))) from error
 
-    def put(self, data: np.ndarray) -> None:
-        """Bytes that belong to the frame that `do` sends next. Ray packs them at once: they may change afterwards."""
-        for piece in chunks(data):
-            self._calls.put((self._actor.put.remote(piece), None, 0.0))
+    # -- what it is asked
 
-    def do(self, frame: dict, data: np.ndarray | None = None, expected: int = 0) -> None:
-        """Send a frame with a message's bytes; `expected` is how many bytes its answer's message will have."""
-        since = time.perf_counter()
+    def do(self, frame: dict, messages: Iterable[np.ndarray], size: int) -> None:
+        """Send a frame, and as they come its messages, of so many bytes together. Raises Lost."""
         self.computes = frame["op"] == "step"
         self._out += 1
-        last = None
-        if data is not None:
-            *first, last = chunks(data)
-            for piece in first:
-                self._calls.put((self._actor.put.remote(piece), None, 0.0))
-        answer = self._actor.do.remote(*parcel(frame, last))
-        more = [self._actor.more.remote() for _ in range((max(expected, 1) - 1) // CHUNK)]
-        self._calls.put((answer, more, since))
+        self._asked.put(time.perf_counter())
+        try:
+            self._connection.send({"frame": frame, "size": size})
+            for message in messages:
+                self._connection.add(message)
+        except OSError as error:
+            raise Lost(self._why_broken(error)) from error
 
     def _collect(self) -> None:
-        get = self._ray.get
+        room = np.empty(0, np.uint8)
         try:
-            while True:
-                answer, more, since = self._calls.get()
-                came = get(answer)
-                self._heard = time.monotonic()
-                if more is None:
-                    continue
-                told, first = opened(*came)
-                pieces = [first]
-                more += [self._actor.more.remote() for _ in range(told["left"] - len(more))]
-                for piece in more:
-                    pieces.append(get(piece))
-                    self._heard = time.monotonic()
+            while told := self._connection.receive():
+                size = sum(told["messages"])
+                room = room if room.nbytes >= size else np.empty(size, np.uint8)
+                self._connection.fill(room[:size])
                 self._out -= 1
-                self._answered(told, pieces, time.perf_counter() - since)
+                self._answered(told, room[:size], time.perf_counter() - self._asked.get_nowait())
+            self._lost(self._why_broken(EOFError(lines.OTHER_END_HUNG_UP())))
+        except (OSError, EOFError) as error:
+            self._lost(self._why_broken(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, this worker is lost
             self._lost(self.reason(error))
+
+    def _why_broken(self, error: Exception) -> str:
+        """Words for users: why the connection ended, which Ray knows where the worker did."""
+        try:
+            self._ray.get(self._serving, timeout=WHY_S)
+        except self._ray.exceptions.GetTimeoutError:
+            return lines.MACHINE_GONE(machine=self.machine.name)
+        except Exception as cause:  # noqa: BLE001 - Ray's own, of many kinds
+            return self.reason(cause)
+        return self.reason(error)
 
     # -- life
 
@@ -143,7 +156,8 @@ class Link:
         While it starts or loads, Python there may not come to answer; that its machine is there, Ray watches.
         """
         busy = self._actor is None or (self._out and not self.computes)
-        if busy or time.monotonic() - self._heard < HEARD_S:
+        heard = max(self._heard, self._connection.heard) if self._connection else self._heard
+        if busy or time.monotonic() - heard < HEARD_S:
             then()
         else:
             self._pings.put(then)

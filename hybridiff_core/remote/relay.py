@@ -7,25 +7,21 @@ import logging
 import os
 import socket
 import threading
-import warnings
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from .. import lines
-from ..share import Unit
 from ..workers.channel import layout
 from ..workers.endpoint import Endpoint
-from ..workers.loop import MESSAGE_LIMIT_S, answers_to
+from ..workers.loop import MESSAGE_LIMIT_S
 from ..workers.messages import HEAD
 from ..workers.pieces import PIECE_BYTES
 from ..workers.wire import read_description
 from ..workers.worker import follow_parent, private_pipe
 from .link import Link, Lost
 from .machines import read
-from .parcels import taken
 
 log = logging.getLogger("hybridiff.worker")
 
@@ -36,7 +32,6 @@ NOT_THERE = ("link", "tokens", "cut", "measured", "history")  # what takes the o
 
 def serve() -> None:
     """A bridge's life, from its first frame to the end of its pipe."""
-    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # Ray's memory, which is only read
     pipe = private_pipe()
     start = pipe.receive()
     if start is None:
@@ -102,54 +97,42 @@ class Relay:
             case op if op in NOT_THERE:
                 self._reply(frame, {"error": lines.NOT_BETWEEN_MACHINES()})
             case "step":
-                (x, dtype), _ = parts
-                answers = answers_to(frame, [Unit(branch, index) for branch, index in frame["units"]])
                 self._steps += 1
-                answer = layout([HEAD, *[(x, dtype)] * answers])[1]
-                self._message(layout(parts)[1], lambda data: self.link.do(frame, data, answer))
+                self._relay(frame, [layout(parts)[1]])
             case _:
-                for item in frame.get("tensors", ()):
-                    self._tensor(*read_description([item["shape"], item["dtype"]]))
-                self.link.do(frame)
+                described = (read_description([item["shape"], item["dtype"]]) for item in frame.get("tensors", ()))
+                self._relay(frame, [size for one in described for size in _pieces(*one)])
 
     def _reply(self, frame: dict, info: dict) -> None:
         self.endpoint.send({"op": "reply", "id": frame["id"], **info})
 
-    def _tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        left = torch.Size(shape).numel() * dtype.itemsize
-        while True:
-            piece = min(left, PIECE_BYTES)
-            self._message(layout([((piece,), torch.uint8)])[1], self.link.put)
-            left -= piece
-            if left <= 0:
-                return
+    def _relay(self, frame: dict, sizes: list[int]) -> None:
+        self.link.do(frame, (message for size in sizes for message in self._message(size)), sum(sizes))
 
-    def _message(self, size: int, then: Callable[[np.ndarray], None]) -> None:
+    def _message(self, size: int) -> Iterator[np.ndarray]:
         expected = self.endpoint.parent.expect([((size,), torch.uint8)])
         (data,) = expected.wait(MESSAGE_LIMIT_S)
-        then(data.numpy())
+        yield data.numpy()
         expected.release()
 
     # -- and back
 
-    def _answered(self, told: dict, pieces: list[np.ndarray], seconds: float) -> None:
+    def _answered(self, told: dict, data: np.ndarray, seconds: float) -> None:
         for frame in told["frames"]:
             self.endpoint.send(frame)
-        left = deque(pieces)
+        start = 0
         for size in told["messages"]:
-            head, *others = taken(left, size)
-            numbers = self._with_the_way(np.array(head[:HEAD_BYTES]), seconds)
-            parts = [numbers, head[HEAD_BYTES:], *others]
-            self.endpoint.parent.send([torch.from_numpy(part) for part in parts if part.nbytes])
+            message = data[start : start + size]
+            self._add_the_way(message[:HEAD_BYTES].view(np.int64), seconds)
+            self.endpoint.parent.send([torch.from_numpy(message)])
+            start += size
 
-    def _with_the_way(self, head: np.ndarray, seconds: float) -> np.ndarray:
+    def _add_the_way(self, numbers: np.ndarray, seconds: float) -> None:
         """What a step took: computing, and the way there and back, which is what a device far away costs."""
-        numbers = head.view(np.int64)
         alone, self._steps = self._steps == 1, self._steps - 1
         if alone:
             self._way_s = max(0.0, seconds - numbers[2] / 1e6)
         numbers[2] += int(1e6 * self._way_s)
-        return head
 
     # -- the end
 
@@ -170,3 +153,10 @@ class Relay:
             self.endpoint.send({"op": "lost", "text": reason})
         finally:
             self.end()
+
+
+def _pieces(shape: tuple[int, ...], dtype: torch.dtype) -> list[int]:
+    """The sizes of the messages that a tensor comes in (workers/pieces.py)."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    pieces = [min(PIECE_BYTES, size - start) for start in range(0, max(size, 1), PIECE_BYTES)]
+    return [layout([((piece,), torch.uint8)])[1] for piece in pieces]

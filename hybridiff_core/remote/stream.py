@@ -1,13 +1,10 @@
-"""What a worker's bridge and a worker on another machine send each other: a frame, and a message's bytes.
+"""The end of a Channel that a worker's loop needs, where messages come by a connection (connection.py).
 
-Both know the forms of workers/frames.py and channel.py; a message is relayed as the bytes that it is, unread. What is
-larger than CHUNK goes in several calls, so that one is packed while another is on the wire.
+A message is relayed between machines as the bytes that it is in workers/channel.py, unread.
 """
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,76 +12,39 @@ import torch
 
 from .. import lines
 from ..workers.channel import MESSAGE_LIMIT, ChannelBroken, layout
-
-CHUNK = 512 << 10  # over 1 Gbit/s 1 MiB takes 3 ms beyond the wire; larger ones are better only over 10 Gbit/s
-NOTHING = np.empty(0, np.uint8)
-
-
-def parcel(frame: dict, data: np.ndarray | None = None) -> tuple[bytes, np.ndarray]:
-    """A frame as JSON, and the bytes behind it."""
-    return json.dumps(frame, separators=(",", ":")).encode(), NOTHING if data is None else data
-
-
-def opened(text: object, data: object) -> tuple[dict, np.ndarray]:
-    """Undo `parcel`. Raises ValueError."""
-    if not isinstance(text, bytes) or not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
-        raise ValueError(lines.NO_MESSAGE())
-    frame = json.loads(text)
-    if not isinstance(frame, dict):
-        raise ValueError(lines.FRAME_NO_OBJECT(kind=type(frame).__name__))
-    return frame, data
-
-
-def chunks(data: np.ndarray) -> list[np.ndarray]:
-    """`data` in pieces of at most CHUNK; at least one."""
-    return [data[start : start + CHUNK] for start in range(0, max(data.nbytes, 1), CHUNK)]
-
-
-def taken(pieces: deque[np.ndarray], size: int) -> list[np.ndarray]:
-    """The first `size` bytes of `pieces`, out of them, as they lie. Raises ChannelBroken where there are fewer."""
-    found, left = [], size
-    while left:
-        if not pieces:
-            raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=size - left, expected=size))
-        piece = pieces.popleft()
-        if piece.nbytes > left:
-            pieces.appendleft(piece[left:])
-            piece = piece[:left]
-        found.append(piece)
-        left -= piece.nbytes
-    return found
+from .connection import Connection
 
 
 class Stream:
-    """Bytes that come in pieces, taken out as messages: the end of a Channel that a worker's loop needs.
+    """The bytes behind one frame at a time, taken out as messages; and the messages that answer it.
 
     Its memory is used again, for new memory costs a large message as much time as a copy does.
     """
 
     def __init__(self) -> None:
-        self._pieces: deque[np.ndarray] = deque()
         self.unused: torch.Tensor | None = None  # the memory of a message that is done with
-        self._sent: list[torch.Tensor] = []
         self.outgoing: list[np.ndarray] = []
+        self._connection, self._left = None, 0
+        self._sent: list[torch.Tensor] = []
 
-    def put(self, piece: np.ndarray) -> None:
-        if piece.nbytes:
-            self._pieces.append(piece)
-
-    def clear(self) -> None:
-        """What a failed request left."""
-        self._pieces.clear()
-
-    def begin(self) -> None:
-        """Another call: what the last one gave is on its way, so its memory is free."""
+    def begin(self, connection: Connection, size: int) -> None:
+        """A frame came with so many bytes behind it. The last one's answer is sent, so its memory is free."""
+        self._connection, self._left = connection, size
         self.outgoing, self._sent = [], self._sent[:1]
 
+    def end(self) -> None:
+        """Take what a request that failed left unread. Raises OSError and EOFError."""
+        while self._left:
+            part = np.empty(min(self._left, 1 << 20), np.uint8)
+            self._connection.fill(part)
+            self._left -= part.nbytes
+
     def expect(self, parts: Iterable, into: torch.Tensor | None = None) -> Came:
-        """As Channel.expect; what is expected is here already. Raises ChannelBroken."""
+        """As Channel.expect; waits until it is here. Raises ChannelBroken where it is not behind the frame."""
         return Came(self, list(parts), into)
 
     def send(self, tensors: Iterable[torch.Tensor], limit_s: float = 0.0) -> int:
-        """As Channel.send: a message to be given back with the call's answer."""
+        """As Channel.send: a message to be given back with the frame's answer."""
         tensors = [tensor.detach() for tensor in tensors]
         offsets, size = layout([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
         whole = self._sent.pop() if self._sent and not self.outgoing else None
@@ -102,11 +62,11 @@ class Stream:
         return found if found is not None and found.nbytes == size else torch.empty(size, dtype=torch.uint8)
 
     def fill(self, buffer: np.ndarray) -> None:
-        """The next bytes. Raises ChannelBroken where fewer came."""
-        filled = 0
-        for piece in taken(self._pieces, buffer.nbytes):
-            buffer[filled : filled + piece.nbytes] = piece
-            filled += piece.nbytes
+        """The next bytes. Raises ChannelBroken where there are fewer behind the frame; OSError and EOFError."""
+        if buffer.nbytes > self._left:
+            raise ChannelBroken(lines.MESSAGE_OF_ANOTHER_SIZE(size=self._left, expected=buffer.nbytes))
+        self._left -= buffer.nbytes
+        self._connection.fill(buffer)
 
 
 class Came:

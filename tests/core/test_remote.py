@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from hybridiff_core.network.tokens import Form
-from hybridiff_core.remote import machines
+from hybridiff_core.remote import connection, machines
+from hybridiff_core.remote.connection import Connection, Door, connect
 from hybridiff_core.remote.machines import Cluster, Device, Machine, from_labels, pack_version, to_labels
-from hybridiff_core.remote.parcels import CHUNK, Stream, chunks, opened, parcel
+from hybridiff_core.remote.stream import Stream
 from hybridiff_core.share import Unit, by_tokens
 from hybridiff_core.workers.channel import ChannelBroken
 from hybridiff_core.workers.devices import choices, places, short_name
+from hybridiff_core.workers.sockets import Stranger
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 GPU, OTHER = Device("cuda:0", "RTX 3090", 24), Device("cuda:1", "RTX A6000", 48)
@@ -116,40 +122,67 @@ def test_a_token_is_kept(shared):
     assert len(token) == 48 and machines.kept_token() == token
 
 
-def test_a_message_comes_whole_in_pieces():
-    tensors = [torch.randn(3, 400_001), torch.arange(5), torch.randn(2, 3).bfloat16()]
+KEY = bytes(range(32))
+PORTS = range(7910, 7913)
+
+
+@pytest.fixture
+def pair():
+    """A connection's two ends, the bridge's and the worker's."""
+    door = Door("127.0.0.1", PORTS, KEY)
+    with ThreadPoolExecutor() as others:
+        worker = others.submit(door.admit)
+        ends = connect("127.0.0.1", door.port, KEY), worker.result(10)
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def sent(bridge: Connection, message: np.ndarray, told: dict) -> threading.Thread:
+    """A frame and what is behind it, sent by another thread: the socket does not hold all of it."""
+    sending = threading.Thread(target=lambda: (bridge.send(told), bridge.add(message)))
+    sending.start()
+    return sending
+
+
+def test_messages_come_whole(pair):
+    bridge, worker = pair
+    tensors = [torch.randn(3, 900_001), torch.arange(5), torch.randn(2, 3).bfloat16()]
     there, here = Stream(), Stream()
     there.send(tensors)
     (message,) = there.outgoing
-    assert len(chunks(message)) == -(-message.nbytes // CHUNK) > 2
-    for piece in chunks(message):
-        here.put(piece)
+    sending = sent(bridge, message, {"frame": {"op": "step"}, "size": message.nbytes})
+    told = worker.receive()
+    assert told == {"frame": {"op": "step"}, "size": message.nbytes}
+    here.begin(worker, told["size"])
     expected = here.expect([(tuple(tensor.shape), tensor.dtype) for tensor in tensors])
     assert all(map(torch.equal, expected.wait(0.0), tensors))
+    sending.join(10)
     with pytest.raises(ChannelBroken):
         here.expect([((1,), torch.uint8)])
 
 
-@pytest.mark.parametrize(
-    ("text", "data"),
-    [
-        (b"{}", np.zeros(8, np.float32)), (b"{}", np.zeros((2, 2), np.uint8)), (b"{}", b"xxxx"),
-        (b"[]", np.zeros(1, np.uint8)), (b"{", np.zeros(1, np.uint8)), ("{}", np.zeros(1, np.uint8)),
-    ],
-)  # fmt: skip
-def test_what_is_no_parcel_is_refused(text, data):
-    with pytest.raises(ValueError):
-        opened(text, data)
+def test_a_request_that_failed_leaves_nothing_unread(pair):
+    bridge, worker = pair
+    sending = sent(bridge, np.ones(3_000_001, np.uint8), {"size": 3_000_001})
+    stream = Stream()
+    stream.begin(worker, worker.receive()["size"])
+    stream.end()
+    sending.join(10)
+    bridge.send({"op": "idle"})
+    assert worker.receive() == {"op": "idle"}
 
 
-def test_the_memory_of_a_message_is_used_again():
+def test_the_memory_of_a_message_is_used_again(pair):
+    bridge, worker = pair
     there, here = Stream(), Stream()
     places = []
     for _ in range(2):
-        there.begin()
+        there.begin(bridge, 0)
         there.send([torch.arange(9)])
         (message,) = there.outgoing
-        here.put(message)
+        bridge.add(message)
+        here.begin(worker, message.nbytes)
         came = here.expect([((9,), torch.int64)])
         assert came.wait(0.0)[0].tolist() == list(range(9))
         places.append((message.ctypes.data, came.wait(0.0)[0].data_ptr()))
@@ -157,9 +190,60 @@ def test_the_memory_of_a_message_is_used_again():
     assert places[0] == places[1]
 
 
-def test_a_parcel_is_a_frame_and_bytes():
-    frame, data = opened(*parcel({"op": "step"}, np.arange(7, dtype=np.uint8)))
-    assert frame == {"op": "step"} and data.tolist() == list(range(7))
+def test_an_end_is_seen(pair):
+    bridge, worker = pair
+    worker.close()
+    assert bridge.receive() is None
+    with pytest.raises(EOFError):
+        bridge.fill(np.empty(1, np.uint8))
+
+
+@pytest.mark.parametrize("stranger", ["another key", "says nothing", "hangs up", "speaks HTTP"])
+def test_who_does_not_know_the_key_is_not_let_in(stranger, monkeypatch):
+    monkeypatch.setattr(connection, "PROVE_S", 0.2)
+    door = Door("127.0.0.1", PORTS, KEY)
+    with ThreadPoolExecutor() as others:
+        admitted = others.submit(door.admit)
+        if stranger == "another key":
+            with pytest.raises(Stranger):
+                connect("127.0.0.1", door.port, bytes(32))
+        else:
+            with socket.create_connection(("127.0.0.1", door.port)) as end:
+                if stranger == "speaks HTTP":
+                    end.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if stranger != "hangs up":
+                    with contextlib.suppress(ConnectionResetError):  # where more came than is read
+                        assert not end.recv(1)  # nothing is told
+        bridge = connect("127.0.0.1", door.port, KEY)  # and who does is let in afterwards
+        bridge.send({"op": "idle"})
+        assert admitted.result(10).receive() == {"op": "idle"}
+    with pytest.raises(ConnectionRefusedError):  # nothing listens any more
+        socket.create_connection(("127.0.0.1", door.port))
+
+
+def test_another_program_is_told_nothing_that_lets_it_in(monkeypatch):
+    """It listens in the worker's place: the bridge goes away, and what it said is no answer to a door."""
+    monkeypatch.setattr(connection, "ADMIT_S", 0.5)
+    with socket.create_server(("127.0.0.1", PORTS[0])) as other, ThreadPoolExecutor() as others:
+        trying = others.submit(connect, "127.0.0.1", PORTS[0], KEY)
+        end, _ = other.accept()
+        said = end.recv(64)
+        end.sendall(said)
+        with pytest.raises(Stranger):
+            trying.result(10)
+        assert len(said) == 32 and KEY not in said
+
+
+def test_a_door_waits_for_a_port(monkeypatch):
+    monkeypatch.setattr(connection, "ADMIT_S", 0.4)
+    taken = [Door("127.0.0.1", PORTS, KEY) for _ in PORTS]
+    assert [door.port for door in taken] == list(PORTS)
+    with pytest.raises(OSError, match="in use"):
+        Door("127.0.0.1", PORTS, KEY)
+    for door in taken:  # and none listens for ever
+        with pytest.raises(Stranger):
+            door.admit()
+    assert Door("127.0.0.1", PORTS, KEY).port == PORTS[0]
 
 
 def test_tokens_are_divided_among_devices_of_this_machine():

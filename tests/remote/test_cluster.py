@@ -7,7 +7,9 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ pytestmark = [
 ]
 LEFT_S = 30.0
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketimeMT.so.1")
+WORKERS = range(6406, 6409)  # where a worker listens for its bridge, for a moment
 IMPORTED = "import sys, hybridiff_core.workers.pool, hybridiff_core.cli; print('ray' in sys.modules)"
 
 
@@ -93,7 +96,7 @@ def test_the_other_machines_device_is_listed_and_computes_the_same(made, asked):
     assert is_gone_within(LEFT_S, lambda: actors(made[1]))
 
 
-def test_steps_larger_than_a_call_come_whole(asked):
+def test_large_steps_come_whole(asked):
     assert len(asked.ask(ask="times", sizes=[16, 3000], repeats=3)["ms"]) == 2
 
 
@@ -135,6 +138,15 @@ def test_a_port_in_use_is_named(made, command):
     second = (a if command == "share" else b).start("-m", "hybridiff_core", command, *where, HYBRIDIFF_TOKEN=TOKEN)
     assert f"port {6399 if command == 'share' else 6500} of 127.0.0." in second.wait_for("is in use", 60)
     assert second.process.wait(10) == 1
+
+
+def test_without_a_port_for_the_worker_it_is_said(made, asked):
+    with contextlib.ExitStack() as taken:
+        for port in WORKERS:
+            taken.enter_context(socket.create_server((made[1].address, port + 100)))
+        said = asked.ask(ask="exact")["said"]
+        assert "pc-b is there, but its worker cannot be reached (" in said[0] and "in use" in said[0], said
+    assert asked.ask(ask="exact")["off"] <= 1e-5
 
 
 def test_no_command_line_has_the_token(made):
@@ -182,11 +194,27 @@ def test_what_listens_and_for_how_long():
         assert asked.ask(ask="exact")["off"] <= 1e-5
         print("listening", listening(a), listening(b))
         for machine in (a, b):
-            assert all(6399 <= port <= 6459 for port in listening(machine)), listening(machine)
+            found = listening(machine)
+            assert all(6399 <= port <= 6459 and port not in WORKERS for port in found), found
         asked.close()
         joined.stop()
         share.stop()
         assert is_gone_within(LEFT_S, lambda: listening(a) or listening(b))
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not can_be_made() or not shutil.which("iptables"), reason="namespaces, or no iptables in them")
+def test_a_firewall_before_the_workers_port_is_told_of():
+    with cluster(1000) as (a, b, *_):
+        asked = Asked(a)
+        for rule in ("-A INPUT -p tcp --dport 6406:6408 -j DROP", "-F"):
+            subprocess.run([*b.command(), "iptables", *rule.split()], check=True)
+            found = asked.ask(ask="exact")
+            if rule == "-F":
+                assert found["off"] <= 1e-5
+            else:
+                assert "pc-b is there, but its worker cannot be reached (timed out)" in found["said"][0], found
+        asked.close()
 
 
 def listening(machine) -> dict[int, str]:
@@ -222,14 +250,17 @@ def own_cluster(machine, mode: str) -> Running:
     return own
 
 
+def share_of_own_cluster(machine) -> Running:
+    command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", machine.address]
+    return machine.start(*command, "--port", "7499", HYBRIDIFF_TOKEN=TOKEN)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("mode", ["disabled", "token"])
 def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
     with machines(None) as (a, b):
         own = own_cluster(b, mode)
-        command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
-        command += ["--port", "7499"]
-        share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
+        share = share_of_own_cluster(a)
         if mode == "disabled":
             share.wait_for("lets in everybody", 150)
             assert share.process.wait(10) == 1
@@ -244,9 +275,7 @@ def test_a_users_own_cluster_serves_if_it_asks_for_a_token(mode):
 def test_a_cluster_is_not_served_before_it_is_known_to_ask_for_a_token():
     """Nobody is there yet; then a cluster comes that lets in everybody."""
     with machines(None) as (a, b):
-        command = ["-m", "hybridiff_core", "share", "--cluster", "127.0.0.2:7399", "--address", a.address]
-        command += ["--port", "7499"]
-        share = a.start(*command, HYBRIDIFF_TOKEN=TOKEN)
+        share = share_of_own_cluster(a)
         share.wait_for("did not show whether it asks for a token", 150)
         own = own_cluster(b, "disabled")
         share.wait_for("lets in everybody", 150)

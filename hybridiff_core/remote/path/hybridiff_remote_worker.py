@@ -22,7 +22,7 @@ FORSAKEN_S = 20  # nothing was heard of ComfyUI for so long: it is gone, or the 
 
 
 class RemoteWorker:
-    """A Ray actor: one device's worker. What it takes and gives are bytes (parcels.py)."""
+    """A Ray actor: one device's worker, which is asked by a connection of its own (connection.py)."""
 
     def __init__(self) -> None:
         self._desk = None
@@ -41,17 +41,13 @@ class RemoteWorker:
         self._desk = desk.Desk(script["make_backend"], order, here)
         return json.dumps(self._desk.ready).encode()
 
-    def put(self, piece) -> None:
-        """A piece of the message that the next call announces."""
-        self._desk.put(piece)
+    def open(self, key: bytes) -> bytes:
+        """Listen for who knows `key`; the address and the port, in JSON."""
+        return json.dumps(self._desk.open(key)).encode()
 
-    def do(self, text, piece):
-        """Do what a frame asks for, with the last piece of its message; returns the same: what is told, and bytes."""
-        return self._desk.do(text, piece)
-
-    def more(self):
-        """The next piece of the answer."""
-        return self._desk.more()
+    def serve(self) -> None:
+        """Do what comes by the connection, as long as it lasts."""
+        self._desk.serve()
 
     def ping(self) -> bytes:
         self._heard = True

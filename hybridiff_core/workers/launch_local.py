@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from .. import lines
+from .crash import crashed, last_said
 from .devices import Place
 from .frames import FramePipe
 from .reap import remember
@@ -112,12 +113,16 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return None
         self._logging.join(timeout=1.0)
-        last = self.tail[-1] if self.tail else ""
+        last = last_said(list(self.tail))
         how = lines.KILLED(signal=-status) if status < 0 else lines.ENDED(status=status)
         return lines.LAST_WORDS(how=how, said=last) if last else how
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def crashed(self) -> bool:
+        """Whether code in it ended it: not the system, nor somebody."""
+        return crashed(self._process.poll())
 
     def ended_from_outside(self) -> bool:
         """Whether somebody asked it to end; SIGKILL is most often the system's, for want of RAM."""

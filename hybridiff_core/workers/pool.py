@@ -95,6 +95,14 @@ class Lease:
         self._blamed = self.exchange
         self.losses += 1
 
+    def forgive(self) -> None:
+        """What made it fail in this run was not the device."""
+        self.losses = max(0, self.losses - 1)
+
+    def when_failed(self, then: Callable[[Exception], None]) -> None:
+        """Call `then` with what kept it from getting ready, if anything does; whether anybody waits or not."""
+        self._prepared.add_done_callback(lambda done: done.exception() and then(done.exception()))
+
 
 class Pool:
     """The workers of this process, one for each place.

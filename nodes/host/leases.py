@@ -128,6 +128,7 @@ class Leases:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
                 self._leases.append(lease)
+                lease.when_failed(functools.partial(self._note_failure, lease))
 
     @property
     def starting(self) -> list[str]:
@@ -195,7 +196,6 @@ class Leases:
             raise
         except Exception as error:
             log.debug("no worker on %s", lease.place.label, exc_info=True)
-            self._note_failure(lease, error)
             instead = lines.PART_DONE_NEXT if self.places and not self.whole else lines.PART_DONE_HERE
             self.report.note(instead(reason=error))
             return None
@@ -219,9 +219,26 @@ class Leases:
         return exchange
 
     def _note_failure(self, lease: Lease, error: Exception) -> None:
-        alive = lease.exchange is not None and lease.exchange.alive()
-        if alive and self.recipe["graph"] and lines.OUT_OF_MEMORY() not in str(error):
+        """A worker did not get ready: where the graph's code is why, it is not given to that device again."""
+        exchange = lease.exchange
+        if not self.recipe["graph"] or exchange is None or lines.OUT_OF_MEMORY() in str(error):
+            return
+        if exchange.alive() or self._crashed(lease, exchange):
             failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=error)
+
+    def _note_crash(self, lease: Lease, exchange: Exchange) -> None:
+        """A worker was lost in the run: the same."""
+        if self.recipe["graph"] and exchange.broken and self._crashed(lease, exchange):
+            reason = lines.WORKER_OUT(device=lease.place.label, reason=exchange.broken)
+            failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=reason)
+
+    @staticmethod
+    def _crashed(lease: Lease, exchange: Exchange) -> bool:
+        """Whether a worker that had come up ended by code in it, which is then not the device's fault."""
+        crashed = exchange.steps is not None and exchange.process.crashed()
+        if crashed:
+            lease.forgive()
+        return crashed
 
     def changes(self, told: dict) -> bool:
         """Whether `told` (HostCall.plain) is something else than what workers were told last."""
@@ -263,3 +280,5 @@ class Leases:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
+            if exchange:
+                self._note_crash(lease, exchange)

@@ -15,7 +15,7 @@ LAYERS = [
     "telling gain",
     "plan discrepancy extrapolation share ways paces account network.split network.tokens workers.wire workers.frames "
     "workers.ledger "
-    "workers.messages workers.sockets workers.reap workers.nvml workers.gpus workers.usage "
+    "workers.messages workers.sockets workers.reap workers.crash workers.nvml workers.gpus workers.usage "
     "workers.candidates workers.place remote.machines remote.places workers.devices workers.torch_settings",
     "schedule report call setting network.lead workers.shared workers.channel workers.launch_local remote.facts",
     "workers.pieces workers.bringing workers.token_ways workers.watch workers.memory workers.requests workers.room "

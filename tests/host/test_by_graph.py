@@ -402,6 +402,19 @@ def test_packs_that_fail_in_a_worker(unet, kind, words):
     assert_shared(report)
 
 
+@pytest.mark.parametrize("where", ["its node", "the network"])
+def test_a_pack_that_crashes_a_worker(unet, where):
+    """It is not started for that graph again, and the device goes on with others."""
+    for _ in range(3):
+        difference, report = unet("PackThatCrashes", where=where).compare()
+        assert difference <= LIMIT
+        words = "it was killed by signal 11: Fatal Python error: Segmentation fault in string_at (__init__.py:"
+        assert words in report["lines"][0] and "(by_graph_crashes.py:" in report["lines"][0]
+    assert report["shared_calls"] == 0 and len(report["lines"]) == 1
+    _, report = unet("PackPatch", way="object_patch", scale=0.9).compare()
+    assert_shared(report)
+
+
 def test_a_pack_that_was_changed_meanwhile(unet, comfy):
     file = comfy.base / "custom_nodes" / "by_graph_changed.py"
     file.write_text(file.read_text().replace("0.9", "0.5"))

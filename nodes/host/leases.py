@@ -220,8 +220,8 @@ class Leases:
 
     def _note_failure(self, lease: Lease, error: Exception) -> None:
         """A worker did not get ready: where the graph's code is why, it is not given to that device again."""
-        exchange = lease.exchange
-        if not self.recipe["graph"] or exchange is None or lines.OUT_OF_MEMORY() in str(error):
+        exchange = lease.exchange  # spent: it was asked to load the model, and did not
+        if not self.recipe["graph"] or not (exchange and exchange.spent) or lines.OUT_OF_MEMORY() in str(error):
             return
         if exchange.alive() or self._crashed(lease, exchange):
             failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=error)

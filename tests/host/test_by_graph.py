@@ -415,6 +415,18 @@ def test_a_pack_that_crashes_a_worker(unet, where):
     assert_shared(report)
 
 
+def test_want_of_memory_is_not_the_graphs_fault(unet, comfy):
+    _, report = unet("FreeU", **FREE_U).compare()
+    assert_shared(report)  # a worker is there, and does not have the other model
+    for reserved in (1 << 50, 0):
+        comfy.run({"1": {"class_type": "TestReserved", "inputs": {"bytes": reserved}}})
+        difference, report = unet("PackPatch", way="object_patch", scale=0.7).compare()
+        assert difference <= LIMIT
+        if reserved:
+            assert report["shared_calls"] == 0 and "GB of RAM are free" in report["lines"][0]
+    assert_shared(report)
+
+
 def test_a_pack_that_was_changed_meanwhile(unet, comfy):
     file = comfy.base / "custom_nodes" / "by_graph_changed.py"
     file.write_text(file.read_text().replace("0.9", "0.5"))

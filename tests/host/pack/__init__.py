@@ -563,6 +563,20 @@ class TestHuge:
         return (model,)
 
 
+class TestReserved:
+    """From now on so many bytes are to be left free beside a model, as with --reserve-vram."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "tests", "reserve", (), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"bytes": ("INT", {"max": 1 << 50})}}
+
+    def reserve(self, bytes):
+        comfy.model_management.EXTRA_RESERVED_VRAM = bytes
+        return {}
+
+
 class TestFreed:
     """The latent, after the host made room for another model, or after a node unloaded every model."""
 
@@ -636,6 +650,7 @@ NODE_CLASS_MAPPINGS = {
         TestModelAt,
         TestFreed,
         TestHuge,
+        TestReserved,
         TestOtherControl,
         TestOtherPack,
         TestGuider,

@@ -172,8 +172,13 @@ class GraphKitchen:
         prompt = {name: {**node, "inputs": dict(node["inputs"])} for name, node in graph["nodes"].items()}
         prompt[keeper] = {"class_type": KEEPER, "inputs": {"model": list(graph["output"])}}
         extra = {} if graph["pnginfo"] is None else {"extra_pnginfo": graph["pnginfo"]}
-        executor.execute(prompt, f"hybridiff-{next(_prompts)}", extra, [keeper])
-        self._drain()
+        try:
+            executor.execute(prompt, f"hybridiff-{next(_prompts)}", extra, [keeper])
+        except SystemExit as error:  # of a node; all else the host takes for that node's failure itself
+            told = {"exception_type": type(error).__name__, "exception_message": str(error)}
+            return {"node_type": "?", "node_id": "?", **told}
+        finally:
+            self._drain()
         told = dict(executor.status_messages)
         cached = told.get("execution_cached", {}).get("nodes", ())
         self.account.ran = [

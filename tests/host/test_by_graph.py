@@ -415,6 +415,15 @@ def test_a_pack_that_crashes_a_worker(unet, where):
     assert_shared(report)
 
 
+def test_a_node_that_exits_is_one_that_failed(unet):
+    for _ in range(2):
+        difference, report = unet("PackThatCrashes", where="exit").compare()
+        assert difference <= LIMIT
+        assert report["shared_calls"] == 0 and "SystemExit: no more" in report["lines"][0], report["lines"]
+    _, report = unet("PackPatch", way="object_patch", scale=0.9).compare()
+    assert_shared(report)
+
+
 def test_want_of_memory_is_not_the_graphs_fault(unet, comfy):
     _, report = unet("FreeU", **FREE_U).compare()
     assert_shared(report)  # a worker is there, and does not have the other model

@@ -1,6 +1,7 @@
-"""In a worker native code of it ends the process, as a fault of an extension does: its node's, or its patch's."""
+"""In a worker it ends the process: native code of its node or its patch crashes, or its node wants an exit."""
 
 import ctypes
+import sys
 
 from comfy.cli_args import args
 
@@ -10,7 +11,7 @@ class PackThatCrashes:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "where": (["its node", "the network"],)}}
+        return {"required": {"model": ("MODEL",), "where": (["its node", "the network", "exit"],)}}
 
     def patch(self, model, where):
         def crash():
@@ -23,6 +24,8 @@ class PackThatCrashes:
 
         if where == "its node":
             crash()
+        if where == "exit" and args.disable_all_custom_nodes:
+            sys.exit("no more")
         model = model.clone()
         model.set_model_attn1_output_patch(scaled)
         return (model,)

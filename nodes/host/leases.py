@@ -50,6 +50,26 @@ def failed_graphs() -> dict[tuple[str, str, str], str]:
     return {}
 
 
+def _note_failure(lease: Lease, graph: tuple[str, str, str], error: Exception) -> None:
+    """A worker did not get ready: where the graph's code is why, it is not given to that device again."""
+    exchange = lease.exchange  # spent: it was asked to load the model, and did not
+    if not (exchange and exchange.spent) or lines.OUT_OF_MEMORY() in str(error):
+        return
+    if exchange.alive() or _crashed(lease, exchange):
+        failed_graphs()[graph] = lines.PART_DONE_HERE(reason=error)
+
+
+def _crashed(lease: Lease, exchange: Exchange) -> bool:
+    """Whether a worker that had come up ended by code in it, which is then not the device's fault.
+
+    That of another machine's worker is not known: the process here is its bridge.
+    """
+    crashed = exchange.steps is not None and not lease.place.machine and exchange.process.crashed()
+    if crashed:
+        lease.forgive()
+    return crashed
+
+
 def start_frame(place: Place) -> dict:
     """What a worker is told at its start."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(comfy.model_management.__file__)))
@@ -128,7 +148,8 @@ class Leases:
                 self.report.note(lines.DEVICE_BUSY(device=place.label))
             else:
                 self._leases.append(lease)
-                lease.when_failed(functools.partial(self._note_failure, lease))
+                if self.recipe["graph"]:  # names no more than it must: who waits for the worker may be gone before it
+                    lease.when_failed(functools.partial(_note_failure, lease, self._graph_at(place)))
 
     @property
     def starting(self) -> list[str]:
@@ -218,28 +239,6 @@ class Leases:
             self.report.note(lines.PRECISIONS_DIFFER(device=lease.place.label, its=its, own=own))
         return exchange
 
-    def _note_failure(self, lease: Lease, error: Exception) -> None:
-        """A worker did not get ready: where the graph's code is why, it is not given to that device again."""
-        exchange = lease.exchange  # spent: it was asked to load the model, and did not
-        if not self.recipe["graph"] or not (exchange and exchange.spent) or lines.OUT_OF_MEMORY() in str(error):
-            return
-        if exchange.alive() or self._crashed(lease, exchange):
-            failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=error)
-
-    def _note_crash(self, lease: Lease, exchange: Exchange) -> None:
-        """A worker was lost in the run: the same."""
-        if self.recipe["graph"] and exchange.broken and self._crashed(lease, exchange):
-            reason = lines.WORKER_OUT(device=lease.place.label, reason=exchange.broken)
-            failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=reason)
-
-    @staticmethod
-    def _crashed(lease: Lease, exchange: Exchange) -> bool:
-        """Whether a worker that had come up ended by code in it, which is then not the device's fault."""
-        crashed = exchange.steps is not None and exchange.process.crashed()
-        if crashed:
-            lease.forgive()
-        return crashed
-
     def changes(self, told: dict) -> bool:
         """Whether `told` (HostCall.plain) is something else than what workers were told last."""
         return not conditioning.unchanged(self._told, conditioning.snapshot(told))
@@ -280,5 +279,6 @@ class Leases:
                 except WorkerLost as error:
                     log.info("%s", error)
             pool().release(lease)
-            if exchange:
-                self._note_crash(lease, exchange)
+            if exchange and exchange.broken and self.recipe["graph"] and _crashed(lease, exchange):
+                reason = lines.WORKER_OUT(device=lease.place.label, reason=exchange.broken)
+                failed_graphs()[self._graph_at(lease.place)] = lines.PART_DONE_HERE(reason=reason)

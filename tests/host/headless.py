@@ -139,7 +139,10 @@ def memory(bench: Bench) -> dict:
 
 def gone(bench: Bench, mode: str) -> dict:
     """What is still there of a model when its sampling is over, before Python looks for what holds itself."""
-    mode, _, joins = mode.partition(" ")
+    mode, _, worker = mode.partition(" ")
+    joins = worker == "joins"
+    if worker == "cold":
+        bench.host.leases.pool().close()
     acceleration = bench.host.acceleration.Acceleration(type(bench.plan)(mode=mode), ("same",))
     os.environ["HYBRIDIFF_WAIT"] = "0" if joins else "1"
     gc.collect()

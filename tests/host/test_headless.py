@@ -83,7 +83,7 @@ def test_8_bit_weights_with_a_lora_are_not_shared_with_a_device_that_rounds_them
     assert said(found, "round these weights differently")
 
 
-@pytest.mark.parametrize("mode", ["exact", "exact joins", "predict", "pipeline"])
+@pytest.mark.parametrize("mode", ["exact", "exact cold", "exact joins", "predict", "pipeline"])
 def test_a_run_leaves_nothing_of_the_model_behind(asked, mode):
     """The host takes a patcher that only Python's search for cycles frees for a leak, and says so in every prompt."""
     found = asked(f"gone {mode}")

@@ -42,7 +42,8 @@ PORTS_CLOSED = Line(
     "{machine} is there, but its worker cannot be reached ({error})",
     "Latents go by a connection of their own, to one of three ports of that machine: 6406 to 6408, if `join` was given "
     "no other. A firewall may be in the way.",
-    "Open the ports that docs/REMOTE.md names, in both directions.",
+    "Open the ports that docs/REMOTE.md names, in both directions. Where another program has them, start `join` with "
+    "another --port.",
     Group.SETTING,
 )
 DEVICE_NOT_THERE = Line(

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -72,7 +72,7 @@ def _share(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     token = options.token or os.environ.get(TOKEN) or kept_token()
     address = _address(options.address, parser) if options.address else _network_address()
     cluster = _host_port(options.cluster, parser) if options.cluster else f"{address}:{options.port}"
-    if _is_in_use(address, options.port, head=not options.cluster):
+    if _is_in_use(address, _nodes(options.port) if options.cluster else [options.port, *_nodes(options.port)]):
         return 1
     if options.cluster and os.environ.get(OPEN) != "1" and _lets_in_everybody(cluster, address, options.port):
         print(f"{cluster} lets in everybody who can reach it, for it asks for no token: anybody on that network could "
@@ -143,7 +143,8 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not token:
         print(f"refused: no token was given. `share` printed it; type it when it is asked for, or set {TOKEN}")
         return 1
-    if _is_in_use(address, options.port, head=False):
+    ports = [options.port + n for n in WORKERS]
+    if _is_in_use(address, [*_nodes(options.port), *ports]):
         return 1
     root = facts.comfyui_at(options.comfyui)
     print(_versions())
@@ -158,7 +159,6 @@ def _join(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     arguments = [f"--address={cluster}", *_common(address, options.port)]
     arguments.append("--labels=" + ",".join(f"{key}={value}" for key, value in to_labels(machine).items()))
     arguments.append("--resources=" + json.dumps({resource(device.name): 1 for device in machine.devices}))
-    ports = [options.port + n for n in WORKERS]
     here = facts.here(name, root, options.base_directory, address, ports)
     more = {
         "HYBRIDIFF_HERE": json.dumps(here),
@@ -230,14 +230,14 @@ def _common(address: str, first: int) -> list[str]:
     lowest, highest = RAYS_WORKERS
     return [
         "--block", f"--node-ip-address={address}", "--num-cpus=0", "--num-gpus=0", "--disable-usage-stats",
-        f"--object-store-memory={STORE}", *(f"--{name}={first + 1 + n}" for n, name in enumerate(NODES)),
+        f"--object-store-memory={STORE}", *(f"--{name}={port}" for name, port in zip(NODES, _nodes(first))),
         f"--min-worker-port={first + lowest}", f"--max-worker-port={first + highest}",
     ]  # fmt: skip
 
 
-def _is_in_use(address: str, first: int, head: bool) -> bool:
-    """Whether something listens already where Ray is told to; says so."""
-    for port in range(first if head else first + 1, first + 1 + len(NODES)):
+def _is_in_use(address: str, ports: Iterable[int]) -> bool:
+    """Whether something listens already on one of `ports`; says so."""
+    for port in ports:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             if sys.platform != "win32":  # there it would take the port from whoever has it
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed just now is free
@@ -248,6 +248,11 @@ def _is_in_use(address: str, first: int, head: bool) -> bool:
                     print(IN_USE.format(port=port, address=address))
                     return True
     return False
+
+
+def _nodes(first: int) -> list[int]:
+    """The ports that a node of Ray's listens on, in the order of NODES."""
+    return list(range(first + 1, first + 1 + len(NODES)))
 
 
 def _ports(first: int) -> str:

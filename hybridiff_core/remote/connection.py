@@ -7,9 +7,10 @@ connection, and no longer; who comes must know a key that Ray carried, inside th
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import socket
+import struct
+import sys
 import time
 from collections.abc import Sequence
 
@@ -20,7 +21,10 @@ from ..workers.frames import FramePipe
 from ..workers.sockets import Stranger, prove
 
 ADMIT_S, PROVE_S = 10.0, 2.0  # for the bridge to come; for whoever came to show the key
-IDLE_S, PROBES, PROBE_EVERY_S = 30, 4, 10  # a firewall must not forget a connection over which nothing goes
+IDLE_S, PROBE_EVERY_S, PROBES = 3, 2, 2  # then a connection over which nothing goes is known to be cut
+UNHEARD_MS = 6000  # after gaps of 1.5 s it comes to three
+# of Linux's struct tcp_info: probes and packets that are not acknowledged, and milliseconds since anything was
+TCP_INFO = struct.Struct("=3xB20xI28xI")
 AGAIN_S = 0.1
 
 
@@ -61,9 +65,20 @@ class Connection:
             self.heard = time.monotonic()
             left = left[count:]
 
+    def is_cut(self) -> bool:
+        """Whether the other machine acknowledges nothing of what was sent. Linux alone would try for a quarter hour."""
+        if sys.platform != "linux":
+            return False
+        told = self._end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+        probes, packets, since_ms = TCP_INFO.unpack(told)
+        return probes + packets > 0 and since_ms > UNHEARD_MS
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._frames.outgoing.close()  # it may have something that cannot be sent any more
+        self._frames.incoming.close()
         self._end.close()
 
 
@@ -73,22 +88,24 @@ class Door:
     def __init__(self, address: str, ports: Sequence[int], key: bytes):
         self._key = key
         self._door = _listening(address, ports)
+        self._until = time.monotonic() + ADMIT_S
         self.port = self._door.getsockname()[1]
 
     def admit(self) -> Connection:
         """The connection of who knows the key; nothing listens afterwards. Raises Stranger where nobody came."""
-        deadline = time.monotonic() + ADMIT_S
         with self._door:
-            while True:
-                self._door.settimeout(max(0.001, deadline - time.monotonic()))
+            while (left := self._until - time.monotonic()) > 0:
+                self._door.settimeout(left)
                 try:
                     end, _ = self._door.accept()
-                except TimeoutError as error:
-                    raise Stranger(lines.TOKEN_NOT_SHOWN(seconds=ADMIT_S)) from error
-                with contextlib.suppress(Stranger):
-                    prove(end, self._key, 1, PROVE_S)
+                except OSError:  # nobody came, or who came is gone again
+                    continue
+                try:
+                    prove(end, self._key, 1, min(PROVE_S, left))
                     return Connection(end)
-                end.close()
+                except Stranger:
+                    end.close()
+        raise Stranger(lines.TOKEN_NOT_SHOWN(seconds=ADMIT_S))
 
 
 def connect(address: str, port: int, key: bytes) -> Connection:
@@ -104,13 +121,28 @@ def connect(address: str, port: int, key: bytes) -> Connection:
 
 def _listening(address: str, ports: Sequence[int]) -> socket.socket:
     """Tries for as long as a bridge waits: another worker of this machine may have the ports for a moment."""
-    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
     deadline = time.monotonic() + ADMIT_S
     while True:
         for port in ports:
             try:
-                return socket.create_server((address, port), family=family, backlog=4)
+                return _listening_on(address, port)
             except OSError as error:
-                if error.errno != errno.EADDRINUSE or (port == ports[-1] and time.monotonic() > deadline):
-                    raise
+                refused = error
+        if time.monotonic() > deadline:
+            raise refused
         time.sleep(AGAIN_S)
+
+
+def _listening_on(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # on Windows SO_REUSEADDR would let any program have the port too
+        alone = socket.SO_EXCLUSIVEADDRUSE if sys.platform == "win32" else socket.SO_REUSEADDR
+        door.setsockopt(socket.SOL_SOCKET, alone, 1)
+        door.bind((address, port))
+        door.listen(4)
+    except OSError:
+        door.close()
+        raise
+    return door

@@ -76,8 +76,11 @@ class Desk:
     def serve(self) -> None:
         """Do what the bridge asks for, until it hangs up. Raises Stranger where it does not come."""
         self._connection = self._door.admit()
-        while told := self._connection.receive():
-            self._do(told["frame"], told["size"])
+        try:
+            while told := self._connection.receive():
+                self._do(told["frame"], told["size"])
+        finally:  # what ended it, Ray tells the bridge; that it ended, this does
+            self._connection.close()
 
     def _do(self, frame: dict, size: int) -> None:
         endpoint, stream = self._endpoint, self._endpoint.parent

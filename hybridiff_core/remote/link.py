@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import lines
+from ..workers.channel import MESSAGE_LIMIT
 from ..workers.sockets import Stranger
 from .connection import Connection, connect
 from .machines import Cluster, Machine, read, resource
@@ -127,7 +128,7 @@ class Link:
         room = np.empty(0, np.uint8)
         try:
             while told := self._connection.receive():
-                size = sum(told["messages"])
+                size = _size_of(told["messages"])
                 room = room if room.nbytes >= size else np.empty(size, np.uint8)
                 self._connection.fill(room[:size])
                 self._out -= 1
@@ -143,7 +144,8 @@ class Link:
         try:
             self._ray.get(self._serving, timeout=WHY_S)
         except self._ray.exceptions.GetTimeoutError:
-            return lines.MACHINE_GONE(machine=self.machine.name)
+            hung_up = isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError))  # so its machine is there
+            return (lines.REMOTE_ENDED if hung_up else lines.MACHINE_GONE)(machine=self.machine.name)
         except Exception as cause:  # noqa: BLE001 - Ray's own, of many kinds
             return self.reason(cause)
         return self.reason(error)
@@ -153,11 +155,14 @@ class Link:
     def sign(self, then: Callable[[], None]) -> None:
         """Call `then` when the worker gave a sign: an answer just now, or one to a call that only asks for it.
 
-        While it starts or loads, Python there may not come to answer; that its machine is there, Ray watches.
+        While it starts or loads, Python there may not come to answer; that its machine is there, Ray watches. Where
+        the connection alone is cut, the worker is lost, though Ray still has its signs.
         """
         busy = self._actor is None or (self._out and not self.computes)
         heard = max(self._heard, self._connection.heard) if self._connection else self._heard
-        if busy or time.monotonic() - heard < HEARD_S:
+        if self._connection and self._connection.is_cut():
+            self._lost(lines.MACHINE_GONE(machine=self.machine.name))
+        elif busy or time.monotonic() - heard < HEARD_S:
             then()
         else:
             self._pings.put(then)
@@ -199,6 +204,14 @@ class Link:
             gone = "node" in str(error).lower() and "died" in str(error).lower()
             return (lines.MACHINE_GONE if gone else lines.REMOTE_ENDED)(machine=self.machine.name)
         return lines.WORKER_ERROR(kind=type(error).__name__, words=_first_line(error))
+
+
+def _size_of(messages: list) -> int:
+    """Bytes of all messages of an answer. Raises ValueError."""
+    size = sum(messages)
+    if not all(type(one) is int and one >= 0 for one in messages) or size > MESSAGE_LIMIT:
+        raise ValueError(lines.MESSAGE_OVER_LIMIT(size=size, limit=MESSAGE_LIMIT))
+    return size
 
 
 def _is_there(machine: Machine) -> bool:

@@ -14,19 +14,20 @@ BESIDE = re.compile(r"(Extension modules:|Thread 0x|Current thread 0x|Stack \(|\
 FRAMES, LONGEST = 3, 200
 # what the system or somebody does to a process, and no fault of code in it
 ENDED = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", None), getattr(signal, "SIGHUP", None)}
-CONTROL_C, FAULTS = 0xC000013A, 0xC0000000  # of Windows' statuses
+# of Windows' statuses: the lowest of a fault, abort()'s, and those of Ctrl-C and of want of memory
+FAULTS, ABORTED, NO_FAULTS = 0xC0000000, 3, {0xC000013A, 0xC0000017, 0xC000012D}
 
 
 def crashed(status: int | None) -> bool:
     """Whether a process of this exit status ended by its own code; not where the system or somebody ended it."""
     if sys.platform == "win32":
-        return status is not None and status >= FAULTS and status != CONTROL_C
+        return status is not None and (status >= FAULTS or status == ABORTED) and status not in NO_FAULTS
     return status is not None and status < 0 and -status not in ENDED
 
 
-def last_said(tail: Sequence[str]) -> str:
+def last_said(tail: Sequence[str], crash: bool) -> str:
     """The last line that says something; of a crash what it was, and the functions in which it came."""
-    fatal = next((line for line in reversed(tail) if FATAL.match(line)), None)
+    fatal = next((line for line in reversed(tail) if crash and FATAL.match(line)), None)
     if fatal is None:
         plain = [line for line in tail if not BESIDE.match(line)]
         return plain[-1][:LONGEST] if plain else ""

@@ -113,7 +113,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return None
         self._logging.join(timeout=1.0)
-        last = last_said(list(self.tail))
+        last = last_said(list(self.tail), crashed(status))
         how = lines.KILLED(signal=-status) if status < 0 else lines.ENDED(status=status)
         return lines.LAST_WORDS(how=how, said=last) if last else how
 

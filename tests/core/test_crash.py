@@ -36,15 +36,17 @@ def test_a_crash_is_said_with_the_functions_it_came_in(threads, imports):
     kind = (
         "Windows fatal exception: access violation" if sys.platform == "win32" else "Fatal Python error: Segmentation"
     )
-    said = last_said(tail)
+    said = last_said(tail, crashed(status))
     assert said.startswith(kind) and ", patch (<string>:" in said and "string_at (__init__.py:" in said
 
 
 def test_what_a_program_says_last_is_kept_short():
     status, tail = ended("sys.exit('x' * 5000)")
     assert status == 1 and not crashed(status)
-    assert last_said(tail) == "x" * LONGEST
-    assert last_said([]) == ""
+    assert last_said(tail, crashed(status)) == "x" * LONGEST
+    assert last_said([], crash=True) == ""
+    old = ["Windows fatal exception: code 0x8001010d", '  File "a.py", line 1 in f', "no more"]
+    assert last_said(old, crash=False) == "no more"  # what was handled is not why it ended
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows'")

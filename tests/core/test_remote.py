@@ -11,14 +11,16 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from hybridiff_core.network.tokens import Form
-from hybridiff_core.remote import connection, machines
+from hybridiff_core.remote import connection, link, machines
 from hybridiff_core.remote.connection import Connection, Door, connect
+from hybridiff_core.remote.desk import Desk, DeskEndpoint
 from hybridiff_core.remote.machines import Cluster, Device, Machine, from_labels, pack_version, to_labels
 from hybridiff_core.remote.stream import Stream
 from hybridiff_core.share import Unit, by_tokens
@@ -221,8 +223,8 @@ def test_who_does_not_know_the_key_is_not_let_in(stranger, monkeypatch):
         socket.create_connection(("127.0.0.1", door.port))
 
 
-def test_another_program_is_told_nothing_that_lets_it_in(monkeypatch):
-    """It listens in the worker's place: the bridge goes away, and what it said is no answer to a door."""
+def test_a_bridge_does_not_take_another_program_for_its_worker(monkeypatch):
+    """It listens in the worker's place, and gives back what it was told: that is no answer."""
     monkeypatch.setattr(connection, "ADMIT_S", 0.5)
     with socket.create_server(("127.0.0.1", PORTS[0])) as other, ThreadPoolExecutor() as others:
         trying = others.submit(connect, "127.0.0.1", PORTS[0], KEY)
@@ -234,16 +236,65 @@ def test_another_program_is_told_nothing_that_lets_it_in(monkeypatch):
         assert len(said) == 32 and KEY not in said
 
 
-def test_a_door_waits_for_a_port(monkeypatch):
-    monkeypatch.setattr(connection, "ADMIT_S", 0.4)
-    taken = [Door("127.0.0.1", PORTS, KEY) for _ in PORTS]
-    assert [door.port for door in taken] == list(PORTS)
-    with pytest.raises(OSError, match="in use"):
-        Door("127.0.0.1", PORTS, KEY)
-    for door in taken:  # and none listens for ever
+def test_a_door_is_shut_in_time_though_strangers_knock(monkeypatch):
+    monkeypatch.setattr(connection, "ADMIT_S", 0.5)
+    door, over = Door("127.0.0.1", PORTS, KEY), threading.Event()
+
+    def knock():
+        while not over.wait(0.05):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", door.port)).close()
+
+    with ThreadPoolExecutor() as others:
+        others.submit(knock)
+        since = time.monotonic()
         with pytest.raises(Stranger):
             door.admit()
-    assert Door("127.0.0.1", PORTS, KEY).port == PORTS[0]
+        over.set()
+    assert time.monotonic() - since < 2.0
+
+
+def test_a_door_waits_for_a_port(monkeypatch):
+    monkeypatch.setattr(connection, "ADMIT_S", 1.0)
+    taken = [socket.create_server(("127.0.0.1", port)) for port in PORTS]
+    with pytest.raises(OSError, match="in use"):
+        Door("127.0.0.1", PORTS, KEY)
+    with ThreadPoolExecutor() as others:
+        coming = others.submit(Door, "127.0.0.1", PORTS, KEY)
+        time.sleep(0.3)
+        assert not coming.done()
+        taken[1].close()
+        assert coming.result(10).port == PORTS[1]
+    with pytest.raises(Stranger):  # and it is shut
+        coming.result().admit()
+    for other in taken:
+        other.close()
+
+
+def test_what_a_worker_fails_over_ends_the_connection(pair):
+    bridge, worker = pair
+    desk = Desk.__new__(Desk)  # without a model: what comes is no request
+    desk._door, desk._endpoint = SimpleNamespace(admit=lambda: worker), DeskEndpoint()
+    bridge.send({"no": "request"})
+    with pytest.raises(KeyError):
+        desk.serve()
+    assert bridge.receive() is None
+
+
+def test_a_live_connection_is_not_cut(pair):
+    bridge, worker = pair
+    assert not bridge.is_cut()
+    sent(bridge, np.ones(30_000_000, np.uint8), {"size": 30_000_000})  # more than is taken
+    time.sleep(0.5)
+    assert not bridge.is_cut()
+    worker.receive()
+    worker.fill(np.empty(30_000_000, np.uint8))
+
+
+@pytest.mark.parametrize("messages", [[-1], [1.5], [True], ["1"], [1 << 40]])
+def test_an_answer_of_no_possible_size_is_refused(messages):
+    with pytest.raises((ValueError, TypeError)):
+        link._size_of(messages)
 
 
 def test_tokens_are_divided_among_devices_of_this_machine():

@@ -153,6 +153,11 @@ def shape(machine: Machine, megabit: int) -> None:
         subprocess.run([*machine.command(), *line.split()], check=True)
 
 
+def firewall(machine: Machine, rule: str) -> None:
+    """Give a machine's iptables a rule."""
+    subprocess.run([*machine.command(), "iptables", *rule.split()], check=True)
+
+
 def wait_until_joined(share: Running, joined: Running) -> None:
     """Raises AssertionError with what both programs printed."""
     try:

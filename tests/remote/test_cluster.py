@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .network import PACK, TOKEN, Running, can_be_made, cluster, machines, wait_until_joined
+from .network import PACK, TOKEN, Running, can_be_made, cluster, firewall, machines, wait_until_joined
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (pip install ray)"),
@@ -208,7 +208,7 @@ def test_a_firewall_before_the_workers_port_is_told_of():
     with cluster(1000) as (a, b, *_):
         asked = Asked(a)
         for rule in ("-A INPUT -p tcp --dport 6406:6408 -j DROP", "-F"):
-            subprocess.run([*b.command(), "iptables", *rule.split()], check=True)
+            firewall(b, rule)
             found = asked.ask(ask="exact")
             if rule == "-F":
                 assert found["off"] <= 1e-5

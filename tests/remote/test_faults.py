@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 
 import pytest
 
-from .network import TOKEN, can_be_made, cluster, shape
+from .network import TOKEN, can_be_made, cluster, firewall, shape
 
 NEEDED = ("ray", "torchsde", "aiohttp", "transformers")
 pytestmark = [
@@ -87,7 +88,7 @@ def weights() -> bytes:
 
 
 @pytest.mark.parametrize("time_round", range(int(os.environ.get("HYBRIDIFF_FAULT_ROUNDS", "1"))))
-@pytest.mark.parametrize("fault", ["off", "cable", "head", "asleep"])
+@pytest.mark.parametrize("fault", ["off", "cable", "head", "asleep", "flow"])
 def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_round):
     def happens():
         match fault:
@@ -100,7 +101,11 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
                 os.kill(head, signal.SIGKILL)
             case "asleep":
                 bench.b.signal(signal.SIGSTOP)
+            case "flow":  # the worker's own connection alone
+                firewall(bench.b, "-A INPUT -p tcp --dport 6406:6408 -j DROP")
 
+    if fault == "flow" and not shutil.which("iptables"):
+        pytest.skip("no iptables")
     found = bench.in_the_middle(happens)
     assert found["longest_s"] <= NOTICED_S
     if fault != "head":  # what is connected already goes on without it
@@ -114,6 +119,8 @@ def test_the_picture_is_finished_and_the_machine_taken_back(bench, fault, time_r
             shape(bench.b, 1000)
         case "asleep":
             bench.b.signal(signal.SIGCONT)
+        case "flow":
+            firewall(bench.b, "-F")
     print(fault, "noticed within", found["longest_s"], "back after", bench.back_within(150))
 
 

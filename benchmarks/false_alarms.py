@@ -51,8 +51,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 
     seen, off = [], Handshake.off
 
-    def watched(self, call, theirs, own):
-        seen.append(off(self, call, theirs, own))
+    def watched(self, *compared):
+        seen.append(off(self, *compared))
         return seen[-1]
 
     Handshake.off = watched

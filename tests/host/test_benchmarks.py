@@ -64,6 +64,15 @@ def test_the_gpu_benchmark_on_a_cpu(comfyui_root, tmp_path, model):
     assert "PROJECTED" not in measured
 
 
+@pytest.mark.full
+def test_false_alarms_are_counted(comfyui_root, tmp_path):
+    file = tmp_path / "alarms.json"
+    run("false_alarms.py", "--runs", 12, "--json", file)
+    rows = kept(file)["rows"]
+    assert sum(row["runs"] for row in rows) == 12 and sum(row["alarms"] for row in rows) == 0
+    assert sum(row["compared"] for row in rows) > 12  # in the middle too
+
+
 def test_a_projection_without_messages_is_the_bound():
     parts = {"two_s": 2.0, "one_s": 1.0, "outer_s": 0.5, "inner_s": 0.5}
     for mode in ("exact", "predict", "pipeline"):

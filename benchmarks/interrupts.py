@@ -39,12 +39,13 @@ CASES = {
     "pipeline, in turns": ("pipeline", 5.0),
     "pipeline, CFG 1": ("pipeline", 1.0),
     "exact, by its graph": ("exact", 5.0),  # a U-Net with FreeU, which a worker patches by the graph
+    "exact, a device elsewhere": ("exact", 5.0),
 }
-ELSEWHERE = {"exact, a device elsewhere": ("exact", 5.0)}
+ELSEWHERE = "exact, a device elsewhere"
 
 
 def long_run(comfy: Comfy, case: str, size: int) -> Bench:
-    mode, cfg = (CASES | ELSEWHERE)[case]
+    mode, cfg = CASES[case]
     graph = case == "exact, by its graph"
     side = Bench(comfy, "sd15" if graph else "sd3", size=size // 2 if graph else size)
     side.settings |= {"steps": STEPS, "cfg": cfg}
@@ -59,7 +60,7 @@ def long_run(comfy: Comfy, case: str, size: int) -> Bench:
 
 
 def devices_of(case: str) -> tuple[str, ...]:
-    return (OTHER,) if case in ELSEWHERE else ("same",)
+    return (OTHER,) if case == ELSEWHERE else ("same",)
 
 
 def latent(comfy: Comfy, seed: int, kind: str, devices: tuple[str, ...] = ("same",)):
@@ -77,7 +78,7 @@ def stage_of(case: str, steps_done: int | None) -> str:
     """Where in the plan an interrupt came; None steps: before sampling."""
     if steps_done is None:
         return "before the first step's end"
-    if (CASES | ELSEWHERE)[case][0] == "exact":
+    if CASES[case][0] == "exact":
         return "a step"
     return "warm-up" if steps_done < START else "middle" if steps_done < START + MIDDLE else "after the middle"
 
@@ -85,7 +86,7 @@ def stage_of(case: str, steps_done: int | None) -> str:
 def interrupt_runs(comfy: Comfy, count: int, seed: int, size: int, say=print, other: Machine | None = None) -> dict:
     """Interrupt `count` runs; gives every interrupt's row, and what was wrong, in words. `other`: machine "pc-b"."""
     chance = random.Random(seed)
-    cases = [*CASES, *(ELSEWHERE if other else ())]
+    cases = [case for case in CASES if other or case != ELSEWHERE]
     tab = Events(comfy, f"interrupts-{seed}")
     expected = {n: latent(comfy, n, "KSampler")[0] for n in range(10_000, 10_010)}
     lengths, usual_step = {}, {}

@@ -24,7 +24,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def comfyui(remote: bool, flags: tuple[str, ...] = (), port: int = 7599) -> Iterator[tuple[Comfy, Machine | None]]:
+def comfyui(remote: bool, flags: tuple[str, ...] = ()) -> Iterator[tuple[Comfy, Machine | None]]:
     """The server, and the machine "pc-b" that joined it, if that was asked for."""
     if remote:
         os.environ["COMFYUI_PYTHON"] = sys.executable  # for it has Ray
@@ -36,7 +36,7 @@ def comfyui(remote: bool, flags: tuple[str, ...] = (), port: int = 7599) -> Iter
         other, there = None, {}
         if remote:
             join = ["--comfyui", str(root), *base_of(Path(folder) / "b")]
-            a, other, *_ = stack.enter_context(cluster(None, *join, port=port))
+            a, other, *_ = stack.enter_context(cluster(None, *join, port=7599))
             there = {"TMPDIR": str(a.folder)}
         comfy = Comfy(root, Path(folder) / "base", flags=flags, **there)
         stack.callback(comfy.stop)
@@ -44,11 +44,9 @@ def comfyui(remote: bool, flags: tuple[str, ...] = (), port: int = 7599) -> Iter
 
 
 def workers_on(machine: Machine | None) -> list[psutil.Process]:
-    """Ray's processes that have a worker's loop in them."""
+    """Those of Machine.workers, as psutil has them."""
     found = []
-    for pid in machine.pids() if machine else []:
+    for pid in machine.workers() if machine else []:
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if "RemoteWorker" in " ".join(process.cmdline()):
-                found.append(process)
+            found.append(psutil.Process(pid))
     return found

@@ -35,9 +35,7 @@ class Stream:
     def end(self) -> None:
         """Take what a request that failed left unread. Raises OSError and EOFError."""
         while self._left:
-            part = np.empty(min(self._left, 1 << 20), np.uint8)
-            self._connection.fill(part)
-            self._left -= part.nbytes
+            self.fill(np.empty(min(self._left, 1 << 20), np.uint8))
 
     def expect(self, parts: Iterable, into: torch.Tensor | None = None) -> Came:
         """As Channel.expect; waits until it is here. Raises ChannelBroken where it is not behind the frame."""

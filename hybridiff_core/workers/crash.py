@@ -12,8 +12,9 @@ FATAL = re.compile(r"(Fatal\sPython\serror|Windows\sfatal\sexception): ")
 CURRENT, FRAME = ("Current thread ", "Stack ("), re.compile(r'\s+File "(?:.*[\\/])?(.+)", line (\d+) in (.+)')
 BESIDE = re.compile(r"(Extension modules:|Thread 0x|Current thread 0x|Stack \(|\s+File |\s*<no Python frame>)")
 FRAMES, LONGEST = 3, 200
-# what the system or somebody does to a process, and no fault of code in it
-ENDED = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", None), getattr(signal, "SIGHUP", None)}
+# statuses of a process that was asked to end, and of one that the system or somebody killed
+ASKED_TO_END = {-signal.SIGINT, -signal.SIGTERM, -getattr(signal, "SIGHUP", signal.SIGTERM)}
+KILLED = -getattr(signal, "SIGKILL", signal.SIGTERM)
 # of Windows' statuses: the lowest of a fault, abort()'s, and those of Ctrl-C and of want of memory
 FAULTS, ABORTED, NO_FAULTS = 0xC0000000, 3, {0xC000013A, 0xC0000017, 0xC000012D}
 
@@ -22,7 +23,7 @@ def crashed(status: int | None) -> bool:
     """Whether a process of this exit status ended by its own code; not where the system or somebody ended it."""
     if sys.platform == "win32":
         return status is not None and (status >= FAULTS or status == ABORTED) and status not in NO_FAULTS
-    return status is not None and status < 0 and -status not in ENDED
+    return status is not None and status < 0 and status not in ASKED_TO_END | {KILLED}
 
 
 def last_said(tail: Sequence[str], crash: bool) -> str:

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess  # nosec B404
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from .. import lines
-from .crash import crashed, last_said
+from .crash import ASKED_TO_END, crashed, last_said
 from .devices import Place
 from .frames import FramePipe
 from .reap import remember
@@ -43,8 +42,6 @@ SCRIPTS = {
     "lookout": PACK / "hybridiff_core" / "remote" / "lookout.py",
 }
 LOG_LINE_LIMIT = 8192
-# statuses of a process that was asked to end
-ASKED_TO_END = {-signal.SIGINT, -signal.SIGTERM, -getattr(signal, "SIGHUP", signal.SIGTERM)}
 # what a variable's name or value looks like that is somebody's secret
 SECRET = ("TOKEN", "SECRET", "PASSW", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "AUTH")
 WITH_PASSWORD = re.compile(r"://[^/@\s]+@")  # an address with a name or password in it

@@ -55,6 +55,15 @@ class Machine:
                         found.append(int(entry.name))
         return found
 
+    def workers(self) -> list[int]:
+        """Of Ray's processes that have a worker's loop in them."""
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                if b"RemoteWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
     def signal(self, kind: int) -> None:
         """To all its processes."""
         for pid in self.pids():

@@ -51,7 +51,7 @@ def asked(made):
     asked = Asked(made[0])
     yield asked
     asked.close()
-    assert is_gone_within(LEFT_S, lambda: actors(made[1]))
+    assert is_gone_within(LEFT_S, lambda: made[1].workers())
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +69,6 @@ def is_gone_within(limit_s: float, found) -> bool:
     return True
 
 
-def actors(machine) -> list[int]:
-    """The processes of workers on `machine`."""
-    found = []
-    for pid in machine.pids():
-        with contextlib.suppress(OSError):
-            if b"RemoteWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
-
-
 def test_both_say_what_they_found(made):
     _, _, share, joined = made
     assert "pc-b joined: cpu; ComfyUI" in share.wait_for("pc-b joined")
@@ -93,7 +83,7 @@ def test_the_other_machines_device_is_listed_and_computes_the_same(made, asked):
     assert not found["ray"]  # in the process that is ComfyUI's place
     asked.run.process.stdin.close()
     asked.run.wait_for("over", 20)
-    assert is_gone_within(LEFT_S, lambda: actors(made[1]))
+    assert is_gone_within(LEFT_S, lambda: made[1].workers())
 
 
 def test_large_steps_come_whole(asked):
@@ -104,9 +94,9 @@ def test_large_steps_come_whole(asked):
 def test_nothing_is_left_after_a_sudden_end(made, asked, whom):
     found = asked.ask(ask="exact")
     assert found["off"] <= 1e-5, found
-    assert actors(made[1])
+    assert made[1].workers()
     os.kill(asked.run.process.pid if whom == "comfyui" else found["bridge"], signal.SIGKILL)
-    assert is_gone_within(LEFT_S, lambda: actors(made[1]))
+    assert is_gone_within(LEFT_S, lambda: made[1].workers())
     if whom == "bridge":  # and the next run has it again
         assert asked.ask(ask="exact")["off"] <= 1e-5
 
@@ -234,7 +224,7 @@ def test_another_clock_changes_nothing(shift):
         asked = Asked(made[0])
         for _ in range(2):
             assert asked.ask(ask="exact")["off"] <= 1e-5
-        for pid in actors(made[1]):
+        for pid in made[1].workers():
             assert FAKETIME.name in Path(f"/proc/{pid}/maps").read_text()
         asked.close()
 
